@@ -1,0 +1,35 @@
+"""Where, and when, a convolutional network looked: 3DCAM for Captum, in 1, 2 or 3 dimensions."""
+
+from captum_3dcam.attribution import (
+    CounterfactualCAM,
+    CounterfactualCAM2D,
+    CounterfactualCAM3D,
+    GlobalLocalCAM2D,
+    GlobalLocalCAM3D,
+    LayerwiseGlobalLocalCAM,
+    LayerwiseGradCAM,
+    LayerwiseGradCAMPlusPlus,
+    LayerwiseHiResCAM,
+    LayerwiseLayerCAM,
+    LayerwiseXGradCAM,
+)
+from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CounterfactualCAM",
+    "CounterfactualCAM2D",
+    "CounterfactualCAM3D",
+    "GlobalLocalCAM2D",
+    "GlobalLocalCAM3D",
+    "Layer",
+    "LayerwiseGlobalLocalCAM",
+    "LayerwiseGradCAM",
+    "LayerwiseGradCAMPlusPlus",
+    "LayerwiseHiResCAM",
+    "LayerwiseLayerCAM",
+    "LayerwiseXGradCAM",
+    "frames_to_clip",
+    "tokens_to_grid",
+]

@@ -1,0 +1,321 @@
+"""The Captum classes: 3DCAM over layers, its counterfactual, and the baselines it is held against.
+
+Each class is one layer rule of :mod:`captum_3dcam.cam` over the same capture, upsampling,
+normalisation and fusion.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, overload
+
+import torch
+from captum.attr import LayerAttribution
+from captum.attr._utils.attribution import GradientAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_3dcam import cam
+from captum_3dcam.capture import (
+    Inputs,
+    Recording,
+    format_inputs,
+    record,
+    select_scores,
+    top_classes,
+)
+from captum_3dcam.layers import Layer, resolve_layers
+
+LayerSpec = nn.Module | str | Layer
+
+
+class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
+    """A class activation map over a list of layers; the subclass gives the layer rule.
+
+    Args:
+        forward_func: the model, or a function of its inputs that returns scores (N, ...).
+        layers: a module, a dotted name or a :class:`~captum_3dcam.Layer`, or a list of these.
+        device_ids: as in Captum, only for a DataParallel model inside a function.
+        fusion: how the layer maps become one: "sum" (the paper's), "mean", "max", "product",
+            "geometric_mean", or a callable from (K, N, 1, *S) to (N, 1, *S).
+        interpolate_mode: of :func:`torch.nn.functional.interpolate`; linear by default.
+        align_corners: of the same; False as in torch and Captum.
+
+    Raises:
+        TypeError, ValueError: for layers that are none, unknown names, fusions or modes.
+    """
+
+    rule: ClassVar[Callable[[Tensor, Tensor], cam.Factors]]
+    rank: ClassVar[int | None] = None
+    """The number of spatial axes that the class is pinned to; None takes any."""
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        layers: LayerSpec | Sequence[LayerSpec],
+        device_ids: list[int] | None = None,
+        *,
+        fusion: cam.Fusion = "sum",
+        interpolate_mode: str | None = None,
+        align_corners: bool = False,
+    ) -> None:
+        self.layers = resolve_layers(layers, forward_func)
+        modules = [layer.module for layer in self.layers]
+        # Captum's name for it: one module where one was given, else the list.
+        LayerAttribution.__init__(
+            self, forward_func, modules if len(modules) > 1 else modules[0], device_ids
+        )
+        GradientAttribution.__init__(self, forward_func)
+        self.fusion = fusion if callable(fusion) else cam.check_fusion(fusion)
+        self.interpolate_mode = cam.check_interpolation(interpolate_mode, align_corners)
+        self.align_corners = align_corners
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The class name in words, acronyms kept whole.
+
+        >>> GlobalLocalCAM3D.get_name()
+        'Global Local CAM 3D'
+        """
+        boundary = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Z])(?=\d)"
+        return re.sub(boundary, " ", cls.__name__)
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Any = ...,
+        additional_forward_args: Any = ...,
+        *,
+        attribute_to_layer_input: bool = ...,
+        output_size: int | Sequence[int] | None = ...,
+        per_layer: Literal[False] = ...,
+    ) -> Tensor: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Any = ...,
+        additional_forward_args: Any = ...,
+        *,
+        attribute_to_layer_input: bool = ...,
+        output_size: int | Sequence[int] | None = ...,
+        per_layer: Literal[True],
+    ) -> tuple[Tensor, ...]: ...
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        attribute_to_layer_input: bool = False,
+        output_size: int | Sequence[int] | None = None,
+        per_layer: bool = False,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The fused map (N, 1, *S) of each sample, from one forward and one backward pass.
+
+        Args:
+            inputs: a tensor (N, C, *S), or a tuple of tensors for a model of several inputs.
+            target: which score to explain, in any of Captum's forms. None takes each sample's
+                highest class (the lowest index on ties).
+            additional_forward_args: passed on to ``forward_func`` after the inputs.
+            attribute_to_layer_input: use the layers' inputs instead of their outputs.
+            output_size: *S; by default that of the first input, ``inputs.shape[2:]``. One
+                number stands for all axes.
+            per_layer: return the tuple of layer maps, each (N, 1, *S) in [0, 1], before fusion.
+
+        Returns:
+            A float32 (or float64) tensor without gradient, on the device of the first input.
+
+        Raises:
+            TypeError, ValueError, IndexError: for inputs, targets, layers or sizes that do not
+                fit; RuntimeError for a layer that did not run or does not reach the score, for
+                NaN and Inf, and under ``torch.inference_mode``.
+        """
+        recording, size, device = self._record(
+            inputs, additional_forward_args, attribute_to_layer_input, output_size
+        )
+        maps = self._layer_maps(recording, select_scores(recording.output, target), size, device)
+        return tuple(maps) if per_layer else self._fuse(maps)
+
+    @log_usage(part_of_slo=True)
+    def attribute_top_k(
+        self,
+        inputs: Inputs,
+        k: int = 3,
+        additional_forward_args: Any = None,
+        *,
+        attribute_to_layer_input: bool = False,
+        output_size: int | Sequence[int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (N, k, *S) of the k highest classes, and their indices (N, k), from one forward.
+
+        The arguments are those of :meth:`attribute`; the scores must be (N, classes). There is
+        one backward pass per class.
+        """
+        recording, size, device = self._record(
+            inputs, additional_forward_args, attribute_to_layer_input, output_size
+        )
+        classes = top_classes(recording.output, k)
+        ranked = recording.output.gather(1, classes)
+        maps = [
+            self._fuse(self._layer_maps(recording, ranked[:, i], size, device, last=i == k - 1))
+            for i in range(k)
+        ]
+        return torch.cat(maps, dim=1), classes
+
+    def _record(
+        self,
+        inputs: Inputs,
+        additional_forward_args: Any,
+        attribute_to_layer_input: bool,
+        output_size: int | Sequence[int] | None,
+    ) -> tuple[Recording, tuple[int, ...], torch.device]:
+        tensors = format_inputs(inputs)
+        size = self._output_size(tensors[0], output_size)
+        recording = record(
+            self.forward_func,
+            self.layers,
+            tensors,
+            additional_forward_args,
+            attribute_to_layer_input=attribute_to_layer_input,
+            device_ids=self.device_ids,
+        )
+        return recording, size, tensors[0].device
+
+    def _output_size(self, x: Tensor, output_size: int | Sequence[int] | None) -> tuple[int, ...]:
+        rank = x.ndim - 2
+        if output_size is None:
+            size = tuple(x.shape[2:])
+        else:
+            size = (output_size,) * rank if isinstance(output_size, int) else tuple(output_size)
+        if self.rank not in (None, len(size)):
+            raise ValueError(
+                f"{type(self).__name__} makes maps of {self.rank} spatial axes; this input, of "
+                f"shape {tuple(x.shape)}, asks for {len(size)}: {size}. Use the class of that "
+                "rank, or LayerwiseGlobalLocalCAM for any, or pass output_size."
+            )
+        if not size or min(size) < 1:
+            raise ValueError(
+                f"An input of shape {tuple(x.shape)} with output_size={output_size} gives no size "
+                "for the map. Pass output_size, a positive number for each spatial axis."
+            )
+        return size
+
+    def _layer_maps(
+        self,
+        recording: Recording,
+        scores: Tensor,
+        size: tuple[int, ...],
+        device: torch.device,
+        last: bool = True,
+    ) -> Iterator[Tensor]:
+        """One map at a time, so that fusing needs no more than two of them."""
+        pairs = recording.pairs(scores, retain_graph=not last)
+        for layer, (activation, gradient) in zip(self.layers, pairs, strict=True):
+            if activation.ndim - 2 != len(size):
+                raise ValueError(
+                    f"Layer {layer.name!r} gives {activation.ndim - 2} spatial axes, shape "
+                    f"{tuple(activation.shape)}, but the map is to have {len(size)}: {size}. Pass "
+                    "output_size, or make the layer a grid with Layer(..., reshape=...)."
+                )
+            factors = type(self).rule(activation, gradient)
+            yield cam.layer_map(factors, size, self.interpolate_mode, self.align_corners).to(device)
+
+    def _fuse(self, maps: Iterator[Tensor]) -> Tensor:
+        return cam.fuse(maps, len(self.layers), self.fusion)
+
+
+class LayerwiseGlobalLocalCAM(LayerwiseCAM):
+    """3DCAM and Sum3DCAM: where, and when, the network looked to give a score.
+
+    Per layer, 3DCAM_k = norm(↑β) · norm(↑α) with β = Σ_c ∂y/∂A_c, α = Σ_c A_c and norm(x) =
+    relu(x) / max relu(x); over the layers, Sum3DCAM = Σ_k 3DCAM_k, in [0, K] (Yudistira,
+    Kavitha, Kurita, IJCV 2022, arXiv 2012.09542, eqs. 1-6). Any number of spatial axes.
+
+    The class enters where the gradient varies over space. Under global average pooling and a
+    linear head it is constant at the last layer, whose map is then the same for every class
+    that it does not switch off: choose layers before it.
+
+    >>> model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    >>> clip = torch.rand(2, 3, 4, 8, 8)
+    >>> _ = model(clip)
+    >>> LayerwiseGlobalLocalCAM(model, layers=["0", model[1]]).attribute(clip).shape
+    torch.Size([2, 1, 4, 8, 8])
+    """
+
+    rule = staticmethod(cam.global_local)
+
+
+class GlobalLocalCAM2D(LayerwiseGlobalLocalCAM):
+    """:class:`LayerwiseGlobalLocalCAM` for images (N, C, H, W); says so when given another rank."""
+
+    rank = 2
+
+
+class GlobalLocalCAM3D(LayerwiseGlobalLocalCAM):
+    """:class:`LayerwiseGlobalLocalCAM` for clips (N, C, T, H, W) and volumes (N, C, D, H, W)."""
+
+    rank = 3
+
+
+class CounterfactualCAM(LayerwiseCAM):
+    """Where, and when, the network saw what speaks against a score.
+
+    3DCAM with the gradient negated, β̂ = −β, renormalised by its own maximum, and the same α
+    (Yudistira, Kavitha, Kurita, IJCV 2022, eq. 7). Layer by layer its support is disjoint from
+    that of :class:`LayerwiseGlobalLocalCAM`. Any number of spatial axes.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
+    >>> CounterfactualCAM(model, "0").attribute(torch.rand(1, 3, 8, 8), target=2).shape
+    torch.Size([1, 1, 8, 8])
+    """
+
+    rule = staticmethod(cam.counterfactual)
+
+
+class CounterfactualCAM2D(CounterfactualCAM):
+    """:class:`CounterfactualCAM` for images (N, C, H, W)."""
+
+    rank = 2
+
+
+class CounterfactualCAM3D(CounterfactualCAM):
+    """:class:`CounterfactualCAM` for clips (N, C, T, H, W) and volumes (N, C, D, H, W)."""
+
+    rank = 3
+
+
+class LayerwiseGradCAM(LayerwiseCAM):
+    """Grad-CAM per layer, max-normalised and fused; with one layer, Captum's ``LayerGradCam``.
+
+    norm(↑ relu Σ_c mean(G_c) A_c) (Selvaraju et al., 2017, arXiv 1610.02391).
+    """
+
+    rule = staticmethod(cam.grad_cam)
+
+
+class LayerwiseGradCAMPlusPlus(LayerwiseCAM):
+    """Grad-CAM++ per layer, max-normalised and fused (Chattopadhay et al., 2018)."""
+
+    rule = staticmethod(cam.grad_cam_plus_plus)
+
+
+class LayerwiseLayerCAM(LayerwiseCAM):
+    """LayerCAM per layer, norm(↑ relu Σ_c relu(G_c) A_c), fused (Jiang et al., 2021)."""
+
+    rule = staticmethod(cam.layer_cam)
+
+
+class LayerwiseHiResCAM(LayerwiseCAM):
+    """HiResCAM per layer, norm(↑ relu Σ_c G_c A_c), fused (Draelos, Carin, 2020)."""
+
+    rule = staticmethod(cam.hi_res_cam)
+
+
+class LayerwiseXGradCAM(LayerwiseCAM):
+    """XGrad-CAM per layer, max-normalised and fused (Fu et al., 2020)."""
+
+    rule = staticmethod(cam.x_grad_cam)

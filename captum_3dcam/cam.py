@@ -1,0 +1,225 @@
+"""The tensor maths of class activation maps, for any number of spatial axes.
+
+A *layer rule* takes a layer's activation A and gradient G, both (N, C, *S_k), and returns
+its factors, each (N, 1, *S_k). A *layer map* is the product of the factors, each upsampled
+and normalised; fusion joins the maps of several layers. Equation numbers are those of
+Yudistira, Kavitha, Kurita (IJCV 2022, arXiv 2012.09542).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Factors = tuple[Tensor, ...]
+LayerRule = Callable[[Tensor, Tensor], Factors]
+Fusion = str | Callable[[Tensor], Tensor]
+
+LINEAR_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+INTERPOLATE_MODES = ("nearest", "nearest-exact", "area", "bicubic", *LINEAR_MODES.values())
+_ALIGNABLE_MODES = ("bicubic", *LINEAR_MODES.values())
+
+_FUSIONS: dict[str, tuple[Callable[[Tensor, int], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    # name: (what becomes of each of the K maps, how two of them join). One map at a time
+    # is enough for each of these, so that K maps never lie in memory together.
+    "sum": (lambda layer_map, count: layer_map, torch.add),
+    "mean": (lambda layer_map, count: layer_map / count, torch.add),
+    "max": (lambda layer_map, count: layer_map, torch.maximum),
+    "product": (lambda layer_map, count: layer_map, torch.mul),
+    "geometric_mean": (lambda layer_map, count: layer_map.pow(1 / count), torch.mul),
+}
+FUSIONS = tuple(_FUSIONS)
+
+
+def _accumulation_dtype(x: Tensor) -> torch.dtype:
+    """At least float32: a sum over hundreds of channels overflows half precision."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _spatial_axes(x: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, x.ndim))
+
+
+def channel_sum(x: Tensor) -> Tensor:
+    """Sum over channels, Σ_c x_c: (N, C, *S) -> (N, 1, *S), in float32 at least.
+
+    >>> channel_sum(torch.ones(1, 5, 2, 2)).shape
+    torch.Size([1, 1, 2, 2])
+    """
+    return x.sum(dim=1, keepdim=True, dtype=_accumulation_dtype(x))
+
+
+def upsample(
+    x: Tensor, size: Sequence[int], mode: str | None = None, align_corners: bool = False
+) -> Tensor:
+    """Interpolate (N, C, *S_k) to (N, C, *size), linearly along each axis by default (eqs. 3-5).
+
+    Raises ValueError if ``size`` has another number of axes than ``x``, or more than three.
+
+    >>> upsample(torch.tensor([[[0.0, 1.0]]]), (4,))
+    tensor([[[0.0000, 0.2500, 0.7500, 1.0000]]])
+    """
+    rank = x.ndim - 2
+    if len(size) != rank or rank not in LINEAR_MODES:
+        raise ValueError(
+            f"upsample expects as many sizes as x has spatial axes, from 1 to 3; got size "
+            f"{tuple(size)} for x of shape {tuple(x.shape)}."
+        )
+    mode = mode or LINEAR_MODES[rank]
+    corners = align_corners if mode in _ALIGNABLE_MODES else None
+    return F.interpolate(x, tuple(size), mode=mode, align_corners=corners)
+
+
+def normalize(x: Tensor) -> Tensor:
+    """Divide the positive part by its maximum (eq. 2): relu(x) / max relu(x), in [0, 1].
+
+    The maximum is each sample's own, over all of space-time. A sample without a positive
+    value becomes zero: dividing by its maximum would flip the sign and light up everything.
+
+    >>> normalize(torch.tensor([[[2.0, -1.0, 4.0]], [[-2.0, -1.0, 0.0]]]))
+    tensor([[[0.5000, 0.0000, 1.0000]],
+    <BLANKLINE>
+            [[0.0000, 0.0000, 0.0000]]])
+    """
+    positive = x.relu()
+    peak = positive.amax(dim=tuple(range(1, x.ndim)), keepdim=True)
+    return positive / torch.where(peak > 0, peak, 1)
+
+
+def layer_map(
+    factors: Factors, size: Sequence[int], mode: str | None = None, align_corners: bool = False
+) -> Tensor:
+    """Π norm(↑factor): factors (N, 1, *S_k) -> one map (N, 1, *size) in [0, 1].
+
+    ReLU comes after upsampling: the two do not commute. For the factors of
+    :func:`global_local` this is 3DCAM_k = norm(↑β) · norm(↑α) (eqs. 2-5).
+
+    >>> beta = torch.tensor([[[[2.0, -1.0], [1.0, 4.0]]]])
+    >>> alpha = torch.tensor([[[[1.0, 3.0], [2.0, 4.0]]]])
+    >>> layer_map((beta, alpha), (2, 2))
+    tensor([[[[0.1250, 0.0000],
+              [0.1250, 1.0000]]]])
+    """
+    return reduce(torch.mul, (normalize(upsample(f, size, mode, align_corners)) for f in factors))
+
+
+def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Tensor:
+    """Join the ``count`` layer maps, each (N, 1, *S), into one (N, 1, *S).
+
+    ``"sum"`` is Sum3DCAM = Σ_k 3DCAM_k (eq. 6), in [0, count]; ``"mean"``, ``"max"``,
+    ``"product"`` and ``"geometric_mean"`` stay in [0, 1]. Those take the maps one at a time.
+    A callable is given all of them as one tensor (count, N, 1, *S) and returns (N, 1, *S).
+
+    Raises ValueError for an unknown name, or a callable that returns another shape.
+
+    >>> maps = [torch.tensor([0.2, 1.0]), torch.tensor([0.6, 0.0])]
+    >>> fuse(maps, 2, "sum"), fuse(maps, 2, lambda stacked: stacked.amin(0))
+    (tensor([0.8000, 1.0000]), tensor([0.2000, 0.0000]))
+    """
+    if callable(fusion):
+        stacked = torch.stack(tuple(layer_maps))
+        fused = fusion(stacked)
+        if not isinstance(fused, Tensor) or fused.shape != stacked.shape[1:]:
+            came = tuple(fused.shape) if isinstance(fused, Tensor) else type(fused).__name__
+            raise ValueError(
+                f"A fusion callable takes the stacked maps {tuple(stacked.shape)} and returns "
+                f"one map {tuple(stacked.shape[1:])}; this one returned {came}. Reduce dim 0."
+            )
+        return fused
+    prepare, join = _FUSIONS[check_fusion(fusion)]
+    return reduce(join, (prepare(layer_map, count) for layer_map in layer_maps))
+
+
+def check_fusion(fusion: str) -> str:
+    """The name itself, if :func:`fuse` knows it; else a ValueError that lists the names."""
+    if fusion not in _FUSIONS:
+        raise ValueError(
+            f"fusion={fusion!r} is not known. Choose one of {', '.join(map(repr, FUSIONS))}, or "
+            "pass a callable from stacked maps (K, N, 1, *S) to one map (N, 1, *S)."
+        )
+    return fusion
+
+
+def check_interpolation(mode: str | None, align_corners: bool) -> str | None:
+    """The mode itself, if :func:`upsample` can use it so; else a ValueError that says why."""
+    if mode is not None and mode not in INTERPOLATE_MODES:
+        raise ValueError(
+            f"interpolate_mode={mode!r} is not known. Choose None (linear along each axis) or one "
+            f"of {', '.join(map(repr, INTERPOLATE_MODES))}."
+        )
+    if align_corners and mode not in (None, *_ALIGNABLE_MODES):
+        raise ValueError(
+            f"align_corners=True has no meaning for interpolate_mode={mode!r}; it is for "
+            f"{', '.join(map(repr, _ALIGNABLE_MODES))}."
+        )
+    return mode
+
+
+# ------------------------------------------------------------------------------- layer rules
+
+
+def global_local(activation: Tensor, gradient: Tensor) -> Factors:
+    """3DCAM (eqs. 1-2): β = Σ_c G_c and α = Σ_c A_c, summed apart from each other."""
+    return channel_sum(gradient), channel_sum(activation)
+
+
+def counterfactual(activation: Tensor, gradient: Tensor) -> Factors:
+    """Counterfactual 3DCAM (eq. 7): β̂ = −Σ_c G_c, and the same α."""
+    return -channel_sum(gradient), channel_sum(activation)
+
+
+def grad_cam(activation: Tensor, gradient: Tensor) -> Factors:
+    """Grad-CAM (Selvaraju et al., 2017, arXiv 1610.02391): relu Σ_c mean(G_c) A_c."""
+    return (_weighted(activation, _spatial_mean(gradient)),)
+
+
+def grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Factors:
+    """Grad-CAM++ (Chattopadhay et al., 2018, arXiv 1710.11063), for the score exp(y).
+
+    relu Σ_c w_c A_c with w_c = Σ_s relu(G_cs) / (2 + G_cs Σ_s' A_cs'). The paper's
+    G² / (2 G² + G³ ΣA), with G² cancelled so that a small gradient does not underflow;
+    where a gradient or the denominator is zero the weight is zero.
+    """
+    gradient, activation = _widen(gradient), _widen(activation)
+    axes = _spatial_axes(activation)
+    denominator = 2 + gradient * activation.sum(dim=axes, keepdim=True)
+    weights = gradient.relu() / torch.where(denominator == 0, torch.inf, denominator)
+    return (_weighted(activation, weights.sum(dim=axes, keepdim=True)),)
+
+
+def x_grad_cam(activation: Tensor, gradient: Tensor) -> Factors:
+    """XGrad-CAM (Fu et al., 2020, arXiv 2008.02312): relu Σ_c w_c A_c.
+
+    w_c = Σ_s G_cs A_cs / Σ_s A_cs; a channel whose activations sum to zero has no weight.
+    """
+    gradient, activation = _widen(gradient), _widen(activation)
+    axes = _spatial_axes(activation)
+    total = activation.sum(dim=axes, keepdim=True)
+    weights = (gradient * activation).sum(dim=axes, keepdim=True)
+    return (_weighted(activation, weights / torch.where(total == 0, torch.inf, total)),)
+
+
+def layer_cam(activation: Tensor, gradient: Tensor) -> Factors:
+    """LayerCAM (Jiang et al., 2021, doi 10.1109/TIP.2021.3089943): relu Σ_c relu(G_c) A_c."""
+    return (_weighted(activation, gradient.relu()),)
+
+
+def hi_res_cam(activation: Tensor, gradient: Tensor) -> Factors:
+    """HiResCAM (Draelos, Carin, 2020, arXiv 2011.08891): relu Σ_c G_c A_c."""
+    return (_weighted(activation, gradient),)
+
+
+def _widen(x: Tensor) -> Tensor:
+    return x.to(_accumulation_dtype(x))
+
+
+def _spatial_mean(x: Tensor) -> Tensor:
+    return _widen(x).mean(dim=_spatial_axes(x), keepdim=True)
+
+
+def _weighted(activation: Tensor, weights: Tensor) -> Tensor:
+    # The published baselines are defined at the layer's own size, ReLU included, so theirs
+    # comes before upsampling.
+    return channel_sum(_widen(weights) * _widen(activation)).relu()

@@ -6,7 +6,7 @@ normalisation and fusion.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from captum.attr import LayerAttribution
@@ -20,12 +20,18 @@ from captum_3dcam.capture import (
     Recording,
     format_inputs,
     record,
-    select_scores,
     top_classes,
 )
 from captum_3dcam.layers import Layer, resolve_layers
 
 LayerSpec = nn.Module | str | Layer
+
+
+class Canvas(NamedTuple):
+    """What the maps are drawn on: their spatial size, and the device they end on."""
+
+    size: tuple[int, ...]
+    device: torch.device
 
 
 class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
@@ -44,9 +50,13 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         TypeError, ValueError: for layers that are none, unknown names, fusions or modes.
     """
 
-    rule: ClassVar[Callable[[Tensor, Tensor], cam.Factors]]
     rank: ClassVar[int | None] = None
     """The number of spatial axes that the class is pinned to; None takes any."""
+
+    @staticmethod
+    def rule(activation: Tensor, gradient: Tensor) -> cam.Factors:
+        """The layer rule: (N, C, *S_k) twice -> its factors, each (N, 1, *S_k)."""
+        raise NotImplementedError("A subclass of LayerwiseCAM gives the layer rule.")
 
     def __init__(
         self,
@@ -79,30 +89,6 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         boundary = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Z])(?=\d)"
         return re.sub(boundary, " ", cls.__name__)
 
-    @overload
-    def attribute(
-        self,
-        inputs: Inputs,
-        target: Any = ...,
-        additional_forward_args: Any = ...,
-        *,
-        attribute_to_layer_input: bool = ...,
-        output_size: int | Sequence[int] | None = ...,
-        per_layer: Literal[False] = ...,
-    ) -> Tensor: ...
-
-    @overload
-    def attribute(
-        self,
-        inputs: Inputs,
-        target: Any = ...,
-        additional_forward_args: Any = ...,
-        *,
-        attribute_to_layer_input: bool = ...,
-        output_size: int | Sequence[int] | None = ...,
-        per_layer: Literal[True],
-    ) -> tuple[Tensor, ...]: ...
-
     @log_usage(part_of_slo=True)
     def attribute(
         self,
@@ -128,17 +114,22 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 
         Returns:
             A float32 (or float64) tensor without gradient, on the device of the first input.
+            Inputs given as a tuple of one come back as a tuple of one, as Captum's metrics expect.
 
         Raises:
             TypeError, ValueError, IndexError: for inputs, targets, layers or sizes that do not
                 fit; RuntimeError for a layer that did not run or does not reach the score, for
                 NaN and Inf, and under ``torch.inference_mode``.
         """
-        recording, size, device = self._record(
+        recording, canvas = self._record(
             inputs, additional_forward_args, attribute_to_layer_input, output_size
         )
-        maps = self._layer_maps(recording, select_scores(recording.output, target), size, device)
-        return tuple(maps) if per_layer else self._fuse(maps)
+        maps = self._layer_maps(recording.pairs(target), canvas)
+        if per_layer:
+            return tuple(maps)
+        fused = self._fuse(maps)
+        # Captum's metrics wrap a single input in a tuple, and expect its map wrapped likewise.
+        return (fused,) if isinstance(inputs, tuple) and len(inputs) == 1 else fused
 
     @log_usage(part_of_slo=True)
     def attribute_top_k(
@@ -155,15 +146,14 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         The arguments are those of :meth:`attribute`; the scores must be (N, classes). There is
         one backward pass per class.
         """
-        recording, size, device = self._record(
+        recording, canvas = self._record(
             inputs, additional_forward_args, attribute_to_layer_input, output_size
         )
         classes = top_classes(recording.output, k)
-        ranked = recording.output.gather(1, classes)
-        maps = [
-            self._fuse(self._layer_maps(recording, ranked[:, i], size, device, last=i == k - 1))
-            for i in range(k)
-        ]
+        maps = []
+        for rank, target in enumerate(classes.unbind(dim=1), start=1):
+            pairs = recording.pairs(target, retain_graph=rank < k)
+            maps.append(self._fuse(self._layer_maps(pairs, canvas)))
         return torch.cat(maps, dim=1), classes
 
     def _record(
@@ -172,9 +162,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         additional_forward_args: Any,
         attribute_to_layer_input: bool,
         output_size: int | Sequence[int] | None,
-    ) -> tuple[Recording, tuple[int, ...], torch.device]:
+    ) -> tuple[Recording, Canvas]:
         tensors = format_inputs(inputs)
-        size = self._output_size(tensors[0], output_size)
+        canvas = Canvas(self._output_size(tensors[0], output_size), tensors[0].device)
         recording = record(
             self.forward_func,
             self.layers,
@@ -183,7 +173,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
         )
-        return recording, size, tensors[0].device
+        return recording, canvas
 
     def _output_size(self, x: Tensor, output_size: int | Sequence[int] | None) -> tuple[int, ...]:
         rank = x.ndim - 2
@@ -204,16 +194,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             )
         return size
 
-    def _layer_maps(
-        self,
-        recording: Recording,
-        scores: Tensor,
-        size: tuple[int, ...],
-        device: torch.device,
-        last: bool = True,
-    ) -> Iterator[Tensor]:
+    def _layer_maps(self, pairs: list[tuple[Tensor, Tensor]], canvas: Canvas) -> Iterator[Tensor]:
         """One map at a time, so that fusing needs no more than two of them."""
-        pairs = recording.pairs(scores, retain_graph=not last)
+        size = canvas.size
         for layer, (activation, gradient) in zip(self.layers, pairs, strict=True):
             if activation.ndim - 2 != len(size):
                 raise ValueError(
@@ -221,8 +204,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                     f"{tuple(activation.shape)}, but the map is to have {len(size)}: {size}. Pass "
                     "output_size, or make the layer a grid with Layer(..., reshape=...)."
                 )
-            factors = type(self).rule(activation, gradient)
-            yield cam.layer_map(factors, size, self.interpolate_mode, self.align_corners).to(device)
+            factors = self.rule(activation, gradient)
+            layer_map = cam.layer_map(factors, size, self.interpolate_mode, self.align_corners)
+            yield layer_map.to(canvas.device)
 
     def _fuse(self, maps: Iterator[Tensor]) -> Tensor:
         return cam.fuse(maps, len(self.layers), self.fusion)

@@ -57,15 +57,19 @@ class Recording:
     device_ids: list[int] | None
     captured: list[dict[torch.device, Tensor]] = field(repr=False)
 
-    def pairs(self, scores: Tensor, *, retain_graph: bool = False) -> list[tuple[Tensor, Tensor]]:
-        """(activation, gradient of the summed ``scores``) per layer, both (N, C, *S_k).
+    def pairs(
+        self, target: Any = None, *, retain_graph: bool = False
+    ) -> list[tuple[Tensor, Tensor]]:
+        """(activation, gradient of the target's score) per layer, both (N, C, *S_k).
 
-        Raises RuntimeError for a layer that does not reach the scores, or that holds NaN or
-        Inf, and ValueError for one without a spatial axis.
+        Raises what :func:`select_scores` does, RuntimeError for a layer that does not reach the
+        score or holds NaN or Inf, and ValueError for one without a spatial axis.
         """
-        flat = [tensor for per_device in self.captured for tensor in per_device.values()]
+        with torch.enable_grad():
+            scores = select_scores(self.output, target)
         if not scores.requires_grad:
             raise RuntimeError(self._unreached(range(len(self.layers))))
+        flat = [tensor for per_device in self.captured for tensor in per_device.values()]
         gradients = torch.autograd.grad(
             scores, flat, torch.ones_like(scores), retain_graph=retain_graph, allow_unused=True
         )
@@ -282,7 +286,7 @@ class _Rejoin(torch.autograd.Function):
         return own.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient, None
 
 
@@ -298,7 +302,7 @@ def _capturing(layer: Layer, layer_input: bool) -> Iterator[dict[torch.device, T
         kept = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
         with lock:
             per_device[tensor.device] = kept
-        return _Rejoin.apply(kept, tensor)  # type: ignore[no-any-return, no-untyped-call]
+        return _Rejoin.apply(kept, tensor)  # type: ignore[no-any-return]
 
     def after(module: nn.Module, args: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
@@ -330,11 +334,12 @@ def _module(layer: Layer) -> nn.Module:
 
 def _choose(values: Any, layer: Layer) -> tuple[Any, Tensor]:
     """The key and tensor that the layer's ``index`` names; without one, the first tensor."""
+    items: Iterable[tuple[Any, Any]] = ()
     if isinstance(values, Mapping):
-        items = dict(values)
-    else:
-        items = dict(enumerate(values)) if isinstance(values, (tuple, list)) else {}
-    tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
+        items = values.items()
+    elif isinstance(values, (tuple, list)):
+        items = enumerate(values)
+    tensors: dict[Any, Tensor] = {key: value for key, value in items if isinstance(value, Tensor)}
     key = next(iter(tensors), None) if layer.index is None else layer.index
     if key not in tensors:
         wanted = "a tensor" if layer.index is None else f"a tensor at index {layer.index!r}"
@@ -357,8 +362,8 @@ def _differentiable(tensor: Tensor, layer: Layer) -> Tensor:
 def _replaced(values: Any, key: Any, tensor: Tensor) -> Any:
     """``values`` with one tensor exchanged, of the same type: the model's own code reads it."""
     if isinstance(values, Mapping):
-        changed = copy(values)
-        changed[key] = tensor  # type: ignore[index]
+        changed: Any = copy(values)
+        changed[key] = tensor
         return changed
     items = [tensor if position == key else value for position, value in enumerate(values)]
     return type(values)(*items) if hasattr(values, "_fields") else type(values)(items)
@@ -389,7 +394,8 @@ def _compiled_code_runs_eagerly() -> AbstractContextManager[Any]:
     """Compiled code does not see hooks that came after it: run what it was compiled from."""
     if "torch._dynamo" not in sys.modules:  # nothing has been compiled, and importing it is slow
         return nullcontext()
-    return torch.compiler.set_stance("force_eager")  # type: ignore[no-untyped-call]
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 # ------------------------------------------------------------------------------------ checks

@@ -57,7 +57,7 @@ def _tokens_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> Ten
             f"(N, {expected}, C); got {tuple(x.shape)}. Give the number of patches along each "
             "axis, and how many class or register tokens come before them."
         )
-    return x[:, prefix_tokens:].transpose(1, 2).unflatten(2, grid)
+    return x[:, prefix_tokens:].transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
 
 
 def frames_to_clip(num_frames: int) -> Reshape:
@@ -76,7 +76,7 @@ def _frames_to_clip(x: Tensor, num_frames: int) -> Tensor:
             f"frames_to_clip({num_frames}) expects a multiple of {num_frames} rows, a row a "
             f"frame; got shape {tuple(x.shape)}. Pass the number of frames in one clip."
         )
-    return x.unflatten(0, (-1, num_frames)).transpose(1, 2)
+    return x.reshape(-1, num_frames, *x.shape[1:]).transpose(1, 2)
 
 
 def resolve_layers(layers: Any, forward_func: Callable[..., Any]) -> tuple[Layer, ...]:
@@ -92,17 +92,17 @@ def resolve_layers(layers: Any, forward_func: Callable[..., Any]) -> tuple[Layer
 
 
 def _resolve(layer: Any, position: int, modules: dict[str, nn.Module]) -> Layer:
-    layer = layer if isinstance(layer, Layer) else Layer(layer)
-    if isinstance(layer.module, str):
-        module = _find(layer.module, modules)
-        return replace(layer, module=module, name=layer.module)
-    if not isinstance(layer.module, nn.Module):
+    spec: Layer = layer if isinstance(layer, Layer) else Layer(layer)
+    if isinstance(spec.module, str):
+        return replace(spec, module=_find(spec.module, modules), name=spec.module)
+    if not isinstance(spec.module, nn.Module):
         raise TypeError(
             "layers takes modules, dotted names, Layer(...) objects, or a list of these; got "
-            f"{type(layer.module).__name__} at position {position}."
+            f"{type(spec.module).__name__} at position {position}."
         )
-    names = (name for name, module in modules.items() if module is layer.module)
-    return replace(layer, name=next(names, f"layers[{position}] ({type(layer.module).__name__})"))
+    names = (name for name, module in modules.items() if module is spec.module)
+    unnamed = f"layers[{position}] ({type(spec.module).__name__})"
+    return replace(spec, name=next(names, unnamed) or unnamed)
 
 
 def _find(name: str, modules: dict[str, nn.Module]) -> nn.Module:

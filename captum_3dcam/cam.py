@@ -132,6 +132,15 @@ def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Te
     return reduce(join, (prepare(layer_map, count) for layer_map in layer_maps))
 
 
+def temporal_profile(attribution: Tensor) -> Tensor:
+    """When the network looked: the mean over space in each frame, (N, 1, T, *S) -> (N, T).
+
+    >>> temporal_profile(torch.tensor([[[[[0.0, 1.0]], [[3.0, 5.0]]]]]))
+    tensor([[0.5000, 4.0000]])
+    """
+    return attribution.flatten(3).mean(dim=3)[:, 0]
+
+
 def check_fusion(fusion: str) -> str:
     """The name itself, if :func:`fuse` knows it; else a ValueError that lists the names."""
     if fusion not in _FUSIONS:

@@ -311,7 +311,8 @@ def _capturing(layer: Layer, layer_input: bool) -> Iterator[dict[torch.device, T
         return _replaced(output, key, keep(tensor))
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arguments = {**dict(enumerate(args)), **kwargs}
+        arguments: dict[Any, Any] = dict(enumerate(args))
+        arguments.update(kwargs)
         key, tensor = _choose(arguments, layer)
         arguments[key] = keep(tensor)
         return tuple(arguments.pop(i) for i in range(len(args))), arguments
@@ -334,12 +335,12 @@ def _module(layer: Layer) -> nn.Module:
 
 def _choose(values: Any, layer: Layer) -> tuple[Any, Tensor]:
     """The key and tensor that the layer's ``index`` names; without one, the first tensor."""
-    items: Iterable[tuple[Any, Any]] = ()
+    items: dict[Any, Any] = {}
     if isinstance(values, Mapping):
-        items = values.items()
+        items.update(values)
     elif isinstance(values, (tuple, list)):
-        items = enumerate(values)
-    tensors: dict[Any, Tensor] = {key: value for key, value in items if isinstance(value, Tensor)}
+        items.update(enumerate(values))
+    tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
     key = next(iter(tensors), None) if layer.index is None else layer.index
     if key not in tensors:
         wanted = "a tensor" if layer.index is None else f"a tensor at index {layer.index!r}"

@@ -6,7 +6,7 @@ drawn over the whole picture.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from captum_3dcam.cam import temporal_profile
 Array = NDArray[Any]
 FigureAxis = tuple[Figure | SubFigure, Axes]
 
-METHODS = ("blended_heat_map", "heat_map", "alpha_scaling", "original_image")
 _CMAP = "inferno"  # perceptually uniform, and legible in every kind of colour blindness
+_UNIT = Normalize(0, 1)
 
 
 def visualize_image_attr(
@@ -34,10 +34,10 @@ def visualize_image_attr(
     method: str = "blended_heat_map",
     plt_fig_axis: FigureAxis | None = None,
     cmap: str = _CMAP,
-    alpha_overlay: float = 0.5,
+    alpha_overlay: float = 0.8,
     show_colorbar: bool = False,
     title: str | None = None,
-    fig_size: tuple[float, float] = (6, 6),
+    fig_size: tuple[float, float] | None = None,
     vmax: float | None = None,
 ) -> FigureAxis:
     """Draw one map over its image.
@@ -45,10 +45,11 @@ def visualize_image_attr(
     Args:
         attr: the map, (H', W') or with leading axes of size 1.
         original_image: (H, W), (H, W, 1) or (H, W, 3).
-        method: "blended_heat_map" (the map over the grey image), "heat_map" (the map alone),
-            "alpha_scaling" (the image, dark where the map is low) or "original_image".
+        method: "blended_heat_map" (the map over the grey image, the more opaque the higher),
+            "heat_map" (the map alone), "alpha_scaling" (the image, dark where the map is low) or
+            "original_image".
         plt_fig_axis: the figure and axis to draw on; a new one by default.
-        alpha_overlay: opacity of a blended heat map, 0 to 1.
+        alpha_overlay: opacity of a blended heat map at the top of the scale, 0 to 1.
         vmax: the map's value at the top of the colour scale, its maximum by default. Give the
             same one to compare several maps.
 
@@ -60,9 +61,9 @@ def visualize_image_attr(
     2
     """
     heat, image = _as_maps(attr, 2), _as_pictures(original_image, 2)
-    fig, ax = plt_fig_axis or _new_figure(fig_size)
+    fig, ax = plt_fig_axis or _new_figure(fig_size or (6, 6 * _aspect(image)))
     norm = _norm(heat, vmax)
-    _draw(ax, heat, image, method, cmap, alpha_overlay, norm)
+    _draw(ax, _layers(heat, image, method, norm, cmap, alpha_overlay))
     if title is not None:
         ax.set_title(title)
     if show_colorbar:
@@ -78,10 +79,10 @@ def visualize_video_attr(
     fps: float | None = None,
     start: int = 0,
     cmap: str = _CMAP,
-    alpha_overlay: float = 0.5,
+    alpha_overlay: float = 0.8,
     show_colorbar: bool = True,
     title: str | None = None,
-    fig_size: tuple[float, float] = (12, 4),
+    fig_size: tuple[float, float] | None = None,
     vmax: float | None = None,
 ) -> tuple[Figure, list[Axes]]:
     """Draw a strip of frames under one colour scale, and below it the temporal profile.
@@ -105,12 +106,13 @@ def visualize_video_attr(
     """
     heat, video = _as_clip(attr, original_video)
     shown = _evenly(len(heat), frames) if isinstance(frames, int) else list(frames)
-    fig = Figure(figsize=fig_size, layout="constrained")
-    grid = fig.add_gridspec(2, len(shown), height_ratios=(2, 1))
+    height = 12 / len(shown) * _aspect(video[0])
+    fig = Figure(figsize=fig_size or (12, height + 2), layout="constrained")
+    grid = fig.add_gridspec(2, len(shown), height_ratios=(height, 1.3))
     norm = _norm(heat, vmax)
     strip = [fig.add_subplot(grid[0, column]) for column in range(len(shown))]
     for ax, t in zip(strip, shown, strict=True):
-        _draw(ax, heat[t], video[t], method, cmap, alpha_overlay, norm)
+        _draw(ax, _layers(heat[t], video[t], method, norm, cmap, alpha_overlay))
         ax.set_title(_time_label(start + t, fps), fontsize="medium")
     profile_ax = fig.add_subplot(grid[1, :])
     time, profile = _draw_profile(profile_ax, heat, fps, start)
@@ -118,7 +120,7 @@ def visualize_video_attr(
     if title is not None:
         fig.suptitle(title)
     if show_colorbar:
-        _colorbar(fig, strip, norm, cmap)
+        _colorbar(fig, [*strip, profile_ax], norm, cmap)
     return fig, [*strip, profile_ax]
 
 
@@ -129,9 +131,9 @@ def animate_video_attr(
     fps: float = 10.0,
     start: int = 0,
     cmap: str = _CMAP,
-    alpha_overlay: float = 0.5,
+    alpha_overlay: float = 0.8,
     title: str | None = None,
-    fig_size: tuple[float, float] = (6, 5),
+    fig_size: tuple[float, float] | None = None,
     vmax: float | None = None,
 ) -> FuncAnimation:
     """Animate the map over its video, with a cursor that runs along the temporal profile.
@@ -143,11 +145,16 @@ def animate_video_attr(
     >>> _ = animation.save(getfixture("tmp_path") / "map.gif", writer="pillow")
     """
     heat, video = _as_clip(attr, original_video)
-    fig = Figure(figsize=fig_size, layout="constrained")
-    grid = fig.add_gridspec(2, 1, height_ratios=(3, 1))
+    height = 5 * _aspect(video[0])
+    fig = Figure(figsize=fig_size or (6, height + 1.6), layout="constrained")
+    grid = fig.add_gridspec(2, 1, height_ratios=(height, 1.1))
     picture_ax, profile_ax = fig.add_subplot(grid[0]), fig.add_subplot(grid[1])
     norm = _norm(heat, vmax)
-    drawn = _draw(picture_ax, heat[0], video[0], method, cmap, alpha_overlay, norm)
+
+    def layers(t: int) -> list[Layer]:
+        return _layers(heat[t], video[t], method, norm, cmap, alpha_overlay)
+
+    drawn = _draw(picture_ax, layers(0))
     time, _ = _draw_profile(profile_ax, heat, fps, start)
     cursor = profile_ax.axvline(time[0], color="black", linewidth=1)
     _colorbar(fig, [picture_ax], norm, cmap)
@@ -155,8 +162,9 @@ def animate_video_attr(
         fig.suptitle(title)
 
     def show(t: int) -> list[Any]:
-        for artist, data in zip(drawn, _layers(heat[t], video[t], method, norm), strict=True):
-            artist.set_data(data)
+        for artist, layer in zip(drawn, layers(t), strict=True):
+            artist.set_data(layer.data)
+            artist.set_alpha(layer.alpha)
         cursor.set_xdata([time[t], time[t]])
         return [*drawn, cursor]
 
@@ -166,53 +174,59 @@ def animate_video_attr(
 # ------------------------------------------------------------------------------- what to draw
 
 
-def _layers(heat: Array, image: Array, method: str, norm: Normalize) -> list[Array]:
+class Layer(NamedTuple):
+    """One picture of those that lie over each other: values, colours, opacity."""
+
+    data: Array
+    cmap: str
+    norm: Normalize
+    alpha: Array | None = None
+
+
+def _layers(
+    heat: Array, image: Array, method: str, norm: Normalize, cmap: str, alpha_overlay: float
+) -> list[Layer]:
     """The pictures that ``method`` lays over each other, from the bottom up."""
-    if method == "blended_heat_map":
-        return [image.mean(axis=-1) if image.ndim == 3 else image, heat]
-    if method == "heat_map":
-        return [heat]
-    if method == "original_image":
-        return [image]
-    if method == "alpha_scaling":
-        opacity = np.clip(norm(heat), 0, 1)
-        return [image, np.dstack([np.zeros((*heat.shape, 3)), 1 - opacity])]
-    raise ValueError(f"method={method!r} is not known. Choose one of {', '.join(METHODS)}.")
+    opacity = np.clip(np.asarray(norm(heat)), 0, 1)
+    grey = image.mean(axis=-1) if image.ndim == 3 else image
+    methods = {
+        # The square root, because low values would vanish twice: dark and transparent.
+        "blended_heat_map": [
+            Layer(grey, "gray", _UNIT),
+            Layer(heat, cmap, norm, alpha_overlay * np.sqrt(opacity)),
+        ],
+        "heat_map": [Layer(heat, cmap, norm)],
+        "alpha_scaling": [
+            Layer(image, "gray", _UNIT),
+            Layer(np.zeros_like(heat), "gray", _UNIT, 1 - opacity),
+        ],
+        "original_image": [Layer(image, "gray", _UNIT)],
+    }
+    if method not in methods:
+        raise ValueError(f"method={method!r} is not known. Choose one of {', '.join(methods)}.")
+    return methods[method]
 
 
-def _draw(
-    ax: Axes,
-    heat: Array,
-    image: Array,
-    method: str,
-    cmap: str,
-    alpha_overlay: float,
-    norm: Normalize,
-) -> list[AxesImage]:
-    layers = _layers(heat, image, method, norm)
-    height, width = image.shape[:2]
-    extent = (
-        -0.5,
-        width - 0.5,
-        height - 0.5,
-        -0.5,
-    )  # the map covers the picture, whatever its size
-    drawn = []
-    for data in layers:
-        is_heat = data is heat
-        opacity = alpha_overlay if is_heat and len(layers) > 1 else None
-        drawn.append(
-            ax.imshow(
-                data,
-                extent=extent,
-                cmap=cmap if is_heat else "gray",
-                norm=norm if is_heat else Normalize(0, 1),
-                alpha=opacity,
-                interpolation="bilinear",
-            )
-        )
+def _draw(ax: Axes, layers: list[Layer]) -> list[AxesImage]:
+    height, width = layers[0].data.shape[:2]
+    # The map covers the picture, whatever its own size.
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     ax.set_axis_off()
-    return drawn
+    return [
+        ax.imshow(
+            layer.data,
+            extent=extent,
+            cmap=layer.cmap,
+            norm=layer.norm,
+            alpha=layer.alpha,
+            interpolation="bilinear",
+        )
+        for layer in layers
+    ]
+
+
+def _aspect(picture: Array) -> float:
+    return float(picture.shape[0] / picture.shape[1])
 
 
 def _draw_profile(ax: Axes, heat: Array, fps: float | None, start: int) -> tuple[Array, Array]:
@@ -229,7 +243,7 @@ def _draw_profile(ax: Axes, heat: Array, fps: float | None, start: int) -> tuple
 
 
 def _colorbar(fig: Figure | SubFigure, axes: list[Axes], norm: Normalize, cmap: str) -> None:
-    fig.colorbar(ScalarMappable(norm, cmap), ax=axes, label="attribution", shrink=0.8, pad=0.01)
+    fig.colorbar(ScalarMappable(norm, cmap), ax=axes, label="attribution", pad=0.01)
 
 
 def _norm(heat: Array, vmax: float | None) -> Normalize:

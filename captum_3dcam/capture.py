@@ -8,7 +8,7 @@ joined to that copy in the graph. All private names of Captum's are imported her
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from threading import Lock
@@ -139,7 +139,7 @@ def record(
     inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
     with ExitStack() as stack:
         stack.enter_context(unchanged(roots))
-        stack.enter_context(_compiled_code_runs_eagerly())
+        stack.enter_context(_modules_run_as_modules())
         stack.enter_context(_gradients_off_until_first_layer(roots))
         captured = [
             stack.enter_context(_capturing(layer, attribute_to_layer_input)) for layer in layers
@@ -391,12 +391,20 @@ def _switch_gradients_off(module: nn.Module, args: Any) -> None:
     torch.set_grad_enabled(False)
 
 
-def _compiled_code_runs_eagerly() -> AbstractContextManager[Any]:
-    """Compiled code does not see hooks that came after it: run what it was compiled from."""
-    if "torch._dynamo" not in sys.modules:  # nothing has been compiled, and importing it is slow
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
+@contextmanager
+def _modules_run_as_modules() -> Iterator[None]:
+    """Switch off, for the time being, what passes modules by, and so their hooks.
+
+    Compiled code does not see hooks that came after it, and torch's transformer layers take a
+    fused path around their parts where no gradient is asked for.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
+        torch.backends.mha.set_fastpath_enabled(False)
+        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it is slow
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
 
 
 # ------------------------------------------------------------------------------------ checks
@@ -408,10 +416,11 @@ def _refuse_inference_mode(modules: Iterable[nn.Module]) -> None:
             "No gradient can be recorded under torch.inference_mode(). Call attribute() outside "
             "of it; under torch.no_grad() it works."
         )
-    if any(parameter.is_inference() for module in modules for parameter in module.parameters()):
+    tensors = (t for module in modules for t in (*module.parameters(), *module.buffers()))
+    if any(tensor.is_inference() for tensor in tensors):
         raise RuntimeError(
-            "The model's parameters were made under torch.inference_mode(), so no gradient can "
-            "pass them. Build or load the model outside of it."
+            "The model's parameters or buffers were made under torch.inference_mode(), so no "
+            "gradient can pass them. Build or load the model outside of it."
         )
 
 

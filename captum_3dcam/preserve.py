@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def modules_behind(forward_func: Any) -> list[nn.Module]:
@@ -81,19 +81,16 @@ def _accelerators(owners: Iterable[nn.Module]) -> dict[str, list[int]]:
 @contextmanager
 def _buffers_kept(owners: Iterable[nn.Module]) -> Iterator[None]:
     kept = [
-        (owner, name, buffer, None if buffer is None else _copy(buffer))
+        (owner, name, buffer, None if buffer is None else buffer.detach().clone())
         for owner in owners
         for name, buffer in owner._buffers.items()
     ]
     try:
         yield
     finally:
-        for owner, name, buffer, copy in kept:
+        for owner, name, buffer, before in kept:
             owner._buffers[name] = buffer  # a forward may have put another tensor there
-            if buffer is not None and copy is not None and buffer._version != copy[1]:
-                with torch.no_grad():
-                    buffer.copy_(copy[0])
-
-
-def _copy(buffer: Tensor) -> tuple[Tensor, int]:
-    return buffer.detach().clone(), buffer._version
+            if buffer is not None and before is not None and not torch.equal(buffer, before):
+                # Through .data: a graph of the caller's that has saved the buffer, as batch
+                # norm does, has seen these values and must not find its version changed.
+                buffer.data.copy_(before)

@@ -1,0 +1,108 @@
+"""Small networks of any rank, and the naive re-derivation that they are held against."""
+
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOL = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def conv_net(
+    rank: int,
+    depth: int = 2,
+    channels: int = 3,
+    inputs: int = 2,
+    classes: int = 4,
+    inplace: bool = False,
+    norm: bool = False,
+    seed: int = 0,
+) -> nn.Sequential:
+    """``depth`` blocks of convolution and ReLU, then a linear head over a 2^rank grid."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        blocks = []
+        for level in range(depth):
+            width = inputs if level == 0 else channels
+            # A stride in the second block only, so that the layers differ in size.
+            parts = [CONV[rank](width, channels, 3, padding=1, stride=2 if level == 1 else 1)]
+            parts += [NORM[rank](channels)] if norm else []
+            blocks.append(nn.Sequential(*parts, nn.ReLU(inplace=inplace)))
+        head = nn.Linear(channels * 2**rank, classes)
+        return nn.Sequential(*blocks, POOL[rank](2), nn.Flatten(), head).eval()
+
+
+def random_input(batch: int, size: tuple[int, ...], channels: int = 2, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, channels, *size, generator=generator)
+
+
+# ------------------------------------------------------------------- the naive re-derivation
+
+
+def naive_pairs(net: nn.Sequential, x: Tensor, layers: list[int], targets: list[int]):
+    """Activations and gradients, by running the Sequential by hand and calling backward()."""
+    kept = []
+    y = x
+    for position, module in enumerate(net):
+        y = module(y)
+        if position in layers:
+            y = y.detach().clone().requires_grad_() if not kept else y
+            y.retain_grad()
+            kept.append(y)
+            y = y * 1  # so that an in-place operation does not touch what is kept
+    sum(y[i, target] for i, target in enumerate(targets)).backward()
+    for parameter in net.parameters():
+        parameter.grad = None
+    return [(t.detach().numpy(), t.grad.numpy()) for t in kept]
+
+
+def naive_channel_sum(x: np.ndarray) -> np.ndarray:
+    total = np.zeros((x.shape[0], *x.shape[2:]))
+    for sample, channel in product(range(x.shape[0]), range(x.shape[1])):
+        total[sample] += x[sample, channel]
+    return total
+
+
+def naive_linear(x: np.ndarray, size: tuple[int, ...], align_corners: bool = False) -> np.ndarray:
+    """Linear interpolation of one sample's map, axis by axis, from its definition."""
+    for axis, new in enumerate(size):
+        old = x.shape[axis]
+        rows = []
+        for i in range(new):
+            if align_corners:
+                position = i * (old - 1) / (new - 1) if new > 1 else 0.0
+            else:
+                position = max((i + 0.5) * old / new - 0.5, 0.0)
+            low = min(int(np.floor(position)), old - 1)
+            high = min(low + 1, old - 1)
+            weight = position - low
+            rows.append((1 - weight) * x.take(low, axis) + weight * x.take(high, axis))
+        x = np.stack(rows, axis=axis)
+    return x
+
+
+def naive_normalize(x: np.ndarray) -> np.ndarray:
+    """One sample's map: eq. 2, with zero where the maximum is not positive."""
+    peak = max(x.ravel())
+    return np.array([max(v, 0.0) / peak if peak > 0 else 0.0 for v in x.ravel()]).reshape(x.shape)
+
+
+def naive_layer_map(
+    activation: np.ndarray,
+    gradient: np.ndarray,
+    size: tuple[int, ...],
+    sign: int = 1,
+    align_corners: bool = False,
+) -> np.ndarray:
+    """Eqs. 1-5 and 7: (N, C, *S_k) twice -> (N, 1, *size)."""
+    alpha, beta = naive_channel_sum(activation), sign * naive_channel_sum(gradient)
+    maps = [
+        naive_normalize(naive_linear(b, size, align_corners))
+        * naive_normalize(naive_linear(a, size, align_corners))
+        for a, b in zip(alpha, beta, strict=True)
+    ]
+    return np.stack(maps)[:, None]

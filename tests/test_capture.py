@@ -1,0 +1,750 @@
+"""One forward, one backward, nothing upstream kept, and every wrong use named."""
+
+import gc
+import threading
+from collections import OrderedDict, namedtuple
+
+import pytest
+import torch
+from networks import conv_net, random_input
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, Layer, LayerwiseGlobalLocalCAM
+from captum_3dcam.capture import format_inputs, gather, record, select_scores, top_classes
+from captum_3dcam.layers import resolve_layers
+
+
+def pairs_of(model, layers, *inputs, target=None, **kwargs):
+    recording = record(model, resolve_layers(layers, model), format_inputs(inputs), **kwargs)
+    return recording.pairs(target)
+
+
+def hooks_of(model):
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in model.modules() for kind in kinds)
+
+
+# ----------------------------------------------------------------- activations and gradients
+
+
+def test_gradients_are_those_of_finite_differences():
+    net = conv_net(2, depth=2).double()
+    x = random_input(1, (4, 4)).double()
+    for position in (0, 1):
+        ((activation, gradient),) = pairs_of(net, [net[position]], x, target=1)
+        tail = net[position + 1 :]
+        for entry in range(0, activation.numel(), 5):
+            step = torch.zeros_like(activation)
+            step.view(-1)[entry] = 1e-6
+            rise = (tail(activation + step) - tail(activation - step))[0, 1] / 2e-6
+            assert gradient.view(-1)[entry].item() == pytest.approx(rise.item(), abs=1e-7)
+
+
+@pytest.mark.parametrize("layer_input", [False, True])
+def test_activations_are_what_the_layer_gave_or_took(layer_input):
+    net, x = conv_net(2), random_input(2, (5, 5))
+    ((activation, gradient),) = pairs_of(net, "1", x, attribute_to_layer_input=layer_input)
+    expected = net[0](x) if layer_input else net[1](net[0](x))
+    torch.testing.assert_close(activation, expected)
+    assert gradient.shape == expected.shape
+    assert not activation.requires_grad
+    assert not gradient.requires_grad
+
+
+def in_place_operations():
+    def first_channel(y):
+        y[:, 0] *= 3
+        return y
+
+    def through_a_view(y):
+        y.view(y.shape[0], -1).relu_()
+        return y
+
+    return {
+        "relu_": torch.relu_,
+        "add_": lambda y: y.add_(1),
+        "slice": first_channel,
+        "view": through_a_view,
+    }
+
+
+class Then(nn.Module):
+    def __init__(self, first, operation, second):
+        super().__init__()
+        self.first, self.operation, self.second = first, operation, second
+
+    def forward(self, x):
+        return self.second(self.operation(self.first(x)))
+
+
+@pytest.mark.parametrize("layers", [["first"], ["first", "second.0"]])
+@pytest.mark.parametrize("operation", in_place_operations())
+def test_an_in_place_operation_after_a_layer_changes_nothing(operation, layers):
+    in_place = in_place_operations()[operation]
+    first, second = nn.Conv2d(2, 3, 3), conv_net(2, inputs=3)
+    x = random_input(2, (7, 7))
+    model = Then(first, in_place, second)
+    plain = Then(first, lambda y: in_place(y.clone()), second)
+    found, expected = pairs_of(model, layers, x, target=2), pairs_of(plain, layers, x, target=2)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found[0][0], first(x))
+
+
+def test_the_forward_is_the_models_own_to_the_last_alias():
+    """A layer that gives back its own input: what is written to one is seen in the other."""
+
+    class Aliased(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.same, self.head = nn.Identity(), conv_net(2)
+
+        def forward(self, x):
+            x = x * 1
+            y = self.same(x)
+            y.mul_(-2)
+            return self.head(x + y)
+
+    model, x = Aliased(), random_input(1, (5, 5))
+    recording = record(model, resolve_layers("same", model), (x,))
+    torch.testing.assert_close(recording.output, model(x), rtol=0, atol=0)
+    ((activation, _),) = recording.pairs(0)
+    assert torch.equal(activation, x)
+
+
+def test_a_layer_that_runs_twice_is_captured_at_its_last_call():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(2, 2, 3, padding=1), conv_net(2)
+
+        def forward(self, x):
+            return self.head(self.conv(self.conv(x)))
+
+    model, x = Twice(), random_input(1, (5, 5))
+    ((activation, _),) = pairs_of(model, "conv", x)
+    torch.testing.assert_close(activation, model.conv(model.conv(x)))
+
+
+Named = namedtuple("Named", "note features")
+
+
+@pytest.mark.parametrize(
+    ("pack", "index"),
+    [
+        (lambda a, b: (a, b), 1),
+        (lambda a, b: [None, b], None),
+        (lambda a, b: Named("first", b), "default"),
+        (lambda a, b: OrderedDict(a=a, b=b), "b"),
+    ],
+    ids=["tuple", "list", "namedtuple", "dict"],
+)
+def test_layers_that_give_several_tensors(pack, index):
+    class Split(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)
+
+        def forward(self, x):
+            return pack(self.left(x), self.right(x))
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.split, self.head = Split(), conv_net(2)
+
+        def forward(self, x):
+            given = self.split(x)
+            assert type(given) is type(pack(x, x)), "the model got another type than it made"
+            return self.head(given["b"] if isinstance(given, dict) else given[1])
+
+    model, x = Model(), random_input(1, (7, 7))
+    layer = Layer("split", index=None if index == "default" else index)
+    ((activation, gradient),) = pairs_of(model, layer, x)
+    torch.testing.assert_close(activation, model.split.right(x))
+    assert gradient.any()
+
+
+def test_a_layer_called_with_keywords_gives_its_input():
+    class Keyword(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.head = Inner(), conv_net(2)
+
+        def forward(self, x):
+            return self.head(self.inner(2.0, features=x * 2))
+
+    class Inner(nn.Module):
+        def forward(self, scale, features):
+            return features * scale
+
+    model, x = Keyword(), random_input(1, (5, 5))
+    for index in (None, "features"):
+        layer = Layer("inner", index=index)
+        ((activation, _),) = pairs_of(model, layer, x, attribute_to_layer_input=True)
+        torch.testing.assert_close(activation, x * 2)
+
+
+# ------------------------------------------------------------- one forward, one backward
+
+
+class CountedBackward(torch.autograd.Function):
+    calls = 0
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        CountedBackward.calls += 1
+        return gradient
+
+
+class Counted(nn.Module):
+    """Counts the passes through its end."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.forwards = net, 0
+        CountedBackward.calls = 0
+
+    def forward(self, x):
+        self.forwards += 1
+        return CountedBackward.apply(self.net(x))
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_one_forward_and_one_backward_for_any_number_of_layers(count):
+    model = Counted(conv_net(3, depth=4))
+    cam = GlobalLocalCAM3D(model, [f"net.{i}" for i in range(count)])
+    cam.attribute(random_input(2, (4, 6, 6)))
+    assert (model.forwards, CountedBackward.calls) == (1, 1)
+
+
+def test_one_forward_for_several_classes():
+    model = Counted(conv_net(3))
+    GlobalLocalCAM3D(model, ["net.0", "net.1"]).attribute_top_k(random_input(2, (4, 6, 6)), k=3)
+    assert (model.forwards, CountedBackward.calls) == (1, 3)
+
+
+def test_the_graph_begins_at_the_first_layer():
+    """Upstream of it nothing has a gradient, and nothing there is kept alive."""
+    seen = {}
+
+    class Stage(nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.name, self.conv = name, nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, x):
+            y = self.conv(x)
+            seen[self.name] = (torch.is_grad_enabled(), y.requires_grad)
+            return y
+
+    net = nn.Sequential(Stage("a"), Stage("b"), Stage("c"), conv_net(2)).eval()
+    pairs_of(net, [net[2], net[1]], random_input(1, (6, 6)))
+    assert seen == {"a": (False, False), "b": (False, False), "c": (True, True)}
+
+
+class ResNetLike(nn.Module):
+    """A 3D residual network whose early activations are by far the largest."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv3d(3, 8, 3, padding=1), nn.BatchNorm3d(8), nn.ReLU())
+        self.blocks = nn.ModuleList([self.block(8 * 2**i, 16 * 2**i) for i in range(3)])
+        self.shortcuts = nn.ModuleList(
+            [nn.Conv3d(8 * 2**i, 16 * 2**i, 1, stride=2) for i in range(3)]
+        )
+        self.head = nn.Linear(64, 5)
+
+    @staticmethod
+    def block(inputs, outputs):
+        return nn.Sequential(
+            nn.Conv3d(inputs, outputs, 3, stride=2, padding=1),
+            nn.BatchNorm3d(outputs),
+            nn.ReLU(),
+            nn.Conv3d(outputs, outputs, 3, padding=1),
+            nn.BatchNorm3d(outputs),
+        )
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block, shortcut in zip(self.blocks, self.shortcuts, strict=True):
+            x = torch.relu(block(x) + shortcut(x))
+        return self.head(x.mean((2, 3, 4)))
+
+
+def peak_memory(run):
+    """The most bytes of tensor memory that lie on the heap together while ``run`` runs."""
+    run()  # whatever is made once is made here
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        kept = run()
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    total = peak = 0
+    for _, change in changes:
+        total += change
+        peak = max(peak, total)
+    del kept
+    return peak
+
+
+def test_explaining_the_last_block_takes_hardly_more_memory_than_a_forward():
+    model, x = ResNetLike().eval(), torch.randn(4, 3, 16, 56, 56)
+    last, stem = [LayerwiseGlobalLocalCAM(model, layer) for layer in ("blocks.2", "stem")]
+
+    def forward():
+        with torch.no_grad():
+            return model(x)
+
+    bare = peak_memory(forward)
+    assert peak_memory(lambda: last.attribute(x)) <= 1.15 * bare
+    # The measure sees a graph that begins earlier.
+    assert peak_memory(lambda: stem.attribute(x)) > 1.5 * bare
+
+
+# ---------------------------------------------------------------------- ways to be called
+
+
+def test_frozen_models_no_grad_and_inference_inputs_change_nothing():
+    model, x = conv_net(3), random_input(2, (3, 6, 6))
+    cam = GlobalLocalCAM3D(model, ["0", "1"])
+    expected = cam.attribute(x, target=1)
+    model.requires_grad_(False)
+    assert torch.equal(cam.attribute(x, target=1), expected)
+    with torch.no_grad():
+        assert torch.equal(cam.attribute(x, target=1), expected)
+    with torch.inference_mode():
+        made_there = x.clone()
+    assert torch.equal(cam.attribute(made_there, target=1), expected)
+    assert torch.is_grad_enabled()
+
+
+def test_layers_under_no_grad_inside_the_model():
+    """A backbone run without gradients is fine while the chosen layers come after it."""
+
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head = nn.Conv2d(2, 2, 3), conv_net(2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                x = self.backbone(x)
+            return self.head(x)
+
+    model, x = Frozen(), random_input(1, (7, 7))
+    assert GlobalLocalCAM2D(model, "head.0").attribute(x).shape == (1, 1, 7, 7)
+    with pytest.raises(RuntimeError, match="'backbone' does not reach the score"):
+        GlobalLocalCAM2D(model, "backbone").attribute(x)
+
+
+def test_a_function_under_no_grad_is_explained_all_the_same():
+    model = conv_net(2)
+
+    @torch.no_grad()
+    def forward_func(x):
+        return model(x)
+
+    x = random_input(1, (6, 6))
+    expected = GlobalLocalCAM2D(model, "0").attribute(x)
+    assert torch.equal(GlobalLocalCAM2D(forward_func, model[0]).attribute(x), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models(dtype):
+    model, x = conv_net(3), random_input(2, (3, 6, 6))
+    expected = GlobalLocalCAM3D(model, ["0", "1"]).attribute(x, target=0)
+    found = GlobalLocalCAM3D(model.to(dtype), ["0", "1"]).attribute(x.to(dtype), target=0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0)
+
+
+def test_autocast():
+    model, x = conv_net(3), random_input(2, (3, 6, 6))
+    cam = GlobalLocalCAM3D(model, ["0", "1"])
+    expected = cam.attribute(x, target=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = cam.attribute(x, target=0)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0)
+
+
+def test_double_precision_stays_double():
+    model, x = conv_net(1).double(), random_input(1, (9,)).double()
+    assert LayerwiseGlobalLocalCAM(model, "0").attribute(x).dtype == torch.float64
+
+
+# ------------------------------------------------------------------------------ DataParallel
+
+
+def test_replicas_are_gathered_in_the_order_of_device_ids():
+    zero, one = torch.zeros(2, 1, 3), torch.ones(1, 1, 3)
+    per_device = {torch.device("cuda:1"): one, torch.device("cuda:0"): zero}
+    assert gather(per_device, [0, 1])[:, 0, 0].tolist() == [0, 0, 1]
+    assert gather(per_device, [1, 0])[:, 0, 0].tolist() == [1, 0, 0]
+    assert gather({torch.device("cpu"): one}) is one
+
+
+def test_replicas_of_unknown_order_are_refused():
+    per_device = {torch.device("cuda:0"): torch.ones(1), torch.device("cuda:1"): torch.ones(1)}
+    with pytest.raises(ValueError, match="several devices, cuda:0, cuda:1, .* Pass device_ids"):
+        gather(per_device)
+
+
+class Threaded(nn.DataParallel):
+    """Does on the CPU what DataParallel does on GPUs: the module in a thread, in the grad mode
+    of the caller, and the output put together in the caller's thread."""
+
+    def forward(self, x):
+        outputs, mode = [], torch.is_grad_enabled()
+
+        def worker():
+            with torch.set_grad_enabled(mode):
+                outputs.append(self.module(x))
+
+        thread = threading.Thread(target=worker)
+        thread.start()
+        thread.join()
+        return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, Threaded])
+@pytest.mark.parametrize("call", [lambda model: model, lambda model: lambda x: model(x)])
+def test_data_parallel_gives_the_same_map(wrap, call):
+    model, x = conv_net(3), random_input(2, (3, 6, 6))
+    expected = GlobalLocalCAM3D(model, [model[0], model[1]]).attribute(x)
+    wrapped = wrap(model)
+    cam = GlobalLocalCAM3D(call(wrapped), [model[0], model[1]])
+    assert torch.equal(cam.attribute(x), expected)
+    assert hooks_of(wrapped) == 0
+
+
+def test_data_parallel_replicas_run_without_gradients_until_the_first_layer():
+    seen = []
+
+    class Probe(nn.Module):
+        def forward(self, x):
+            seen.append(torch.is_grad_enabled())
+            return x
+
+    net = nn.Sequential(Probe(), nn.Conv2d(2, 2, 3), Probe(), conv_net(2)).eval()
+    pairs_of(Threaded(net), net[1], random_input(1, (7, 7)))
+    assert seen == [False, True]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 1, reason="needs a GPU")
+def test_on_a_gpu():
+    model, x = conv_net(3).cuda(), random_input(4, (3, 6, 6)).cuda()
+    expected = GlobalLocalCAM3D(model, ["0", "1"]).attribute(x)
+    assert expected.is_cuda
+    parallel = GlobalLocalCAM3D(nn.DataParallel(model), ["0", "1"])
+    torch.testing.assert_close(parallel.attribute(x), expected, atol=1e-5, rtol=1e-4)
+    cpu = GlobalLocalCAM3D(model.cpu(), ["0", "1"]).attribute(x.cpu())
+    torch.testing.assert_close(expected.cpu(), cpu, atol=1e-3, rtol=1e-3)
+
+
+# ------------------------------------------------------------------------------------ scores
+
+SCORES = torch.arange(24.0).reshape(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ((1, 2), [6, 18]),
+        ((-1, -1), [11, 23]),
+        ([(0, 0), (2, 3)], [0, 23]),
+    ],
+)
+def test_targets_of_higher_rank_outputs(target, expected):
+    assert select_scores(SCORES, target).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (None, [3, 15]),
+        (1, [1, 13]),
+        (-1, [3, 15]),
+        ((2,), [2, 14]),
+        (torch.tensor(1), [1, 13]),
+        (torch.tensor([1]), [1, 13]),
+        (torch.tensor([3, 0]), [3, 12]),
+        ([0, 2], [0, 14]),
+        ([(0,), (2,)], [0, 14]),
+        (SCORES.numpy().argmax() * 0 + 1, [1, 13]),
+        (torch.tensor([3, 0]).numpy(), [3, 12]),
+        ([torch.tensor(0), torch.tensor(2)], [0, 14]),
+    ],
+)
+def test_targets_of_class_scores(target, expected):
+    assert select_scores(SCORES[:, 0], target).tolist() == expected
+
+
+def test_no_target_takes_each_samples_highest_and_the_lowest_index_on_ties():
+    scores = torch.tensor([[1.0, 5.0, 5.0], [7.0, 7.0, 7.0]], requires_grad=True)
+    select_scores(scores).sum().backward()
+    assert scores.grad.tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert top_classes(scores, 3).tolist() == [[1, 2, 0], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (3, 1), (3, 1, 1)])
+def test_one_value_per_sample_or_batch_needs_no_target(shape):
+    output = torch.arange(float(max(1, torch.Size(shape).numel()))).reshape(shape)
+    assert select_scores(output).tolist() == output.flatten().tolist()
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "error", "message"),
+    [
+        ((2, 3), 3, IndexError, r"target 3 is out of range: axis 1 .* \(2, 3\), takes 0 to 2"),
+        ((2, 3), -4, IndexError, "target -4 is out of range"),
+        ((2, 3), [0, -1], IndexError, "target -1 is out of range"),
+        ((2, 3), torch.tensor([0, 9]), IndexError, "target 9 is out of range"),
+        ((2, 3, 4), (2, 4), IndexError, r"target 4 is out of range: axis 2 .* takes 0 to 3"),
+        ((2, 3), [0], ValueError, "target has 1 entries for a batch of 2"),
+        ((2, 3), (0, 1), ValueError, r"target \(0, 1\) does not fit an output of shape \(2, 3\)"),
+        ((2, 3, 4), [0, 1], ValueError, "a list of such tuples"),
+        ((2, 3, 4), 0, ValueError, r"target=0 selects \(2, 4\) values .* one per sample"),
+        ((2, 3), 1.5, TypeError, "target must be None, an int, .* got 1.5"),
+        ((2, 3), "cat", TypeError, "got 'cat'"),
+        ((2, 3), slice(0, 1), TypeError, "got slice"),
+        ((2, 3), torch.tensor([0.5, 1.0]), TypeError, "target must be None, an int"),
+        ((), 0, ValueError, "output is a single number, so it takes no target"),
+        ((2, 3, 4), None, ValueError, r"An output of shape \(2, 3, 4\) needs a target"),
+    ],
+)
+def test_wrong_targets_are_named(shape, target, error, message):
+    with pytest.raises(error, match=message):
+        select_scores(torch.zeros(shape), target)
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_k_is_from_one_to_the_number_of_classes(k):
+    with pytest.raises(ValueError, match=f"k must be from 1 to the 3 classes; got {k}"):
+        top_classes(torch.zeros(2, 3), k)
+
+
+def test_top_classes_needs_class_scores():
+    with pytest.raises(ValueError, match=r"needs scores of shape \(N, classes\); .* \(2, 3, 4\)"):
+        top_classes(torch.zeros(2, 3, 4), 1)
+
+
+# ------------------------------------------------------------------------------------ errors
+
+
+class Model(nn.Module):
+    """One of everything that can go wrong."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.side = nn.Conv2d(2, 2, 1)
+        self.unused = nn.Conv2d(2, 2, 1)
+        self.whole = Whole()
+        self.labels = nn.Flatten()
+        self.net = conv_net(2)
+        self.ending = lambda y: y
+
+    def forward(self, x):
+        x = self.conv(x)
+        self.side(x)
+        self.whole(x)
+        return self.ending(self.net(x))
+
+
+class Whole(nn.Module):
+    def forward(self, x):
+        return x.long()
+
+
+@pytest.fixture
+def model():
+    return Model().eval()
+
+
+X = random_input(2, (6, 6))
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ("unused", RuntimeError, "Layer\\(s\\) 'unused' did not run in the forward pass"),
+        (["conv", "unused"], RuntimeError, "'unused' did not run"),
+        (nn.Conv2d(2, 2, 1), RuntimeError, r"'layers\[0\] \(Conv2d\)' did not run"),
+        ("side", RuntimeError, "'side' does not reach the score"),
+        (["conv", "side"], RuntimeError, r"layer\(s\) 'side' does not reach the score"),
+        ("whole", TypeError, "'whole' gives torch.int64, of which there is no gradient"),
+        ("net.2", None, None),
+        ("net.3", ValueError, r"'net.3' gives shape \(2, 12\), which has no spatial axis"),
+        (Layer("conv", reshape=lambda x: x.flatten(0, 1)[:, None]), ValueError, "a batch of 2"),
+    ],
+)
+def test_layers_that_cannot_be_used(model, layers, error, message):
+    cam = GlobalLocalCAM2D(model, layers)
+    if error is None:
+        assert cam.attribute(X).shape == (2, 1, 6, 6)
+        return
+    with pytest.raises(error, match=message):
+        cam.attribute(X)
+    assert hooks_of(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "error", "message"),
+    [
+        (lambda y: {"logits": y}, TypeError, r"it returned dict with keys \['logits'\]"),
+        (lambda y: (y, y), TypeError, "must return a tensor of scores; it returned tuple"),
+        (lambda y: y.detach(), RuntimeError, "'conv' does not reach the score"),
+        (lambda y: y.argmax(1), RuntimeError, "labels instead of scores"),
+        (lambda y: y / 0 * 0, RuntimeError, "NaN or Inf in the gradient of 'conv'"),
+    ],
+)
+def test_outputs_that_cannot_be_explained(model, ending, error, message):
+    model.ending = ending
+    with pytest.raises(error, match=message):
+        GlobalLocalCAM2D(model, "conv").attribute(X)
+    assert hooks_of(model) == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_nan_and_inf_name_their_layer(model, value):
+    x = X.clone()
+    x[1, 0, 2, 2] = value
+    with pytest.raises(RuntimeError, match="NaN or Inf in the activation of 'conv'"):
+        GlobalLocalCAM2D(model, ["conv", "net.0"]).attribute(x, target=0)
+
+
+def test_half_precision_overflow_is_an_error_not_a_blank_map():
+    net = conv_net(2).half()
+    with pytest.raises(RuntimeError, match="in half precision, use bfloat16 or float32"):
+        GlobalLocalCAM2D(net, "0").attribute(6e4 * random_input(1, (6, 6)).half(), target=0)
+
+
+def test_inference_mode_is_named(model):
+    cam = GlobalLocalCAM2D(model, "conv")
+    with (
+        torch.inference_mode(),
+        pytest.raises(RuntimeError, match=r"inference_mode.*no_grad\(\) it works"),
+    ):
+        cam.attribute(X)
+
+
+def test_a_model_that_runs_itself_in_inference_mode_is_named(model):
+    def forward_func(x):
+        with torch.inference_mode():
+            return model(x)
+
+    with pytest.raises(RuntimeError, match=r"under torch.inference_mode\(\)"):
+        GlobalLocalCAM2D(forward_func, model.conv).attribute(X)
+
+
+def test_a_model_made_in_inference_mode_is_named():
+    with torch.inference_mode():
+        made_there = conv_net(2)
+    with pytest.raises(RuntimeError, match="parameters or buffers were made under"):
+        GlobalLocalCAM2D(made_there, "0").attribute(X)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        ([X], TypeError, "inputs must be a tensor or a tuple of tensors, batch first; got list"),
+        (X.numpy(), TypeError, "got ndarray"),
+        ((X, 3), TypeError, "got Tensor, int"),
+        ((), TypeError, "an empty tuple"),
+        (X[:0], ValueError, r"a batch of at least one sample; got shape \(0, 2, 6, 6\)"),
+        (torch.tensor(1.0), ValueError, r"at least one sample; got shape \(\)"),
+    ],
+)
+def test_wrong_inputs_are_named(model, inputs, error, message):
+    with pytest.raises(error, match=message):
+        GlobalLocalCAM2D(model, "conv").attribute(inputs)
+
+
+@pytest.mark.parametrize("given", ["none", 5])
+def test_an_index_that_gives_no_tensor_is_named(given):
+    class Pair(nn.Module):
+        def forward(self, x):
+            return ("text", 3) if given == "none" else (x, x)
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair, self.net = Pair(), conv_net(2)
+
+        def forward(self, x):
+            self.pair(x)
+            return self.net(x)
+
+    layer = Layer("pair", index=None if given == "none" else given)
+    wanted = "a tensor; it gives tuple" if given == "none" else "at index 5; it gives tuple"
+    with pytest.raises(TypeError, match=f"'pair' should give .*{wanted}"):
+        GlobalLocalCAM2D(Holder(), layer).attribute(X)
+
+
+# ------------------------------------------------------------- nothing about the model differs
+
+
+def state_of(model):
+    return {
+        "hooks": hooks_of(model),
+        "training": [m.training for m in model.modules()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "grad": [p.grad for p in model.parameters()],
+        "tensors": [(id(t), t.clone().tolist()) for t in model.state_dict(keep_vars=True).values()],
+        "generator": torch.get_rng_state().tolist(),
+        "grad_enabled": torch.is_grad_enabled(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+
+
+class Raising(nn.Module):
+    error: BaseException | None = None
+
+    def forward(self, x):
+        if self.error is not None:
+            raise self.error
+        return x
+
+
+@pytest.mark.parametrize("error", [None, ValueError("mine"), KeyboardInterrupt(), SystemExit()])
+@pytest.mark.parametrize("layer_input", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_about_the_model_differs_after_a_call(training, layer_input, error):
+    net = conv_net(2, norm=True)
+    model = nn.Sequential(net[:2], nn.Dropout(0.5), Raising(), net[2:]).train(training)
+    net[0][0].weight.requires_grad_(False)
+    net[1][0].weight.grad = torch.ones_like(net[1][0].weight)
+    model[2].error = error
+    x = X.clone()
+    before = state_of(model)
+    cam = GlobalLocalCAM2D(model, ["0.0", "0.1"])
+    calls = [
+        lambda: cam.attribute(x, attribute_to_layer_input=layer_input),
+        lambda: cam.attribute(x, target=99, attribute_to_layer_input=layer_input),
+        lambda: cam.attribute_top_k(x, 2, attribute_to_layer_input=layer_input),
+    ]
+    for call, wrong in zip(calls, (None, IndexError, None), strict=True):
+        expected = type(error) if error is not None else wrong
+        if expected is None:
+            call()
+        else:
+            with pytest.raises(expected):
+                call()
+        assert state_of(model) == before
+    assert not x.requires_grad
+    assert x.grad is None
+    assert torch.equal(x, X)
+
+
+def test_train_mode_gives_the_same_map_twice():
+    """Dropout draws, and batch norm updates; neither is left behind for the next call."""
+    model = nn.Sequential(conv_net(2, norm=True)[:2], nn.Dropout(0.5), *conv_net(2)[2:]).train()
+    cam = GlobalLocalCAM2D(model, "0.0")
+    assert torch.equal(cam.attribute(X, target=0), cam.attribute(X, target=0))

@@ -1,0 +1,101 @@
+"""Layers by module, by name and as grids; each wrong one with its message."""
+
+import pytest
+import torch
+from networks import conv_net
+from torch import nn
+
+from captum_3dcam import Layer, frames_to_clip, tokens_to_grid
+from captum_3dcam.layers import resolve_layers
+
+
+@pytest.fixture
+def net():
+    return conv_net(2, depth=3)
+
+
+def test_names_and_modules_mix(net):
+    found = resolve_layers(["0.0", net[1], Layer("2"), Layer(net[2][1])], net)
+    assert [layer.module for layer in found] == [net[0][0], net[1], net[2], net[2][1]]
+    assert [layer.name for layer in found] == ["0.0", "1", "2", "2.1"]
+
+
+@pytest.mark.parametrize("given", ["1", Layer("1"), ["1"], ("1",)])
+def test_one_layer_needs_no_list(net, given):
+    (found,) = resolve_layers(given, net)
+    assert found.module is net[1]
+
+
+def test_a_sequential_is_one_layer_and_a_module_list_is_several(net):
+    assert len(resolve_layers(net[1], net)) == 1
+    assert len(resolve_layers(nn.ModuleList([net[0], net[1]]), net)) == 2
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda net: torch.compile(net, backend="eager")])
+def test_a_wrapped_model_keeps_its_names(net, wrap):
+    wrapped = wrap(net)
+    inside = next(name for name, module in wrapped.named_modules() if module is net[1][0])
+    assert inside != "1.0"
+    for name in ("1.0", inside):
+        (found,) = resolve_layers(name, wrapped)
+        assert found.module is net[1][0]
+
+
+def test_a_module_of_a_function_is_named_by_its_place(net):
+    _, found = resolve_layers([net[0], net[1]], lambda x: net(x))
+    assert found.name == "layers[1] (Sequential)"
+
+
+def test_a_wrong_name_gives_the_nearest():
+    net = nn.ModuleDict({"stem": nn.Conv2d(1, 1, 1), "layer1": nn.Conv2d(1, 1, 1)})
+    with pytest.raises(ValueError, match="no layer named 'layer2'. The nearest names are 'layer1'"):
+        resolve_layers("layer2", net)
+    with pytest.raises(ValueError, match="The nearest names are 'stem', 'layer1'"):
+        resolve_layers("zzz", net)
+
+
+def test_a_name_needs_a_module_to_look_it_up_in(net):
+    with pytest.raises(ValueError, match="'0' needs a forward_func that is a torch.nn.Module"):
+        resolve_layers("0", lambda x: net(x))
+
+
+@pytest.mark.parametrize("bad", [3, None, [None], torch.zeros(1), Layer(3)])
+def test_what_is_no_layer_is_refused(net, bad):
+    with pytest.raises(TypeError, match="layers takes modules, dotted names, Layer"):
+        resolve_layers(bad, net)
+
+
+@pytest.mark.parametrize("empty", [[], ()])
+def test_no_layers_are_refused(net, empty):
+    with pytest.raises(ValueError, match="layers is empty"):
+        resolve_layers(empty, net)
+
+
+# ------------------------------------------------------------------------------------- grids
+
+
+def test_tokens_to_grid_puts_each_token_in_its_place():
+    tokens = torch.arange(2 * (1 + 2 * 3 * 4) * 5.0).reshape(2, 25, 5)
+    grid = tokens_to_grid((2, 3, 4), prefix_tokens=1)(tokens)
+    assert grid.shape == (2, 5, 2, 3, 4)
+    for t, h, w in ((0, 0, 0), (1, 2, 3), (1, 0, 2)):
+        token = 1 + (t * 3 + h) * 4 + w
+        assert grid[1, :, t, h, w].tolist() == tokens[1, token].tolist()
+
+
+def test_tokens_to_grid_says_how_many_it_expects():
+    with pytest.raises(ValueError, match=r"expects tokens of shape \(N, 10, C\); got \(1, 9, 2\)"):
+        tokens_to_grid((3, 3), prefix_tokens=1)(torch.zeros(1, 9, 2))
+
+
+def test_frames_to_clip_unfolds_the_batch():
+    folded = torch.arange(6 * 2 * 2.0).reshape(6, 2, 2, 1)
+    clip = frames_to_clip(3)(folded)
+    assert clip.shape == (2, 2, 3, 2, 1)
+    for n, t in ((0, 0), (0, 2), (1, 1)):
+        assert clip[n, :, t].tolist() == folded[n * 3 + t].tolist()
+
+
+def test_frames_to_clip_says_when_frames_do_not_divide():
+    with pytest.raises(ValueError, match=r"expects a multiple of 4 rows, a row a frame; got"):
+        frames_to_clip(4)(torch.zeros(6, 2, 2, 2))

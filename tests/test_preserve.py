@@ -1,0 +1,102 @@
+"""Whatever a forward changes is put back."""
+
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from captum_3dcam.preserve import modules_behind, unchanged
+
+
+class Counting(nn.Module):
+    """Changes its buffers in each of the ways that a module can."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("in_place", torch.zeros(3))
+        self.register_buffer("exchanged", torch.zeros(2))
+        self.register_buffer("late", None)
+
+    def forward(self, x):
+        self.in_place.add_(1)
+        self.exchanged = self.exchanged + 1
+        self.late = torch.ones(1)
+        return x + torch.rand(())
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_buffers_and_generator_are_put_back(error):
+    module = nn.Sequential(Counting(), Counting())
+    before = {name: id(buffer) for name, buffer in module.named_buffers()}
+    generator = torch.get_rng_state()
+    with nullcontext() if error is None else pytest.raises(error), unchanged([module]):
+        module(torch.zeros(1))
+        assert module[0].in_place.tolist() == [1, 1, 1]
+        if error is not None:
+            raise error
+    assert {name: id(buffer) for name, buffer in module.named_buffers()} == before
+    assert not any(buffer.any() for buffer in module.buffers())
+    assert module[0].late is None
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_buffers_shared_by_two_modules_are_put_back_once():
+    first, second = Counting(), Counting()
+    second.in_place = first.in_place
+    with unchanged([first, second, first]):
+        first(torch.zeros(1))
+        second(torch.zeros(1))
+    assert not first.in_place.any()
+    assert second.in_place is first.in_place
+
+
+def test_a_graph_of_the_callers_stays_usable():
+    """Batch norm saves its buffers for backward, and moves them without counting a version."""
+    norm = nn.BatchNorm1d(2).eval()
+    x = torch.randn(4, 2, requires_grad=True)
+    y = norm(x).sum()
+    norm.train()
+    with unchanged([norm]):
+        norm(x)
+        assert norm.running_mean.any()
+    assert not norm.running_mean.any()
+    y.backward()
+
+
+NET = nn.Identity()
+
+
+def _uses_a_global(x):
+    return _calls_another(x)
+
+
+def _calls_another(x):
+    return NET(x)
+
+
+class _Holder:
+    def __init__(self, net):
+        self.net = net
+
+    def score(self, x):
+        return self.net(x)
+
+    def __call__(self, x):
+        return self.net(x)
+
+
+def test_modules_behind_every_kind_of_callable():
+    net = nn.Linear(1, 1)
+    holder = _Holder(net)
+
+    def closure(x):
+        return net(x)
+
+    callables = [net, net.forward, closure, lambda x: closure(x), holder, holder.score]
+    callables += [partial(closure, x=1), partial(lambda model, x: model(x), net)]
+    for forward_func in callables:
+        assert modules_behind(forward_func) == [net], forward_func
+    assert modules_behind(_uses_a_global) == [NET]
+    assert modules_behind(torch.relu) == []

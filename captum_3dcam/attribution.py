@@ -27,7 +27,7 @@ from captum_3dcam.layers import Layer, resolve_layers
 LayerSpec = nn.Module | str | Layer
 
 
-class Canvas(NamedTuple):
+class _Canvas(NamedTuple):
     """What the maps are drawn on: their spatial size, and the device they end on."""
 
     size: tuple[int, ...]
@@ -162,9 +162,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         additional_forward_args: Any,
         attribute_to_layer_input: bool,
         output_size: int | Sequence[int] | None,
-    ) -> tuple[Recording, Canvas]:
+    ) -> tuple[Recording, _Canvas]:
         tensors = format_inputs(inputs)
-        canvas = Canvas(self._output_size(tensors[0], output_size), tensors[0].device)
+        canvas = _Canvas(self._output_size(tensors[0], output_size), tensors[0].device)
         recording = record(
             self.forward_func,
             self.layers,
@@ -185,7 +185,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             raise ValueError(
                 f"{type(self).__name__} makes maps of {self.rank} spatial axes; this input, of "
                 f"shape {tuple(x.shape)}, asks for {len(size)}: {size}. Use the class of that "
-                "rank, or LayerwiseGlobalLocalCAM for any, or pass output_size."
+                "rank, or the one that takes any, or pass output_size."
             )
         if not size or min(size) < 1:
             raise ValueError(
@@ -194,7 +194,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             )
         return size
 
-    def _layer_maps(self, pairs: list[tuple[Tensor, Tensor]], canvas: Canvas) -> Iterator[Tensor]:
+    def _layer_maps(self, pairs: list[tuple[Tensor, Tensor]], canvas: _Canvas) -> Iterator[Tensor]:
         """One map at a time, so that fusing needs no more than two of them."""
         size = canvas.size
         for layer, (activation, gradient) in zip(self.layers, pairs, strict=True):
@@ -204,12 +204,14 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                     f"{tuple(activation.shape)}, but the map is to have {len(size)}: {size}. Pass "
                     "output_size, or make the layer a grid with Layer(..., reshape=...)."
                 )
-            self._check(layer, activation, gradient)
             factors = self.rule(activation, gradient)
+            self._check(layer, activation, gradient, factors)
             layer_map = cam.layer_map(factors, size, self.interpolate_mode, self.align_corners)
             yield layer_map.to(canvas.device)
 
-    def _check(self, layer: Layer, activation: Tensor, gradient: Tensor) -> None:
+    def _check(
+        self, layer: Layer, activation: Tensor, gradient: Tensor, factors: cam.Factors
+    ) -> None:
         """For subclasses whose rule has a requirement of its own."""
 
     def _fuse(self, maps: Iterator[Tensor]) -> Tensor:
@@ -219,9 +221,12 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 class _ChannelSumCAM(LayerwiseCAM):
     """The rules that sum channels apart from each other: such sums can cancel."""
 
-    def _check(self, layer: Layer, activation: Tensor, gradient: Tensor) -> None:
-        kinds = {"activation": activation, "gradient": gradient}
-        cancelled = [kind for kind, tensor in kinds.items() if cam.cancels(tensor)]
+    def _check(
+        self, layer: Layer, activation: Tensor, gradient: Tensor, factors: cam.Factors
+    ) -> None:
+        beta, alpha = factors
+        sums = {"activation": (activation, alpha), "gradient": (gradient, beta)}
+        cancelled = [kind for kind, pair in sums.items() if cam.cancels(*pair)]
         if cancelled:
             warnings.warn(
                 f"At layer {layer.name!r} the {' and '.join(cancelled)} cancels in the sum over "

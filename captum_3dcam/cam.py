@@ -51,19 +51,22 @@ def channel_sum(x: Tensor) -> Tensor:
     return x.sum(dim=1, keepdim=True, dtype=_accumulation_dtype(x))
 
 
-def cancels(x: Tensor) -> bool:
-    """Whether every channel sum of (N, C, *S) is lost in rounding, though x is not zero.
+def cancels(x: Tensor, total: Tensor) -> bool:
+    """Whether ``total``, the channel sum of x, is all lost in rounding, though x is not zero.
 
     So it is for the gradient of whatever only layer normalisations read: they take the mean
     over channels out, and the sum's sign is then noise, which normalising would show as a map.
 
     >>> x = torch.randn(1, 64, 5, 5)
-    >>> cancels(x), cancels(x - x.mean(1, keepdim=True))
+    >>> centred = x - x.mean(1, keepdim=True)
+    >>> cancels(x, channel_sum(x)), cancels(centred, channel_sum(centred))
     (False, True)
     """
-    largest = x.abs().amax().to(_accumulation_dtype(x))
+    largest, largest_total = (
+        torch.maximum(-low, high).to(total.dtype) for low, high in (x.aminmax(), total.aminmax())
+    )
     rounding = 8 * x.shape[1] ** 0.5 * torch.finfo(x.dtype).eps * largest
-    return x.shape[1] > 1 and bool((largest > 0) & (channel_sum(x).abs().amax() <= rounding))
+    return x.shape[1] > 1 and bool((largest > 0) & (largest_total <= rounding))
 
 
 def upsample(

@@ -137,10 +137,11 @@ def record(
     arguments = _format_additional_forward_args(additional_forward_args)
     # A tensor made under inference_mode cannot be saved for backward; a copy of it can.
     inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
+    parallel = [m for root in roots for m in root.modules() if isinstance(m, nn.DataParallel)]
     with ExitStack() as stack:
         stack.enter_context(unchanged(roots))
         stack.enter_context(_modules_run_as_modules())
-        stack.enter_context(_gradients_off_until_first_layer(roots))
+        stack.enter_context(_gradients_off_until_first_layer(parallel))
         captured = [
             stack.enter_context(_capturing(layer, attribute_to_layer_input)) for layer in layers
         ]
@@ -152,7 +153,7 @@ def record(
             f"forward_func must return a tensor of scores; it returned {type(output).__name__}"
             f"{keys}. Pass a function that picks it: lambda *args: model(*args)[...]."
         )
-    device_ids = device_ids or getattr(forward_func, "device_ids", None)
+    device_ids = device_ids or next((module.device_ids for module in parallel), None)
     return Recording(output, layers, inputs[0].shape[0], device_ids, captured)
 
 
@@ -371,14 +372,13 @@ def _replaced(values: Any, key: Any, tensor: Tensor) -> Any:
 
 
 @contextmanager
-def _gradients_off_until_first_layer(roots: list[nn.Module]) -> Iterator[None]:
+def _gradients_off_until_first_layer(parallel: list[nn.DataParallel[Any]]) -> Iterator[None]:
     """Run what is inside without gradients, until the hook of a layer switches them on.
 
     Grad mode is each thread's own. DataParallel runs its replicas in threads and gathers their
     outputs in this one, which must have gradients on then; so there the replicas switch them
     off, each for itself.
     """
-    parallel = [m for root in roots for m in root.modules() if isinstance(m, nn.DataParallel)]
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(bool(parallel)))
         for module in parallel:
@@ -436,7 +436,8 @@ def _check_ran(layers: tuple[Layer, ...], captured: list[dict[torch.device, Tens
 
 def _check_finite(layers: tuple[Layer, ...], pairs: list[tuple[Tensor, Tensor]]) -> None:
     """NaN and Inf would be silently zeroed by ReLU or spread by the maximum."""
-    extremes = [torch.stack(torch.aminmax(tensor)).double() for pair in pairs for tensor in pair]
+    extremes = [torch.stack(torch.aminmax(tensor)) for pair in pairs for tensor in pair]
+    # One transfer for all layers: on a GPU each would wait for the device.
     finite = torch.stack([e.isfinite().all().to(extremes[0].device) for e in extremes]).tolist()
     kinds = ("activation", "gradient")
     broken = [

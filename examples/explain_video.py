@@ -52,6 +52,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options.output.mkdir(parents=True, exist_ok=True)
     small = read_video(options.video, FRAME_SIZE)
     frames = torch.from_numpy(small.frames)
+    outside = [cut for cut in options.target or () if not 0 <= cut < len(frames)]
+    if outside:
+        raise SystemExit(
+            f"frame {outside[0]} is not in this video, which has frames 0 to {len(frames) - 1}."
+        )
     network = load_transnet()
     packaged = boundary_probabilities(network, frames)
     probabilities = boundary_probabilities(make_differentiable(network), frames)

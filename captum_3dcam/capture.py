@@ -8,7 +8,7 @@ joined to that copy in the graph. All private names of Captum's are imported her
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field
 from threading import Lock
@@ -140,7 +140,7 @@ def record(
     parallel = [m for root in roots for m in root.modules() if isinstance(m, nn.DataParallel)]
     with ExitStack() as stack:
         stack.enter_context(unchanged(roots))
-        stack.enter_context(_modules_run_as_modules())
+        stack.enter_context(_compiled_code_runs_eagerly())
         stack.enter_context(_gradients_off_until_first_layer(parallel))
         captured = [
             stack.enter_context(_capturing(layer, attribute_to_layer_input)) for layer in layers
@@ -319,6 +319,11 @@ def _capturing(layer: Layer, layer_input: bool) -> Iterator[dict[torch.device, T
         return tuple(arguments.pop(i) for i in range(len(args))), arguments
 
     module = _module(layer)
+    if isinstance(module, torch.jit.RecursiveScriptModule):
+        raise TypeError(
+            f"Layer {layer.name!r} is compiled by torch.jit.script, which no hook can enter. "
+            "Explain the module that it was made from."
+        )
     if layer_input:
         handle = module.register_forward_pre_hook(before, with_kwargs=True)
     else:
@@ -391,20 +396,12 @@ def _switch_gradients_off(module: nn.Module, args: Any) -> None:
     torch.set_grad_enabled(False)
 
 
-@contextmanager
-def _modules_run_as_modules() -> Iterator[None]:
-    """Switch off, for the time being, what passes modules by, and so their hooks.
-
-    Compiled code does not see hooks that came after it, and torch's transformer layers take a
-    fused path around their parts where no gradient is asked for.
-    """
-    fused = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        torch.backends.mha.set_fastpath_enabled(False)
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it is slow
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield
+def _compiled_code_runs_eagerly() -> AbstractContextManager[Any]:
+    """Compiled code does not see hooks that came after it: run what it was compiled from."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it is slow
+        return nullcontext()
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 # ------------------------------------------------------------------------------------ checks

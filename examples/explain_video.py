@@ -21,6 +21,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor
 
 from captum_3dcam import CounterfactualCAM3D, GlobalLocalCAM3D
+from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.cam import temporal_profile
 from captum_3dcam.io import Video, read_video
 from captum_3dcam.visualization import animate_video_attr, visualize_video_attr
@@ -110,36 +111,42 @@ def explain_cut(
 ) -> dict[str, Any]:
     """Explain the logit of one frame, draw it, and say how much lies near the cut."""
     clip = clip_around(torch.from_numpy(small.frames), cut)
-    layers = [network.get_submodule(name) for name in options.layers]
-    target = (clip.cut, 0)  # the output is (N, T, 1): a logit for each frame
-    explain = {"target": target, "output_size": (len(clip.frames), *FRAME_SIZE)}
-    forward = partial(boundary_logits, network)
-    inputs = clip.frames[None]
-
-    ours = GlobalLocalCAM3D(forward, layers).attribute(inputs, **explain)
-    against = CounterfactualCAM3D(forward, layers).attribute(inputs, **explain)
-    stacks = [network.get_submodule(name) for name in STACKS]
-    outer = GlobalLocalCAM3D(forward, stacks).attribute(inputs, **explain)
-    maps = {
-        "GlobalLocalCAM3D": ours,
-        "CounterfactualCAM3D": against,
-        f"GlobalLocalCAM3D, {STACKS[0]}-{STACKS[-1][-1]} only": outer,
-    }
-    for name, layer in zip(options.layers, layers, strict=True):
-        gradcam = LayerGradCam(forward, layer).attribute(inputs, target, relu_attributions=True)
-        maps[f"LayerGradCam {name}"] = gradcam.detach()
-
+    maps = explain(network, clip, options.layers)
+    draw(maps["GlobalLocalCAM3D"], maps["CounterfactualCAM3D"], clip, shown, options.output)
     half = round(NEAR * small.fps)
     near = range(max(clip.cut - half + 1, 0), min(clip.cut + half + 1, len(clip.frames)))
-    draw(ours, against, clip, shown, options.output)
+    profile = temporal_profile(maps["GlobalLocalCAM3D"])[0]
     return {
         "frame": cut,
         "seconds": round(cut / small.fps, 3),
         "probability": round(probability, 4),
-        "peak_frame": clip.start + int(temporal_profile(ours)[0].argmax()),
+        "peak_frame": clip.start + int(profile.argmax()),
         "share_near_cut": {name: share(attribution, near) for name, attribution in maps.items()},
         "chance": len(near) / len(clip.frames),
     }
+
+
+def explain(network: torch.nn.Module, clip: Clip, names: list[str]) -> dict[str, Tensor]:
+    """Maps (1, 1, T, H, W) of the cut's logit: ours over the layers, Captum's for each."""
+    layers = [network.get_submodule(name) for name in names]
+    stacks = [network.get_submodule(name) for name in STACKS]
+    forward = partial(boundary_logits, network)
+    inputs = clip.frames[None]
+    target = (clip.cut, 0)  # the output is (N, T, 1): a logit for each frame
+    size = (len(clip.frames), *FRAME_SIZE)  # the input is channels-last
+
+    def ours(cam: type[LayerwiseCAM], modules: list[torch.nn.Module]) -> Tensor:
+        return cam(forward, modules).attribute(inputs, target, output_size=size)
+
+    maps = {
+        "GlobalLocalCAM3D": ours(GlobalLocalCAM3D, layers),
+        "CounterfactualCAM3D": ours(CounterfactualCAM3D, layers),
+        f"GlobalLocalCAM3D, {STACKS[0]}-{STACKS[-1][-1]} only": ours(GlobalLocalCAM3D, stacks),
+    }
+    for name, layer in zip(names, layers, strict=True):
+        gradcam = LayerGradCam(forward, layer).attribute(inputs, target, relu_attributions=True)
+        maps[f"LayerGradCam {name}"] = gradcam.detach()
+    return maps
 
 
 def clip_around(frames: Tensor, cut: int) -> Clip:

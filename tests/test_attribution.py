@@ -420,7 +420,7 @@ GRID = tokens_to_grid(VideoTransformer.grid, prefix_tokens=1)
 @pytest.mark.parametrize("norm_first", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 def test_a_video_transformer(training, norm_first):
-    """Also in eval mode, where torch's fused path around the layers' parts would miss the hooks."""
+    """Also in eval mode, where torch has a fused path that passes the layers' parts by."""
     model, x = VideoTransformer(norm_first).train(training), torch.randn(2, 3, 4, 12, 16)
     hidden, kept = model.blocks[1].linear1, []
     handle = hidden.register_forward_hook(lambda module, args, output: kept.append(output))
@@ -433,7 +433,6 @@ def test_a_video_transformer(training, norm_first):
 
     layers = [Layer(f"blocks.{i}.linear1", reshape=GRID) for i in range(2)]
     maps = GlobalLocalCAM3D(model, layers).attribute(x, target=1, per_layer=True)
-    assert torch.backends.mha.get_fastpath_enabled()
     assert [m.shape for m in maps] == [(2, 1, 4, 12, 16)] * 2
     torch.testing.assert_close(maps[1], expected, atol=1e-4, rtol=1e-3)
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import (
+    GradientAttribution,
     LayerActivation,
     LayerAttribution,
     LayerGradCam,
     LayerGradientXActivation,
     NoiseTunnel,
 )
-from captum.attr._utils.attribution import GradientAttribution, InternalAttribution
+from captum.attr._utils.attribution import InternalAttribution
 from captum.metrics import infidelity, sensitivity_max
 from torch import nn
 from torch.testing import assert_close
@@ -355,7 +356,7 @@ def test_hooks_go_when_the_forward_raises(wrap, error, layer_input):
     model = wrap(inner)
     failing.model = lambda: model
     own = inner[2].register_forward_hook(lambda module, args, output: None)
-    # A layer that has run, the one that raises, and one that is yet to run.
+    # One that has run by then, the one that raises, and one that would have run later.
     method = LayerwiseGradCAM(model, [inner[0], failing, inner[2]])
     x = torch.randn(2, 1, 10, 10)
     with pytest.raises(error, match="stop"):
@@ -378,7 +379,7 @@ def test_hooks_go_when_the_forward_raises(wrap, error, layer_input):
         {"inputs": torch.randn(2, 5, 10, 10)},
         {"additional_forward_args": (1, 2)},
     ],
-    ids=str,
+    ids=["target out of range", "target of no index", "inputs", "arguments"],
 )
 def test_hooks_go_after_wrong_arguments(change, layer_input):
     model = conv_net()
@@ -530,6 +531,7 @@ def test_the_interface_is_captums(cls):
     for base in (InternalAttribution, LayerAttribution, GradientAttribution):
         assert isinstance(one, base)
     assert one.forward_func is model
+    assert callable(one.gradient_func)
     assert one.layer is model.conv1
     assert one.device_ids == [0]
     assert cls(model, "conv1").layer is model.conv1

@@ -323,6 +323,20 @@ def test_frozen_models_no_grad_and_inference_inputs_change_nothing():
     assert torch.is_grad_enabled()
 
 
+def test_an_inference_input_may_be_saved_for_backward():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.net = nn.Conv2d(2, 2, 3, padding=1), conv_net(2)
+
+        def forward(self, x):
+            return self.net(self.conv(x) * x)
+
+    with torch.inference_mode():
+        made_there = random_input(1, (5, 5))
+    assert GlobalLocalCAM2D(Skip(), "conv").attribute(made_there).shape == (1, 1, 5, 5)
+
+
 def test_layers_under_no_grad_inside_the_model():
     """A backbone run without gradients is fine while the chosen layers come after it."""
 
@@ -422,6 +436,14 @@ def test_data_parallel_gives_the_same_map(wrap, call):
     cam = GlobalLocalCAM3D(call(wrapped), [model[0], model[1]])
     assert torch.equal(cam.attribute(x), expected)
     assert hooks_of(wrapped) == 0
+
+
+def test_the_order_of_devices_is_the_models_own_unless_given():
+    model, x = Threaded(conv_net(2)), random_input(1, (5, 5))
+    model.device_ids = [1, 0]
+    layers = resolve_layers(model.module[0], model)
+    assert record(lambda x: model(x), layers, (x,)).device_ids == [1, 0]
+    assert record(model, layers, (x,), device_ids=[0, 1]).device_ids == [0, 1]
 
 
 def test_data_parallel_replicas_run_without_gradients_until_the_first_layer():
@@ -665,6 +687,13 @@ def test_a_model_made_in_inference_mode_is_named():
 def test_wrong_inputs_are_named(model, inputs, error, message):
     with pytest.raises(error, match=message):
         GlobalLocalCAM2D(model, "conv").attribute(inputs)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is (deprecated|not supported)")
+def test_a_scripted_layer_is_named():
+    scripted = torch.jit.script(conv_net(2))
+    with pytest.raises(TypeError, match="'0' is compiled by torch.jit.script, which no hook can"):
+        GlobalLocalCAM2D(scripted, "0").attribute(X)
 
 
 @pytest.mark.parametrize("given", ["none", 5])

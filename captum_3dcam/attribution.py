@@ -150,10 +150,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             inputs, additional_forward_args, attribute_to_layer_input, output_size
         )
         classes = top_classes(recording.output, k)
-        maps = []
-        for rank, target in enumerate(classes.unbind(dim=1), start=1):
-            pairs = recording.pairs(target, retain_graph=rank < k)
-            maps.append(self._fuse(self._layer_maps(pairs, canvas)))
+        maps = [
+            self._fuse(self._layer_maps(recording.pairs(target, retain_graph=True), canvas))
+            for target in classes.unbind(dim=1)
+        ]
         return torch.cat(maps, dim=1), classes
 
     def _record(

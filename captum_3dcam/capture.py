@@ -319,7 +319,7 @@ def _capturing(layer: Layer, layer_input: bool) -> Iterator[dict[torch.device, T
         return tuple(arguments.pop(i) for i in range(len(args))), arguments
 
     module = _module(layer)
-    if isinstance(module, torch.jit.RecursiveScriptModule):
+    if isinstance(module, torch.jit.RecursiveScriptModule):  # type: ignore[attr-defined]
         raise TypeError(
             f"Layer {layer.name!r} is compiled by torch.jit.script, which no hook can enter. "
             "Explain the module that it was made from."

@@ -444,6 +444,8 @@ def test_the_order_of_devices_is_the_models_own_unless_given():
     layers = resolve_layers(model.module[0], model)
     assert record(lambda x: model(x), layers, (x,)).device_ids == [1, 0]
     assert record(model, layers, (x,), device_ids=[0, 1]).device_ids == [0, 1]
+    recording, _ = GlobalLocalCAM2D(model, layers[0], device_ids=[0, 1])._record(x, None, False, 5)
+    assert recording.device_ids == [0, 1]
 
 
 def test_data_parallel_replicas_run_without_gradients_until_the_first_layer():
@@ -466,6 +468,7 @@ def test_on_a_gpu():
     assert expected.is_cuda
     parallel = GlobalLocalCAM3D(nn.DataParallel(model), ["0", "1"])
     torch.testing.assert_close(parallel.attribute(x), expected, atol=1e-5, rtol=1e-4)
+    assert parallel.attribute(x.cpu()).device == torch.device("cpu")
     cpu = GlobalLocalCAM3D(model.cpu(), ["0", "1"]).attribute(x.cpu())
     torch.testing.assert_close(expected.cpu(), cpu, atol=1e-3, rtol=1e-3)
 
@@ -513,6 +516,10 @@ def test_no_target_takes_each_samples_highest_and_the_lowest_index_on_ties():
     select_scores(scores).sum().backward()
     assert scores.grad.tolist() == [[0, 1, 0], [1, 0, 0]]
     assert top_classes(scores, 3).tolist() == [[1, 2, 0], [0, 1, 2]]
+    many = torch.cat([torch.zeros(500), torch.ones(500)])[None].requires_grad_()
+    select_scores(many).sum().backward()
+    assert many.grad.nonzero().tolist() == [[0, 500]]
+    assert top_classes(many, 3).tolist() == [[500, 501, 502]]
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (3, 1), (3, 1, 1)])

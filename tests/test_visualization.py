@@ -135,6 +135,11 @@ def test_an_animation_has_every_frame(tmp_path):
     assert len(frames) == 5
     for before, after in pairwise(frames):
         assert np.abs(after - before).max() > 30  # the spot and the cursor have moved
+    # Purple at the bottom of the scale, yellow at its top, where the spot is in the last frame.
+    pictures = [frame[: len(frame) // 2, : int(0.7 * frame.shape[1])] for frame in frames]
+    yellow = [(picture[..., 0] - picture[..., 2]).max() for picture in pictures]
+    assert yellow[0] < 30
+    assert yellow[-1] > 60
 
 
 def test_grey_videos_and_tensors():

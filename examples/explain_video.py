@@ -2,8 +2,8 @@
 
 TransNetV2 finds the cuts of a video. Each cut's logit is explained with 3DCAM and counterfactual
 3DCAM over the network's depths. A cut happens at one moment, so a good explanation of it is
-concentrated there: the share of the map within 0.2 s of the cut is printed beside that of
-Captum's LayerGradCam, layer by layer, and beside chance.
+concentrated there: the share of the map within 0.2 s of the cut is printed beside those of the
+baselines, of Captum's LayerGradCam, layer by layer, and beside chance.
 
     python examples/explain_video.py                       # the demo video
     python examples/explain_video.py my.mp4 --target 120 --layers SDDCNN.0 SDDCNN.1
@@ -20,10 +20,15 @@ import torch
 from captum.attr import LayerGradCam
 from torch import Tensor
 
-from captum_3dcam import CounterfactualCAM3D, GlobalLocalCAM3D
-from captum_3dcam.attribution import LayerwiseCAM
+from captum_3dcam import (
+    CounterfactualCAM3D,
+    GlobalLocalCAM3D,
+    LayerwiseGradCAM,
+    LayerwiseHiResCAM,
+)
 from captum_3dcam.cam import temporal_profile
 from captum_3dcam.io import Video, read_video
+from captum_3dcam.layers import resolve_layers
 from captum_3dcam.visualization import animate_video_attr, visualize_video_attr
 from transnet import (
     CELLS,
@@ -113,8 +118,7 @@ def explain_cut(
     clip = clip_around(torch.from_numpy(small.frames), cut)
     maps = explain(network, clip, options.layers)
     draw(maps["GlobalLocalCAM3D"], maps["CounterfactualCAM3D"], clip, shown, options.output)
-    half = round(NEAR * small.fps)
-    near = range(max(clip.cut - half + 1, 0), min(clip.cut + half + 1, len(clip.frames)))
+    near = near_cut(clip, small.fps)
     profile = temporal_profile(maps["GlobalLocalCAM3D"])[0]
     return {
         "frame": cut,
@@ -128,30 +132,39 @@ def explain_cut(
 
 def explain(network: torch.nn.Module, clip: Clip, names: list[str]) -> dict[str, Tensor]:
     """Maps (1, 1, T, H, W) of the cut's logit: ours over the layers, Captum's for each."""
-    layers = [network.get_submodule(name) for name in names]
-    stacks = [network.get_submodule(name) for name in STACKS]
+    layers = resolve_layers(names, network)
     forward = partial(boundary_logits, network)
     inputs = clip.frames[None]
     target = (clip.cut, 0)  # the output is (N, T, 1): a logit for each frame
     size = (len(clip.frames), *FRAME_SIZE)  # the input is channels-last
-
-    def ours(cam: type[LayerwiseCAM], modules: list[torch.nn.Module]) -> Tensor:
-        return cam(forward, modules).attribute(inputs, target, output_size=size)
-
-    maps = {
-        "GlobalLocalCAM3D": ours(GlobalLocalCAM3D, layers),
-        "CounterfactualCAM3D": ours(CounterfactualCAM3D, layers),
-        f"GlobalLocalCAM3D, {STACKS[0]}-{STACKS[-1][-1]} only": ours(GlobalLocalCAM3D, stacks),
+    methods = {
+        "GlobalLocalCAM3D": GlobalLocalCAM3D(forward, layers),
+        "CounterfactualCAM3D": CounterfactualCAM3D(forward, layers),
+        f"GlobalLocalCAM3D, {STACKS[0]}-{STACKS[-1][-1]} only": GlobalLocalCAM3D(
+            forward, resolve_layers(STACKS, network)
+        ),
+        "LayerwiseGradCAM": LayerwiseGradCAM(forward, layers),
+        "LayerwiseHiResCAM": LayerwiseHiResCAM(forward, layers),
     }
-    for name, layer in zip(names, layers, strict=True):
-        gradcam = LayerGradCam(forward, layer).attribute(inputs, target, relu_attributions=True)
-        maps[f"LayerGradCam {name}"] = gradcam.detach()
+    maps = {
+        name: method.attribute(inputs, target, output_size=size) for name, method in methods.items()
+    }
+    for layer in layers:
+        captums = LayerGradCam(forward, layer.module)
+        gradcam = captums.attribute(inputs, target, relu_attributions=True)
+        maps[f"LayerGradCam {layer.name}"] = gradcam.detach()
     return maps
 
 
 def clip_around(frames: Tensor, cut: int) -> Clip:
     start = max(min(cut - CLIP_LENGTH // 2, len(frames) - CLIP_LENGTH), 0)
     return Clip(start, frames[start : start + CLIP_LENGTH], cut - start)
+
+
+def near_cut(clip: Clip, fps: float) -> range:
+    """The frames of the clip within NEAR seconds of the cut, which comes after its frame."""
+    half = round(NEAR * fps)
+    return range(max(clip.cut - half + 1, 0), min(clip.cut + half + 1, len(clip.frames)))
 
 
 def share(attribution: Tensor, near: range) -> float | None:

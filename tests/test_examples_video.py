@@ -65,6 +65,12 @@ def test_find_cuts_takes_the_peak_of_each_run():
     assert transnet.find_cuts(probabilities * 0) == []
 
 
+def test_near_the_cut_is_a_fifth_of_a_second_on_either_side_within_the_clip():
+    frames = torch.zeros(100, 1)
+    near = [explain_video.near_cut(explain_video.Clip(0, frames, cut), 25) for cut in (50, 2, 98)]
+    assert near == [range(46, 56), range(0, 8), range(94, 100)]
+
+
 def test_share_counts_the_frames_near_the_cut():
     attribution = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 4, 1, 1)
     assert explain_video.share(attribution, range(1, 3)) == 0.5

@@ -25,7 +25,7 @@ from captum._utils.common import (
 from torch import Tensor, nn
 
 from captum_3dcam.layers import Layer
-from captum_3dcam.preserve import modules_behind, unchanged
+from captum_3dcam.preserve import all_modules, modules_behind, unchanged
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -132,14 +132,14 @@ def record(
     hooks, buffers and torch's random generators are afterwards as they were, also when the
     forward raises.
     """
-    roots = [*modules_behind(forward_func), *(_module(layer) for layer in layers)]
-    _refuse_inference_mode(roots)
+    modules = all_modules([*modules_behind(forward_func), *map(_module, layers)])
+    _refuse_inference_mode(modules)
     arguments = _format_additional_forward_args(additional_forward_args)
     # A tensor made under inference_mode cannot be saved for backward; a copy of it can.
     inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
-    parallel = [m for root in roots for m in root.modules() if isinstance(m, nn.DataParallel)]
+    parallel = [module for module in modules if isinstance(module, nn.DataParallel)]
     with ExitStack() as stack:
-        stack.enter_context(unchanged(roots))
+        stack.enter_context(unchanged(modules))
         stack.enter_context(_compiled_code_runs_eagerly())
         stack.enter_context(_gradients_off_until_first_layer(parallel))
         captured = [
@@ -413,8 +413,8 @@ def _refuse_inference_mode(modules: Iterable[nn.Module]) -> None:
             "No gradient can be recorded under torch.inference_mode(). Call attribute() outside "
             "of it; under torch.no_grad() it works."
         )
-    tensors = (t for module in modules for t in (*module.parameters(), *module.buffers()))
-    if any(tensor.is_inference() for tensor in tensors):
+    tensors = (t for m in modules for t in (*m._parameters.values(), *m._buffers.values()))
+    if any(tensor is not None and tensor.is_inference() for tensor in tensors):
         raise RuntimeError(
             "The model's parameters or buffers were made under torch.inference_mode(), so no "
             "gradient can pass them. Build or load the model outside of it."

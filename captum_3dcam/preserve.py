@@ -1,6 +1,6 @@
 """Run a model and leave it as it was: its buffers and torch's random generators."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from inspect import getclosurevars, ismethod
@@ -28,6 +28,15 @@ def modules_behind(forward_func: Any) -> list[nn.Module]:
     return found
 
 
+def all_modules(roots: Iterable[nn.Module]) -> list[nn.Module]:
+    """The roots and all that is in them, each once."""
+    found: dict[nn.Module, None] = {}
+    for root in roots:
+        if root not in found:  # a layer is mostly part of the model, and walking it takes time
+            found.update(dict.fromkeys(root.modules()))
+    return list(found)
+
+
 def _held_by(value: Any) -> Iterable[Any]:
     if isinstance(value, partial):
         return (value.func, *value.args, *value.keywords.values())
@@ -49,27 +58,26 @@ def _is_local(value: Any, module_name: str) -> bool:
 
 
 @contextmanager
-def unchanged(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Put back, on any exit, what a forward pass may change.
+def unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Put back, on any exit, what a forward pass of these modules may change.
 
     Batch normalisation in train mode updates its buffers and dropout draws random numbers;
     an explanation must do neither to the model that is being explained.
     """
-    owners = list(dict.fromkeys(m for module in modules for m in module.modules()))
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))
-        for device_type, indices in _accelerators(owners).items():
+        for device_type, indices in _accelerators(modules).items():
             stack.enter_context(torch.random.fork_rng(indices, device_type=device_type))
-        stack.enter_context(_buffers_kept(owners))
+        stack.enter_context(_buffers_kept(modules))
         yield
 
 
-def _accelerators(owners: Iterable[nn.Module]) -> dict[str, list[int]]:
+def _accelerators(modules: Iterable[nn.Module]) -> dict[str, list[int]]:
     """The devices beside the CPU that the modules' tensors lie on, by type."""
     devices = {
         tensor.device
-        for owner in owners
-        for tensor in (*owner._parameters.values(), *owner._buffers.values())
+        for module in modules
+        for tensor in (*module._parameters.values(), *module._buffers.values())
         if tensor is not None and tensor.device.type not in ("cpu", "meta")
     }
     by_type: dict[str, list[int]] = {}
@@ -79,17 +87,17 @@ def _accelerators(owners: Iterable[nn.Module]) -> dict[str, list[int]]:
 
 
 @contextmanager
-def _buffers_kept(owners: Iterable[nn.Module]) -> Iterator[None]:
+def _buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
     kept = [
-        (owner, name, buffer, None if buffer is None else buffer.detach().clone())
-        for owner in owners
-        for name, buffer in owner._buffers.items()
+        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
     ]
     try:
         yield
     finally:
-        for owner, name, buffer, before in kept:
-            owner._buffers[name] = buffer  # a forward may have put another tensor there
+        for module, name, buffer, before in kept:
+            module._buffers[name] = buffer  # a forward may have put another tensor there
             if buffer is not None and before is not None and not torch.equal(buffer, before):
                 # Through .data: a graph of the caller's that has saved the buffer, as batch
                 # norm does, has seen these values and must not find its version changed.

@@ -63,7 +63,7 @@ def visualize_image_attr(
     heat, image = _as_maps(attr, 2), _as_pictures(original_image, 2)
     fig, ax = plt_fig_axis or _new_figure(fig_size or (6, 6 * _aspect(image)))
     norm = _norm(heat, vmax)
-    _draw(ax, _layers(heat, image, method, norm, cmap, alpha_overlay))
+    _draw(ax, _pictures(heat, image, method, norm, cmap, alpha_overlay))
     if title is not None:
         ax.set_title(title)
     if show_colorbar:
@@ -112,7 +112,7 @@ def visualize_video_attr(
     norm = _norm(heat, vmax)
     strip = [fig.add_subplot(grid[0, column]) for column in range(len(shown))]
     for ax, t in zip(strip, shown, strict=True):
-        _draw(ax, _layers(heat[t], video[t], method, norm, cmap, alpha_overlay))
+        _draw(ax, _pictures(heat[t], video[t], method, norm, cmap, alpha_overlay))
         ax.set_title(_time_label(start + t, fps), fontsize="medium")
     profile_ax = fig.add_subplot(grid[1, :])
     time, profile = _draw_profile(profile_ax, heat, fps, start)
@@ -151,10 +151,10 @@ def animate_video_attr(
     picture_ax, profile_ax = fig.add_subplot(grid[0]), fig.add_subplot(grid[1])
     norm = _norm(heat, vmax)
 
-    def layers(t: int) -> list[Layer]:
-        return _layers(heat[t], video[t], method, norm, cmap, alpha_overlay)
+    def pictures(t: int) -> list[_Picture]:
+        return _pictures(heat[t], video[t], method, norm, cmap, alpha_overlay)
 
-    drawn = _draw(picture_ax, layers(0))
+    drawn = _draw(picture_ax, pictures(0))
     time, _ = _draw_profile(profile_ax, heat, fps, start)
     cursor = profile_ax.axvline(time[0], color="black", linewidth=1)
     _colorbar(fig, [picture_ax], norm, cmap)
@@ -162,9 +162,9 @@ def animate_video_attr(
         fig.suptitle(title)
 
     def show(t: int) -> list[Any]:
-        for artist, layer in zip(drawn, layers(t), strict=True):
-            artist.set_data(layer.data)
-            artist.set_alpha(layer.alpha)
+        for artist, picture in zip(drawn, pictures(t), strict=True):
+            artist.set_data(picture.data)
+            artist.set_alpha(picture.alpha)
         cursor.set_xdata([time[t], time[t]])
         return [*drawn, cursor]
 
@@ -174,7 +174,7 @@ def animate_video_attr(
 # ------------------------------------------------------------------------------- what to draw
 
 
-class Layer(NamedTuple):
+class _Picture(NamedTuple):
     """One picture of those that lie over each other: values, colours, opacity."""
 
     data: Array
@@ -183,45 +183,45 @@ class Layer(NamedTuple):
     alpha: Array | None = None
 
 
-def _layers(
+def _pictures(
     heat: Array, image: Array, method: str, norm: Normalize, cmap: str, alpha_overlay: float
-) -> list[Layer]:
+) -> list[_Picture]:
     """The pictures that ``method`` lays over each other, from the bottom up."""
     opacity = np.clip(np.asarray(norm(heat)), 0, 1)
     grey = image.mean(axis=-1) if image.ndim == 3 else image
     methods = {
         # The square root, because low values would vanish twice: dark and transparent.
         "blended_heat_map": [
-            Layer(grey, "gray", _UNIT),
-            Layer(heat, cmap, norm, alpha_overlay * np.sqrt(opacity)),
+            _Picture(grey, "gray", _UNIT),
+            _Picture(heat, cmap, norm, alpha_overlay * np.sqrt(opacity)),
         ],
-        "heat_map": [Layer(heat, cmap, norm)],
+        "heat_map": [_Picture(heat, cmap, norm)],
         "alpha_scaling": [
-            Layer(image, "gray", _UNIT),
-            Layer(np.zeros_like(heat), "gray", _UNIT, 1 - opacity),
+            _Picture(image, "gray", _UNIT),
+            _Picture(np.zeros_like(heat), "gray", _UNIT, 1 - opacity),
         ],
-        "original_image": [Layer(image, "gray", _UNIT)],
+        "original_image": [_Picture(image, "gray", _UNIT)],
     }
     if method not in methods:
         raise ValueError(f"method={method!r} is not known. Choose one of {', '.join(methods)}.")
     return methods[method]
 
 
-def _draw(ax: Axes, layers: list[Layer]) -> list[AxesImage]:
-    height, width = layers[0].data.shape[:2]
+def _draw(ax: Axes, pictures: list[_Picture]) -> list[AxesImage]:
+    height, width = pictures[0].data.shape[:2]
     # The map covers the picture, whatever its own size.
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     ax.set_axis_off()
     return [
         ax.imshow(
-            layer.data,
+            picture.data,
             extent=extent,
-            cmap=layer.cmap,
-            norm=layer.norm,
-            alpha=layer.alpha,
+            cmap=picture.cmap,
+            norm=picture.norm,
+            alpha=picture.alpha,
             interpolation="bilinear",
         )
-        for layer in layers
+        for picture in pictures
     ]
 
 

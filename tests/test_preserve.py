@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_3dcam.preserve import modules_behind, unchanged
+from captum_3dcam.preserve import all_modules, modules_behind, unchanged
 
 
 class Counting(nn.Module):
@@ -31,7 +31,7 @@ def test_buffers_and_generator_are_put_back(error):
     module = nn.Sequential(Counting(), Counting())
     before = {name: id(buffer) for name, buffer in module.named_buffers()}
     generator = torch.get_rng_state()
-    with nullcontext() if error is None else pytest.raises(error), unchanged([module]):
+    with nullcontext() if error is None else pytest.raises(error), unchanged(all_modules([module])):
         module(torch.zeros(1))
         assert module[0].in_place.tolist() == [1, 1, 1]
         if error is not None:
@@ -63,6 +63,17 @@ def test_a_graph_of_the_callers_stays_usable():
         assert norm.running_mean.any()
     assert not norm.running_mean.any()
     y.backward()
+
+
+def test_all_modules_has_each_once():
+    shared = nn.Linear(1, 1)
+    net = nn.Sequential(shared, nn.Sequential(shared))
+    assert all_modules([net[1], net, shared]) == [net[1], shared, net]
+
+
+def test_without_buffers_and_parameters():
+    with unchanged(all_modules([nn.ReLU()])):
+        torch.rand(1)
 
 
 NET = nn.Identity()

@@ -230,7 +230,7 @@ class _ChannelSumCAM(LayerwiseCAM):
         if cancelled:
             warnings.warn(
                 f"At layer {layer.name!r} the {' and '.join(cancelled)} cancels in the sum over "
-                "channels, so its map is rounding noise. Layer normalisation does this to its "
+                "channels, so its map is zero or rounding noise. Layer normalisation does this to its "
                 "input's gradient and to its own output: choose a layer between two of them, e.g. "
                 "the hidden layer of an MLP block, or a rule that weighs channels, as "
                 "LayerwiseHiResCAM.",

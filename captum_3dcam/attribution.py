@@ -6,7 +6,8 @@ normalisation and fusion.
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index as to_int
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -35,19 +36,13 @@ class _Canvas(NamedTuple):
 
 
 class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
-    """A class activation map over a list of layers; the subclass gives the layer rule.
+    """A class activation map over a list of layers; a subclass gives the layer rule.
 
-    Args:
-        forward_func: the model, or a function of its inputs that returns scores (N, ...).
-        layers: a module, a dotted name or a :class:`~captum_3dcam.Layer`, or a list of these.
-        device_ids: as in Captum, only for a DataParallel model inside a function.
-        fusion: how the layer maps become one: "sum" (the paper's), "mean", "max", "product",
-            "geometric_mean", or a callable from (K, N, 1, *S) to (N, 1, *S).
-        interpolate_mode: of :func:`torch.nn.functional.interpolate`; linear by default.
-        align_corners: of the same; False as in torch and Captum.
-
-    Raises:
-        TypeError, ValueError: for layers that are none, unknown names, fusions or modes.
+    >>> class ActivationCAM(LayerwiseCAM):
+    ...     rule = staticmethod(lambda activation, gradient: (cam.channel_sum(activation),))
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
+    >>> ActivationCAM(model, "1").attribute(torch.rand(1, 3, 8, 8)).shape
+    torch.Size([1, 1, 8, 8])
     """
 
     rank: ClassVar[int | None] = None
@@ -68,6 +63,25 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         interpolate_mode: str | None = None,
         align_corners: bool = False,
     ) -> None:
+        """Choose what to explain; the model does not run yet.
+
+        Args:
+            forward_func: the model, or a function of its inputs that returns scores (N, ...).
+            layers: a module, a dotted name or a :class:`~captum_3dcam.Layer`, or a list of these.
+            device_ids: as in Captum, only for a DataParallel model inside a function.
+            fusion: how the layer maps become one: "sum" (the paper's), "mean", "max", "product",
+                "geometric_mean", or a callable from (K, N, 1, *S) to (N, 1, *S).
+            interpolate_mode: of :func:`torch.nn.functional.interpolate`; linear by default.
+            align_corners: of the same; False as in torch and Captum.
+
+        Raises:
+            TypeError, ValueError: for layers that are none, unknown names, fusions or modes.
+        """
+        if not isinstance(device_ids, (list, tuple, type(None))):
+            raise TypeError(
+                f"device_ids must be a list of ints; got {device_ids!r}. Several layers go into "
+                "one list, layers=[first, second]; fusion and the rest are given by keyword."
+            )
         self.layers = resolve_layers(layers, forward_func)
         modules = [layer.module for layer in self.layers]
         # Captum's name for it: one module where one was given, else the list.
@@ -76,7 +90,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         )
         GradientAttribution.__init__(self, forward_func)
         self.fusion = fusion if callable(fusion) else cam.check_fusion(fusion)
-        self.interpolate_mode = cam.check_interpolation(interpolate_mode, align_corners)
+        self.interpolate_mode = cam.check_interpolation(interpolate_mode, align_corners, self.rank)
         self.align_corners = align_corners
 
     @classmethod
@@ -124,7 +138,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         recording, canvas = self._record(
             inputs, additional_forward_args, attribute_to_layer_input, output_size
         )
-        maps = self._layer_maps(recording.pairs(target), canvas)
+        pairs = recording.pairs(target)
+        self._check(pairs)
+        maps = self._layer_maps(pairs, canvas)
         if per_layer:
             return tuple(maps)
         fused = self._fuse(maps)
@@ -143,17 +159,19 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     ) -> tuple[Tensor, Tensor]:
         """Maps (N, k, *S) of the k highest classes, and their indices (N, k), from one forward.
 
-        The arguments are those of :meth:`attribute`; the scores must be (N, classes). There is
-        one backward pass per class.
+        The arguments are those of :meth:`attribute`. There is one backward pass per class.
+
+        Raises ValueError for scores that are not (N, classes), and for k out of range.
         """
         recording, canvas = self._record(
             inputs, additional_forward_args, attribute_to_layer_input, output_size
         )
         classes = top_classes(recording.output, k)
-        maps = [
-            self._fuse(self._layer_maps(recording.pairs(target, retain_graph=True), canvas))
-            for target in classes.unbind(dim=1)
-        ]
+        maps = []
+        for target in classes.unbind(dim=1):
+            pairs = recording.pairs(target, retain_graph=True)
+            self._check(pairs)
+            maps.append(self._fuse(self._layer_maps(pairs, canvas)))
         return torch.cat(maps, dim=1), classes
 
     def _record(
@@ -180,18 +198,21 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         if output_size is None:
             size = tuple(x.shape[2:])
         else:
-            size = (output_size,) * rank if isinstance(output_size, int) else tuple(output_size)
+            given = output_size if isinstance(output_size, Iterable) else [output_size] * rank
+            size = tuple(map(to_int, given))
         if self.rank not in (None, len(size)):
             raise ValueError(
-                f"{type(self).__name__} makes maps of {self.rank} spatial axes; this input, of "
-                f"shape {tuple(x.shape)}, asks for {len(size)}: {size}. Use the class of that "
-                "rank, or the one that takes any, or pass output_size."
+                f"{type(self).__name__} makes maps of {self.rank} spatial axes; an input of shape "
+                f"{tuple(x.shape)} with output_size={output_size} asks for {len(size)}: {size}. "
+                "Add a batch axis if it has none, inputs[None]; or use the class of that rank, or "
+                "the one that takes any; or pass another output_size."
             )
         if not size or min(size) < 1:
             raise ValueError(
                 f"An input of shape {tuple(x.shape)} with output_size={output_size} gives no size "
                 "for the map. Pass output_size, a positive number for each spatial axis."
             )
+        cam.check_interpolation(self.interpolate_mode, self.align_corners, len(size))
         return size
 
     def _layer_maps(self, pairs: list[tuple[Tensor, Tensor]], canvas: _Canvas) -> Iterator[Tensor]:
@@ -205,13 +226,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                     "output_size, or make the layer a grid with Layer(..., reshape=...)."
                 )
             factors = self.rule(activation, gradient)
-            self._check(layer, activation, gradient, factors)
             layer_map = cam.layer_map(factors, size, self.interpolate_mode, self.align_corners)
             yield layer_map.to(canvas.device)
 
-    def _check(
-        self, layer: Layer, activation: Tensor, gradient: Tensor, factors: cam.Factors
-    ) -> None:
+    def _check(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
         """For subclasses whose rule has a requirement of its own."""
 
     def _fuse(self, maps: Iterator[Tensor]) -> Tensor:
@@ -221,21 +239,20 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 class _ChannelSumCAM(LayerwiseCAM):
     """The rules that sum channels apart from each other: such sums can cancel."""
 
-    def _check(
-        self, layer: Layer, activation: Tensor, gradient: Tensor, factors: cam.Factors
-    ) -> None:
-        beta, alpha = factors
-        sums = {"activation": (activation, alpha), "gradient": (gradient, beta)}
-        cancelled = [kind for kind, pair in sums.items() if cam.cancels(*pair)]
-        if cancelled:
-            warnings.warn(
-                f"At layer {layer.name!r} the {' and '.join(cancelled)} cancels in the sum over "
-                "channels, so its map is zero or rounding noise. Layer normalisation does this to its "
-                "input's gradient and to its own output: choose a layer between two of them, e.g. "
-                "the hidden layer of an MLP block, or a rule that weighs channels, as "
-                "LayerwiseHiResCAM.",
-                stacklevel=5,
-            )
+    def _check(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        for layer, pair in zip(self.layers, pairs, strict=True):
+            kinds = dict(zip(("activation", "gradient"), pair, strict=True))
+            cancelled = [kind for kind, tensor in kinds.items() if cam.cancels(tensor)]
+            if cancelled:
+                warnings.warn(
+                    f"At layer {layer.name!r} the {' and '.join(cancelled)} cancels in the sum "
+                    "over channels, so its map is zero or rounding noise. Layer normalisation does "
+                    "this to its input's gradient and to its own output: take a layer between two of "
+                    "them, e.g. the hidden layer of an MLP block. A softmax over these channels "
+                    "does it too: explain the logits. Or take a rule that weighs channels, as "
+                    "LayerwiseHiResCAM.",
+                    stacklevel=4,  # the caller of attribute(), past Captum's decorator
+                )
 
 
 class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
@@ -260,13 +277,20 @@ class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
 
 
 class GlobalLocalCAM2D(LayerwiseGlobalLocalCAM):
-    """:class:`LayerwiseGlobalLocalCAM` for images (N, C, H, W); says so when given another rank."""
+    """:class:`LayerwiseGlobalLocalCAM` for images (N, C, H, W); ValueError for another rank."""
 
     rank = 2
 
 
 class GlobalLocalCAM3D(LayerwiseGlobalLocalCAM):
-    """:class:`LayerwiseGlobalLocalCAM` for clips (N, C, T, H, W) and volumes (N, C, D, H, W)."""
+    """:class:`LayerwiseGlobalLocalCAM` for clips (N, C, T, H, W) and volumes (N, C, D, H, W).
+
+    Raises ValueError for an input of another rank.
+
+    >>> model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AvgPool3d(6), nn.Flatten())
+    >>> GlobalLocalCAM3D(model, "1").attribute(torch.rand(1, 1, 8, 8, 8)).shape
+    torch.Size([1, 1, 8, 8, 8])
+    """
 
     rank = 3
 
@@ -276,7 +300,7 @@ class CounterfactualCAM(_ChannelSumCAM):
 
     3DCAM with the gradient negated, β̂ = −β, renormalised by its own maximum, and the same α
     (Yudistira, Kavitha, Kurita, IJCV 2022, eq. 7). Layer by layer its support is disjoint from
-    that of :class:`LayerwiseGlobalLocalCAM`. Any number of spatial axes.
+    that of :class:`LayerwiseGlobalLocalCAM`. In [0, K]; any number of spatial axes.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
     >>> CounterfactualCAM(model, "0").attribute(torch.rand(1, 3, 8, 8), target=2).shape
@@ -287,13 +311,13 @@ class CounterfactualCAM(_ChannelSumCAM):
 
 
 class CounterfactualCAM2D(CounterfactualCAM):
-    """:class:`CounterfactualCAM` for images (N, C, H, W)."""
+    """:class:`CounterfactualCAM` for images (N, C, H, W); ValueError for another rank."""
 
     rank = 2
 
 
 class CounterfactualCAM3D(CounterfactualCAM):
-    """:class:`CounterfactualCAM` for clips (N, C, T, H, W) and volumes (N, C, D, H, W)."""
+    """:class:`CounterfactualCAM` for clips and volumes; ValueError for another rank."""
 
     rank = 3
 
@@ -308,7 +332,11 @@ class LayerwiseGradCAM(LayerwiseCAM):
 
 
 class LayerwiseGradCAMPlusPlus(LayerwiseCAM):
-    """Grad-CAM++ per layer, max-normalised and fused (Chattopadhay et al., 2018)."""
+    """Grad-CAM++ per layer, max-normalised and fused.
+
+    norm(↑ relu Σ_c w_c A_c), w_c = Σ_s relu(G_cs) / (2 + G_cs Σ A_c), for the score exp(y)
+    (Chattopadhay et al., 2018, arXiv 1710.11063). It depends on the scale of the score.
+    """
 
     rule = staticmethod(cam.grad_cam_plus_plus)
 
@@ -326,6 +354,9 @@ class LayerwiseHiResCAM(LayerwiseCAM):
 
 
 class LayerwiseXGradCAM(LayerwiseCAM):
-    """XGrad-CAM per layer, max-normalised and fused (Fu et al., 2020)."""
+    """XGrad-CAM per layer, max-normalised and fused.
+
+    norm(↑ relu Σ_c w_c A_c), w_c = Σ_s G_cs A_cs / Σ_s A_cs (Fu et al., 2020, arXiv 2008.02312).
+    """
 
     rule = staticmethod(cam.x_grad_cam)

@@ -8,10 +8,11 @@ joined to that copy in the graph. All private names of Captum's are imported her
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from threading import Lock
+from reprlib import repr as shorten
+from threading import Lock, get_ident
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from captum._utils.common import (
     _sort_key_list,
 )
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from captum_3dcam.layers import Layer
 from captum_3dcam.preserve import all_modules, modules_behind, unchanged
@@ -37,7 +39,8 @@ def format_inputs(inputs: Any) -> tuple[Tensor, ...]:
         came = ", ".join(type(tensor).__name__ for tensor in tensors) or "an empty tuple"
         raise TypeError(
             f"inputs must be a tensor or a tuple of tensors, batch first; got {came}. What is no "
-            "tensor goes into additional_forward_args."
+            "tensor goes into additional_forward_args; a model that takes a list is wrapped: "
+            "lambda *tensors: model(list(tensors))."
         )
     if tensors[0].ndim == 0 or tensors[0].shape[0] == 0:
         raise ValueError(
@@ -94,17 +97,19 @@ class Recording:
     def _arrange(self, layer: Layer, per_device: dict[torch.device, Tensor]) -> Tensor:
         tensor = gather(per_device, self.device_ids)
         tensor = tensor if layer.reshape is None else layer.reshape(tensor)
-        if tensor.ndim < 3:
+        if tensor.ndim < 3 or tensor.numel() == 0:
             raise ValueError(
                 f"Layer {layer.name!r} gives shape {tuple(tensor.shape)}, which has no spatial "
-                "axis: (N, C, *S) is expected. Choose a layer before the pooling or flattening, "
-                "or turn its output into a grid with Layer(..., reshape=...)."
+                "axis, or none with a place in it: (N, C, *S) is expected. Choose a layer before "
+                "the pooling or flattening, or turn its output into a grid with "
+                "Layer(..., reshape=...)."
             )
         if tensor.shape[0] != self.batch_size:
             raise ValueError(
                 f"Layer {layer.name!r} gives shape {tuple(tensor.shape)} for a batch of "
                 f"{self.batch_size}. If it folds frames into the batch, unfold them with "
-                "Layer(..., reshape=frames_to_clip(num_frames))."
+                "Layer(..., reshape=frames_to_clip(num_frames)). If it runs once for each sample, "
+                "pass one sample at a time. Inputs without a batch axis need one: inputs[None]."
             )
         return tensor
 
@@ -112,8 +117,9 @@ class Recording:
         names = ", ".join(repr(self.layers[k].name) for k in positions)
         return (
             f"The output of layer(s) {names} does not reach the score: the model detaches it, "
-            "runs it under torch.no_grad(), overwrites it, returns labels instead of scores, or "
-            "does not use it. Choose another layer, or make the path from it differentiable."
+            "runs it under torch.no_grad() or a reentrant checkpoint, overwrites it, returns "
+            "labels instead of scores, or does not use it. Choose another layer, or make the path "
+            "from it differentiable."
         )
 
 
@@ -135,15 +141,16 @@ def record(
     modules = all_modules([*modules_behind(forward_func), *map(_module, layers)])
     _refuse_inference_mode(modules)
     arguments = _format_additional_forward_args(additional_forward_args)
-    # A tensor made under inference_mode cannot be saved for backward; a copy of it can.
-    inputs = tuple(tensor.clone() if tensor.is_inference() else tensor for tensor in inputs)
+    inputs = tuple(map(_detached, inputs))
+    arguments = arguments and tuple(map(_detached, arguments))
     parallel = [module for module in modules if isinstance(module, nn.DataParallel)]
     with ExitStack() as stack:
         stack.enter_context(unchanged(modules))
         stack.enter_context(_compiled_code_runs_eagerly())
         stack.enter_context(_gradients_off_until_first_layer(parallel))
         captured = [
-            stack.enter_context(_capturing(layer, attribute_to_layer_input)) for layer in layers
+            stack.enter_context(_capturing(layer, attribute_to_layer_input, bool(parallel)))
+            for layer in layers
         ]
         output = _run_forward(forward_func, inputs, None, arguments)
     _check_ran(layers, captured)
@@ -155,6 +162,14 @@ def record(
         )
     device_ids = device_ids or next((module.device_ids for module in parallel), None)
     return Recording(output, layers, inputs[0].shape[0], device_ids, captured)
+
+
+def _detached(value: Any) -> Any:
+    """The tensor under a name of its own, so that the caller's does not join the graph."""
+    if not isinstance(value, Tensor):
+        return value
+    # A tensor made under inference_mode cannot be saved for backward; a copy of it can.
+    return value.clone() if value.is_inference() else value.detach()
 
 
 def gather(
@@ -191,9 +206,9 @@ def select_scores(output: Tensor, target: Any = None) -> Tensor:
     scores: Tensor = _select_targets(output, target)
     if scores.numel() != output.shape[0]:
         raise ValueError(
-            f"target={target!r} selects {tuple(scores.shape)} values from an output of shape "
-            f"{tuple(output.shape)}; one per sample is needed. Give a tuple with an index for "
-            "each axis after the batch, or reduce the output in forward_func."
+            f"target={shorten(target)} selects {tuple(scores.shape)} values from an output of "
+            f"shape {tuple(output.shape)}; one per sample is needed. Give a tuple with an index "
+            "for each axis after the batch, or reduce the output in forward_func."
         )
     return scores.reshape(-1)
 
@@ -204,8 +219,8 @@ def _predicted_scores(output: Tensor) -> Tensor:
     if output.ndim != 2:
         raise ValueError(
             f"An output of shape {tuple(output.shape)} needs a target: a tuple with an index "
-            "for each axis after the batch. Or reduce it to (N, classes) in forward_func, e.g. "
-            "by a mean over time."
+            "for each axis after the batch, as (class, y, x) for one place of a segmentation. Or "
+            "reduce it to (N, classes) in forward_func, e.g. by a mean over time."
         )
     return output.gather(1, output.argmax(dim=1, keepdim=True)).reshape(-1)
 
@@ -240,10 +255,11 @@ def _check_target(output: Tensor, target: Any) -> None:
     per_sample = isinstance(target, list)
     entries = target if per_sample else [target]
     indices = [entry if isinstance(entry, tuple) else (entry,) for entry in entries]
-    if not all(isinstance(index, int) for entry in indices for index in entry):
+    kinds = {type(index) for entry in indices for index in entry}
+    if kinds - {int} or len({isinstance(entry, tuple) for entry in entries}) > 1:
         raise TypeError(
             "target must be None, an int, a tuple of ints, a 1D tensor of ints, or a list of ints "
-            f"or of tuples; got {target!r}."
+            f"or of tuples; got {shorten(target)}."
         )
     if not shape:
         raise ValueError("The output is a single number, so it takes no target; pass target=None.")
@@ -258,6 +274,11 @@ def _check_target(output: Tensor, target: Any) -> None:
 
 def _check_index(entry: tuple[int, ...], shape: tuple[int, ...], *, lists: bool) -> None:
     axes = len(shape) - 1
+    if axes == 0:
+        raise ValueError(
+            f"target {entry} is not needed: the output, of shape {shape}, has one score per "
+            "sample. Pass target=None."
+        )
     if len(entry) > axes or (lists and axes != 1):
         raise ValueError(
             f"target {entry} does not fit an output of shape {shape}: it has {axes} axes after "
@@ -291,27 +312,61 @@ class _Rejoin(torch.autograd.Function):
         return gradient, None
 
 
-@contextmanager
-def _capturing(layer: Layer, layer_input: bool) -> Iterator[dict[torch.device, Tensor]]:
-    """Fill the dict it gives with the layer's tensor on each device, while it is open."""
-    per_device: dict[torch.device, Tensor] = {}
-    lock = Lock()  # DataParallel's replicas run in threads
+class _RejoinUnderEveryName(_Rejoin):
+    """The same for a layer that gives back its input: the model may go on with either name."""
 
-    def keep(tensor: Tensor) -> Tensor:
+    @staticmethod
+    def forward(ctx: Any, kept: Tensor, own: Tensor) -> Tensor:
+        ctx.mark_dirty(own)
+        return own
+
+
+def _rejoin(kept: Tensor, own: Tensor, is_input: bool) -> Tensor:
+    joined: Tensor
+    if is_input:
+        # Nothing is written, so what was saved of the tensor before stays valid.
+        with _unsafe_preserve_version_counter(own):
+            joined = _RejoinUnderEveryName.apply(kept, own)
+    else:
+        joined = _Rejoin.apply(kept, own)
+    return joined
+
+
+@contextmanager
+def _capturing(
+    layer: Layer, layer_input: bool, any_thread: bool
+) -> Iterator[dict[torch.device, Tensor]]:
+    """Fill the dict it gives with the layer's tensor on each device, while it is open.
+
+    DataParallel's replicas run in threads; else another thread that runs the model meanwhile is
+    none of ours.
+    """
+    per_device: dict[torch.device, Tensor] = {}
+    lock, own_thread = Lock(), get_ident()
+
+    def is_ours() -> bool:
+        return any_thread or get_ident() == own_thread
+
+    def keep(tensor: Tensor, is_input: bool = False) -> Tensor:
         _refuse_inference_mode(())
         torch.set_grad_enabled(True)
         kept = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
         with lock:
             per_device[tensor.device] = kept
-        return _Rejoin.apply(kept, tensor)  # type: ignore[no-any-return]
+        return _rejoin(kept, tensor, is_input)
 
     def after(module: nn.Module, args: Any, output: Any) -> Any:
+        if not is_ours():
+            return None
         if isinstance(output, Tensor):
-            return keep(_differentiable(output, layer))
+            is_input = any(argument is output for argument in args)
+            return keep(_differentiable(output, layer), is_input)
         key, tensor = _choose(output, layer)
         return _replaced(output, key, keep(tensor))
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not is_ours():
+            return None
         arguments: dict[Any, Any] = dict(enumerate(args))
         arguments.update(kwargs)
         key, tensor = _choose(arguments, layer)
@@ -347,7 +402,11 @@ def _choose(values: Any, layer: Layer) -> tuple[Any, Tensor]:
     elif isinstance(values, (tuple, list)):
         items.update(enumerate(values))
     tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
-    key = next(iter(tensors), None) if layer.index is None else layer.index
+    key: Any = next(iter(tensors), None) if layer.index is None else layer.index
+    if isinstance(key, str) and key in getattr(values, "_fields", ()):
+        key = values._fields.index(key)
+    if isinstance(key, int) and key < 0:
+        key += len(items)
     if key not in tensors:
         wanted = "a tensor" if layer.index is None else f"a tensor at index {layer.index!r}"
         raise TypeError(
@@ -387,21 +446,46 @@ def _gradients_off_until_first_layer(parallel: list[nn.DataParallel[Any]]) -> It
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(bool(parallel)))
         for module in parallel:
-            handle = module.module.register_forward_pre_hook(_switch_gradients_off)
+            handle = module.module.register_forward_pre_hook(
+                _switch_gradients_off, with_kwargs=True
+            )
             stack.callback(handle.remove)
         yield
 
 
-def _switch_gradients_off(module: nn.Module, args: Any) -> None:
-    torch.set_grad_enabled(False)
+def _switch_gradients_off(module: nn.Module, args: Any, kwargs: Any) -> None:
+    values = (*args, *kwargs.values())
+    # After a layer before the DataParallel, the graph has begun and goes on.
+    if not any(isinstance(value, Tensor) and value.requires_grad for value in values):
+        torch.set_grad_enabled(False)
 
 
-def _compiled_code_runs_eagerly() -> AbstractContextManager[Any]:
-    """Compiled code does not see hooks that came after it: run what it was compiled from."""
+_eager_calls, _eager_lock = ExitStack(), Lock()
+_eager_count = 0
+
+
+@contextmanager
+def _compiled_code_runs_eagerly() -> Iterator[None]:
+    """Compiled code does not see hooks that came after it: run what it was compiled from.
+
+    The stance is the whole process's: of calls in several threads the first one takes it and
+    the last one gives it back.
+    """
+    global _eager_count
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and importing it is slow
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
+        yield
+        return
+    with _eager_lock:
+        _eager_count += 1
+        if _eager_count == 1:
+            _eager_calls.enter_context(torch.compiler.set_stance("force_eager"))
+    try:
+        yield
+    finally:
+        with _eager_lock:
+            _eager_count -= 1
+            if _eager_count == 0:
+                _eager_calls.close()
 
 
 # ------------------------------------------------------------------------------------ checks
@@ -427,7 +511,8 @@ def _check_ran(layers: tuple[Layer, ...], captured: list[dict[torch.device, Tens
         raise RuntimeError(
             f"Layer(s) {', '.join(silent)} did not run in the forward pass. Either the input does "
             "not pass them, or they belong to another model or copy, or they are never called as "
-            "modules (torch.jit, an exported graph, or a direct call of .forward)."
+            "modules (a ModuleList or ModuleDict, whose elements run; torch.jit, an exported "
+            "graph, or a direct call of .forward)."
         )
 
 

@@ -1,6 +1,6 @@
 """Which tensors of the network to look at: layers by module or dotted name, tokens as grids."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
@@ -8,6 +8,8 @@ from math import prod
 from typing import Any
 
 from torch import Tensor, nn
+
+from captum_3dcam.preserve import modules_behind
 
 Reshape = Callable[[Tensor], Tensor]
 
@@ -84,10 +86,14 @@ def resolve_layers(layers: Any, forward_func: Callable[..., Any]) -> tuple[Layer
 
     Raises TypeError for what is no layer, ValueError for no layers or an unknown name.
     """
-    given = list(layers) if isinstance(layers, (list, tuple, nn.ModuleList)) else [layers]
+    several = isinstance(layers, (list, tuple, nn.ModuleList, Iterator))
+    given = list(layers) if several else [layers]
     if not given:
         raise ValueError("layers is empty. Pass at least one module or dotted name.")
-    modules = dict(forward_func.named_modules()) if isinstance(forward_func, nn.Module) else {}
+    # A function that runs one network is as good as the network, for its names.
+    roots = modules_behind(forward_func)
+    named = roots[0].named_modules(remove_duplicate=False) if len(roots) == 1 else ()
+    modules = dict(named)
     return tuple(_resolve(layer, position, modules) for position, layer in enumerate(given))
 
 
@@ -108,8 +114,9 @@ def _resolve(layer: Any, position: int, modules: dict[str, nn.Module]) -> Layer:
 def _find(name: str, modules: dict[str, nn.Module]) -> nn.Module:
     if not modules:
         raise ValueError(
-            f"Layer name {name!r} needs a forward_func that is a torch.nn.Module to look it up "
-            "in; this one is a function. Pass the module itself, e.g. layers=[model.layer4]."
+            f"Layer name {name!r} needs a forward_func that is a torch.nn.Module, or a function "
+            "that runs one, to look it up in; in this one none, or more than one, was found. Pass "
+            "the module itself, e.g. layers=[model.layer4]."
         )
     # DataParallel and torch.compile put the network one level down: let its own names hold.
     wrappers = ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.")

@@ -1,14 +1,14 @@
 """Run a model and leave it as it was: its buffers and torch's random generators."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from inspect import getclosurevars, ismethod
+from inspect import ismethod
 from types import FunctionType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def modules_behind(forward_func: Any) -> list[nn.Module]:
@@ -43,18 +43,32 @@ def _held_by(value: Any) -> Iterable[Any]:
     if ismethod(value):
         return (value.__self__, value.__func__)
     if isinstance(value, FunctionType):
-        variables = getclosurevars(value)
+        return (*_closure_of(value), *_globals_of(value))
+    # Any other object: the modules that it holds itself, or in its lists and dicts.
+    return [m for held in getattr(value, "__dict__", {}).values() for m in _modules_in(held)]
+
+
+def _closure_of(function: FunctionType) -> Iterable[Any]:
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # a name that has no value yet
+            yield from _modules_in(cell.cell_contents) or (cell.cell_contents,)
+
+
+def _globals_of(function: FunctionType) -> Iterable[Any]:
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
         # A library's functions are not followed: the way through their globals has no end.
-        own = (v for v in variables.globals.values() if _is_local(v, value.__module__))
-        return (*variables.nonlocals.values(), *own)
-    # Any other object: the modules that it holds itself.
-    return [v for v in getattr(value, "__dict__", {}).values() if isinstance(v, nn.Module)]
+        own = isinstance(value, FunctionType) and value.__module__ == function.__module__
+        if own or isinstance(value, partial) or ismethod(value):
+            yield value
+        yield from _modules_in(value)
 
 
-def _is_local(value: Any, module_name: str) -> bool:
-    if isinstance(value, (nn.Module, partial)) or ismethod(value):
-        return True
-    return isinstance(value, FunctionType) and value.__module__ == module_name
+def _modules_in(value: Any) -> list[nn.Module]:
+    """The value, if it is a module, or the modules in it, if it is a plain container."""
+    values = value.values() if isinstance(value, dict) else value
+    held = values if isinstance(value, (dict, list, tuple, set)) else (value,)
+    return [module for module in held if isinstance(module, nn.Module)]
 
 
 @contextmanager
@@ -89,7 +103,7 @@ def _accelerators(modules: Iterable[nn.Module]) -> dict[str, list[int]]:
 @contextmanager
 def _buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
     kept = [
-        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        (module, name, buffer, _copy(buffer))
         for module in modules
         for name, buffer in module._buffers.items()
     ]
@@ -102,3 +116,11 @@ def _buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
                 # Through .data: a graph of the caller's that has saved the buffer, as batch
                 # norm does, has seen these values and must not find its version changed.
                 buffer.data.copy_(before)
+
+
+def _copy(buffer: Tensor | None) -> Tensor | None:
+    """None for what no in-place operation changes: sparse, without values, or expanded."""
+    if buffer is None or buffer.layout != torch.strided or buffer.is_meta or buffer.is_nested:
+        return None
+    axes = zip(buffer.shape, buffer.stride(), strict=True)
+    return buffer.detach().clone() if all(step or size <= 1 for size, step in axes) else None

@@ -104,8 +104,12 @@ def visualize_video_attr(
     >>> [ax.get_title() for ax in axes]
     ['0', '2', '5', '7', '']
     """
-    heat, video = _as_clip(attr, original_video)
+    heat, video = _as_clip(attr, original_video, fps)
     shown = _evenly(len(heat), frames) if isinstance(frames, int) else list(frames)
+    if not shown or not all(0 <= t < len(heat) for t in shown):
+        raise ValueError(
+            f"frames={frames!r} must be a positive number, or frames from 0 to {len(heat) - 1}."
+        )
     height = 12 / len(shown) * _aspect(video[0])
     fig = Figure(figsize=fig_size or (12, height + 2), layout="constrained")
     grid = fig.add_gridspec(2, len(shown), height_ratios=(height, 1.3))
@@ -144,7 +148,7 @@ def animate_video_attr(
     >>> animation = animate_video_attr(torch.rand(4, 2, 2), torch.rand(4, 8, 8))
     >>> _ = animation.save(getfixture("tmp_path") / "map.gif", writer="pillow")
     """
-    heat, video = _as_clip(attr, original_video)
+    heat, video = _as_clip(attr, original_video, fps)
     height = 5 * _aspect(video[0])
     fig = Figure(figsize=fig_size or (6, height + 1.6), layout="constrained")
     grid = fig.add_gridspec(2, 1, height_ratios=(height, 1.1))
@@ -269,7 +273,11 @@ def _time_label(frame: int, fps: float | None) -> str:
 
 
 def _as_array(values: Tensor | Array) -> Array:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    # NumPy has no bfloat16.
+    return (values.float() if values.is_floating_point() else values).numpy()
 
 
 def _as_maps(attr: Tensor | Array, rank: int) -> Array:
@@ -282,32 +290,43 @@ def _as_maps(attr: Tensor | Array, rank: int) -> Array:
             f"attr must be one map ({', '.join(axes)}), with leading axes of size 1 at most; got "
             f"shape {_as_array(attr).shape}. Choose one sample: attr[i]."
         )
+    if not np.isfinite(heat).all():
+        raise ValueError("attr holds NaN or Inf. Look at the map before it is drawn.")
     return heat.astype(np.float32)
 
 
 def _as_pictures(pictures: Tensor | Array, rank: int) -> Array:
     """Grey or RGB floats in [0, 1], channels last."""
     array = _as_array(pictures)
+    while array.ndim > rank + 1 and array.shape[0] == 1:
+        array = array[0]
     if array.ndim == rank + 1 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim not in (rank, rank + 1) or (array.ndim == rank + 1 and array.shape[-1] != 3):
         shape = "(H, W), (H, W, 1) or (H, W, 3)" if rank == 2 else "(T, H, W) or (T, H, W, 3)"
+        channels = next((axis for axis, size in enumerate(array.shape) if size in (1, 3)), 0)
         raise ValueError(
             f"The picture must be channels-last, {shape}; got shape {array.shape}. Move the "
-            "channels: tensor.movedim(0, -1)."
+            f"channels: tensor.movedim({channels}, -1)."
         )
     if array.dtype == np.uint8:
         return array.astype(np.float32) / 255
-    if array.size and (array.min() < 0 or array.max() > 1):
+    # Undoing a normalisation leaves [0, 1] by rounding.
+    if array.size and not (array.min() >= -1e-3 and array.max() <= 1 + 1e-3):
         raise ValueError(
             f"The picture must be bytes, or floats in [0, 1]; got {array.dtype} from "
-            f"{array.min():.4g} to {array.max():.4g}. Undo the model's preprocessing first."
+            f"{array.min():.4g} to {array.max():.4g}. Undo the model's preprocessing first; window "
+            "a scan: ((x - low) / (high - low)).clip(0, 1)."
         )
-    return array.astype(np.float32)
+    return np.clip(array, 0, 1).astype(np.float32)
 
 
-def _as_clip(attr: Tensor | Array, original_video: Tensor | Array) -> tuple[Array, Array]:
+def _as_clip(
+    attr: Tensor | Array, original_video: Tensor | Array, fps: float | None
+) -> tuple[Array, Array]:
     heat, video = _as_maps(attr, 3), _as_pictures(original_video, 3)
+    if fps is not None and not fps > 0:
+        raise ValueError(f"fps must be positive; got {fps}.")
     if len(heat) != len(video):
         raise ValueError(
             f"The map has {len(heat)} frames and the video {len(video)}. Pass the clip that was "

@@ -447,6 +447,37 @@ def test_sums_that_layer_normalisation_cancels_are_said_to_be_noise():
         LayerwiseHiResCAM(model, Layer("blocks.0", reshape=GRID)).attribute(x)
 
 
+def test_the_warning_points_at_the_caller():
+    x, layer = torch.randn(1, 3, 4, 12, 16), Layer("blocks.0", reshape=GRID)
+    model = VideoTransformer(True).eval()
+    explain = GlobalLocalCAM3D(model, layer)
+    callable_fusion = GlobalLocalCAM3D(model, layer, fusion=lambda maps: maps.sum(0))
+    for call in (
+        lambda: explain.attribute(x),
+        lambda: explain.attribute(x, per_layer=True),
+        lambda: explain.attribute_top_k(x, 1),
+        lambda: callable_fusion.attribute(x),
+    ):
+        with pytest.warns(UserWarning, match="cancels") as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_ordinary_networks_are_not_warned_of(dtype):
+    """The gradient of a linear head after pooling: a sum of weights of mixed sign."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(200, 512, 1, generator=generator).to(dtype) / 22
+    assert sum(cam.cancels(w[None].expand(-1, -1, 4)) for w in weights) <= 200 * 0.03
+
+
+def test_one_cancelling_sample_among_others_is_noticed():
+    x = torch.randn(2, 16, 5)
+    assert not cam.cancels(x)
+    x[1] -= x[1].mean(0)
+    assert cam.cancels(x)
+
+
 def test_a_2d_network_over_folded_frames_is_its_framewise_3d_twin():
     net2d, clip = conv_net(2), random_input(2, (4, 7, 9))
 
@@ -525,7 +556,14 @@ def test_interpolation_options_reach_the_maps():
 
 def test_one_number_stands_for_every_axis():
     net, x = conv_net(2), random_input(1, (9, 7))
-    assert GlobalLocalCAM2D(net, "0").attribute(x, output_size=5).shape == (1, 1, 5, 5)
+    for size in (5, np.int64(5), [5, np.int64(5)]):
+        assert GlobalLocalCAM2D(net, "0").attribute(x, output_size=size).shape == (1, 1, 5, 5)
+
+
+def test_an_interpolation_of_another_rank_is_named_before_the_model_runs():
+    explain = LayerwiseGlobalLocalCAM(conv_net(3), "0", interpolate_mode="bilinear")
+    with pytest.raises(ValueError, match="'bilinear' is for 2 spatial axes; the map has 3"):
+        explain.attribute(random_input(1, (4, 4, 4)))
 
 
 def test_attributions_survive_copy_and_pickle():
@@ -577,5 +615,11 @@ def test_unknown_options_are_refused_when_the_object_is_made():
         GlobalLocalCAM2D(net, "0", fusion="median")
     with pytest.raises(ValueError, match="interpolate_mode='cubic' is not known"):
         GlobalLocalCAM2D(net, "0", interpolate_mode="cubic")
+    with pytest.raises(ValueError, match=r"fusion=\['sum'\] is not known"):
+        GlobalLocalCAM2D(net, "0", fusion=["sum"])
+    with pytest.raises(ValueError, match="'trilinear' is for 3 spatial axes; the map has 2"):
+        GlobalLocalCAM2D(net, "0", interpolate_mode="trilinear")
+    with pytest.raises(TypeError, match="device_ids must be a list of ints; got '1'. Several lay"):
+        GlobalLocalCAM2D(net, "0", "1")
     with pytest.raises(TypeError, match="unexpected keyword"):
         GlobalLocalCAM2D(net, "0", layer_fusion="sum")

@@ -11,7 +11,14 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, Layer, LayerwiseGlobalLocalCAM
-from captum_3dcam.capture import format_inputs, gather, record, select_scores, top_classes
+from captum_3dcam.capture import (
+    _compiled_code_runs_eagerly,
+    format_inputs,
+    gather,
+    record,
+    select_scores,
+    top_classes,
+)
 from captum_3dcam.layers import resolve_layers
 
 
@@ -112,6 +119,41 @@ def test_the_forward_is_the_models_own_to_the_last_alias():
     assert torch.equal(activation, x)
 
 
+class PreActivation(nn.Module):
+    """Goes on with the input of its in-place ReLU, or of its Dropout, which are their outputs."""
+
+    def __init__(self, same, ignore):
+        super().__init__()
+        self.stem, self.same, self.ignore = nn.Conv2d(2, 2, 3, padding=1), same, ignore
+        self.conv, self.head = nn.Conv2d(2, 2, 3, padding=1), nn.Linear(2, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        y = self.same(x)
+        return self.head((x + self.conv(x if self.ignore else y)).pow(2).mean((2, 3)))
+
+
+@pytest.mark.parametrize("same", [nn.ReLU(inplace=True), nn.Dropout(), nn.Identity()])
+@pytest.mark.parametrize("ignore", [False, True])
+def test_a_layer_that_gives_back_its_input_is_followed_under_both_names(same, ignore):
+    model, x = PreActivation(same, ignore).eval().double(), random_input(1, (5, 5)).double()
+    kept = same(model.stem(x)).detach().requires_grad_()
+    score = model.head((kept + model.conv(kept)).pow(2).mean((2, 3)))[0, 1]
+    expected = torch.autograd.grad(score, kept)[0]
+    for layers in ("same", ["stem", "same"]):
+        activation, gradient = pairs_of(model, layers, x, target=1)[-1]
+        torch.testing.assert_close(activation, kept.detach())
+        torch.testing.assert_close(gradient, expected)
+    assert not x.requires_grad
+
+
+def test_the_callers_input_does_not_join_the_graph():
+    model, x = nn.Sequential(nn.Identity(), conv_net(2)), random_input(1, (5, 5))
+    pairs_of(model, "0", x)
+    assert not x.requires_grad
+    assert x.grad_fn is None
+
+
 def test_a_layer_that_runs_twice_is_captured_at_its_last_call():
     class Twice(nn.Module):
         def __init__(self):
@@ -135,9 +177,11 @@ Named = namedtuple("Named", "note features")
         (lambda a, b: (a, b), 1),
         (lambda a, b: [None, b], None),
         (lambda a, b: Named("first", b), "default"),
+        (lambda a, b: Named("first", b), "features"),
+        (lambda a, b: (a, b), -1),
         (lambda a, b: OrderedDict(a=a, b=b), "b"),
     ],
-    ids=["tuple", "list", "namedtuple", "dict"],
+    ids=["tuple", "list", "namedtuple", "namedtuple field", "tuple from the end", "dict"],
 )
 def test_layers_that_give_several_tensors(pack, index):
     class Split(nn.Module):
@@ -438,6 +482,72 @@ def test_data_parallel_gives_the_same_map(wrap, call):
     assert hooks_of(wrapped) == 0
 
 
+@pytest.mark.parametrize("wrap", [nn.DataParallel, Threaded])
+def test_layers_before_a_data_parallel_part(wrap):
+    stem, trunk, x = nn.Conv2d(2, 2, 3), conv_net(2), random_input(1, (7, 7))
+    expected = GlobalLocalCAM2D(nn.Sequential(stem, trunk), ["0", "1.0"]).attribute(x)
+    found = GlobalLocalCAM2D(nn.Sequential(stem, wrap(trunk)), ["0", "1.module.0"]).attribute(x)
+    assert torch.equal(found, expected)
+
+
+def test_another_thread_that_runs_the_model_is_left_alone():
+    """Under inference_mode, too, where our hooks would have to refuse."""
+    net, x = conv_net(2), random_input(1, (6, 6))
+    other, failed = random_input(3, (8, 8), seed=1), []
+
+    class Meanwhile(nn.Module):
+        def forward(self, x):
+            if threading.current_thread() is threading.main_thread():
+                thread = threading.Thread(target=run)
+                thread.start()
+                thread.join()
+            return x
+
+    model = nn.Sequential(net[0], Meanwhile(), *net[1:]).eval()
+
+    def run():
+        try:
+            with torch.inference_mode():
+                model(other)
+        except RuntimeError as error:
+            failed.append(error)
+
+    found = GlobalLocalCAM2D(model, ["0", "2"]).attribute(x, target=0)
+    assert not failed
+    assert torch.equal(found, GlobalLocalCAM2D(net, ["0", "1"]).attribute(x, target=0))
+
+
+def test_calls_that_overlap_give_compiled_code_back():
+    compiled = torch.compile(conv_net(2), backend="eager")
+    x = random_input(1, (6, 6))
+    compiled(x)
+    stance = torch._dynamo.eval_frame._stance.stance
+    first, second = _compiled_code_runs_eagerly(), _compiled_code_runs_eagerly()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch._dynamo.eval_frame._stance.stance == "force_eager"
+    second.__exit__(None, None, None)
+    assert torch._dynamo.eval_frame._stance.stance == stance
+
+
+def test_inference_tensors_among_the_additional_arguments():
+    net = conv_net(2)
+    with torch.inference_mode():
+        weight = torch.rand(2, 1, 1)
+
+    class Weighted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.net = nn.Conv2d(2, 2, 1), net
+
+        def forward(self, x, weight):
+            return self.net(self.conv(x) * weight)
+
+    explain = GlobalLocalCAM2D(Weighted(), "conv")
+    assert explain.attribute(random_input(1, (5, 5)), 0, weight).shape == (1, 1, 5, 5)
+
+
 def test_the_order_of_devices_is_the_models_own_unless_given():
     model, x = Threaded(conv_net(2)), random_input(1, (5, 5))
     model.device_ids = [1, 0]
@@ -544,6 +654,10 @@ def test_one_value_per_sample_or_batch_needs_no_target(shape):
         ((2, 3), "cat", TypeError, "got 'cat'"),
         ((2, 3), slice(0, 1), TypeError, "got slice"),
         ((2, 3), torch.tensor([0.5, 1.0]), TypeError, "target must be None, an int"),
+        ((2,), 0, ValueError, r"target \(0,\) is not needed: .* Pass target=None"),
+        ((2, 3), True, TypeError, "target must be None, an int, .* got True"),
+        ((2, 3), torch.tensor([True, False]), TypeError, "target must be None, an int"),
+        ((2, 3), [1, (2,)], TypeError, "or a list of ints or of tuples"),
         ((), 0, ValueError, "output is a single number, so it takes no target"),
         ((2, 3, 4), None, ValueError, r"An output of shape \(2, 3, 4\) needs a target"),
     ],

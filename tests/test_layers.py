@@ -8,6 +8,8 @@ from torch import nn
 from captum_3dcam import Layer, frames_to_clip, tokens_to_grid
 from captum_3dcam.layers import resolve_layers
 
+FIRST, SECOND = nn.ReLU(), nn.ReLU()
+
 
 @pytest.fixture
 def net():
@@ -41,9 +43,16 @@ def test_a_wrapped_model_keeps_its_names(net, wrap):
         assert found.module is net[1][0]
 
 
-def test_a_module_of_a_function_is_named_by_its_place(net):
-    _, found = resolve_layers([net[0], net[1]], lambda x: net(x))
-    assert found.name == "layers[1] (Sequential)"
+def test_a_function_that_runs_one_model_has_its_names(net):
+    _, found = resolve_layers(["0", net[1]], lambda x: net(x))
+    assert (found.module, found.name) == (net[1], "1")
+    (elsewhere,) = resolve_layers(nn.ReLU(), lambda x: net(x))
+    assert elsewhere.name == "layers[0] (ReLU)"
+
+
+def test_a_tied_module_has_both_its_names(net):
+    net.again = net[0]
+    assert [layer.module for layer in resolve_layers(["0", "again"], net)] == [net[0]] * 2
 
 
 def test_a_wrong_name_gives_the_nearest():
@@ -54,9 +63,14 @@ def test_a_wrong_name_gives_the_nearest():
         resolve_layers("zzz", net)
 
 
-def test_a_name_needs_a_module_to_look_it_up_in(net):
-    with pytest.raises(ValueError, match="'0' needs a forward_func that is a torch.nn.Module"):
-        resolve_layers("0", lambda x: net(x))
+@pytest.mark.parametrize("forward_func", [torch.relu, lambda x: FIRST(x) + SECOND(x)])
+def test_a_name_needs_one_module_to_look_it_up_in(forward_func):
+    with pytest.raises(ValueError, match="'0' needs a forward_func that is a torch.nn.Module, or"):
+        resolve_layers("0", forward_func)
+
+
+def test_an_iterator_of_layers_is_taken_as_a_list(net):
+    assert len(resolve_layers(net.children(), net)) == len(net)
 
 
 @pytest.mark.parametrize("bad", [3, None, [None], torch.zeros(1), Layer(3)])

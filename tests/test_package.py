@@ -12,7 +12,7 @@ import captum_3dcam
 
 PACKAGE = Path(captum_3dcam.__file__).parent
 # From the top of the house to the bottom: a room imports only rooms above it.
-ROOMS = ["layers", "preserve", "capture", "cam", "attribution", "visualization", "io", "__init__"]
+ROOMS = ["preserve", "layers", "capture", "cam", "attribution", "visualization", "io", "__init__"]
 
 
 def test_importing_the_package_imports_nothing_heavy_or_optional():

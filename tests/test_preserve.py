@@ -65,6 +65,29 @@ def test_a_graph_of_the_callers_stays_usable():
     y.backward()
 
 
+GLOBALS = {"sum": sum}
+
+
+def test_a_name_without_a_value_yet_is_passed_by():
+    def closure(x):
+        return later(x)
+
+    assert modules_behind(closure) == []
+    later = NET
+    assert modules_behind(closure) == [NET]
+
+
+def test_buffers_that_cannot_be_compared_do_not_stop_the_others():
+    module = nn.Module()
+    module.register_buffer("sparse", torch.eye(2).to_sparse())
+    module.register_buffer("meta", torch.empty(2, device="meta"))
+    module.register_buffer("expanded", torch.tensor(float("nan")).expand(3))
+    module.register_buffer("last", torch.zeros(1))
+    with unchanged(all_modules([module])):
+        module.last += 1
+    assert module.last.item() == 0
+
+
 def test_all_modules_has_each_once():
     shared = nn.Linear(1, 1)
     net = nn.Sequential(shared, nn.Sequential(shared))
@@ -106,6 +129,8 @@ def test_modules_behind_every_kind_of_callable():
         return net(x)
 
     callables = [net, net.forward, closure, lambda x: closure(x), holder, holder.score]
+    models, holder.listed = {"a": net}, [net]
+    callables += [lambda x: models["a"](x), _Holder([net]), lambda x: GLOBALS["sum"](closure(x))]
     callables += [partial(closure, x=1), partial(lambda model, x: model(x), net)]
     for forward_func in callables:
         assert modules_behind(forward_func) == [net], forward_func

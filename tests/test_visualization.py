@@ -171,6 +171,29 @@ def test_clips_of_another_length_are_named():
         animate_video_attr(torch.zeros(2, 1, 5, 4, 4), CLIP)
 
 
+def test_channels_that_are_not_last_are_pointed_at():
+    with pytest.raises(ValueError, match=r"tensor.movedim\(1, -1\)"):
+        visualize_video_attr(MOVING, torch.zeros(5, 3, 8, 8))
+
+
+@pytest.mark.parametrize("frames", [0, [], [5], [-1]])
+def test_frames_that_are_not_there_are_named(frames):
+    with pytest.raises(ValueError, match="must be a positive number, or frames from 0 to 4"):
+        visualize_video_attr(MOVING, CLIP, frames=frames)
+
+
+def test_a_rate_that_is_none_and_a_broken_map_are_named():
+    with pytest.raises(ValueError, match="fps must be positive; got 0"):
+        visualize_video_attr(MOVING, CLIP, fps=0)
+    with pytest.raises(ValueError, match="attr holds NaN or Inf"):
+        visualize_image_attr(HEAT / 0 * 0, IMAGE)
+
+
+def test_rounding_outside_the_unit_interval_and_half_precision_are_drawn():
+    _, ax = visualize_image_attr(HEAT.bfloat16(), torch.full((1, 4, 6, 3), 1.000001).bfloat16())
+    assert ax.images[0].get_array().max() == 1
+
+
 def test_an_unknown_method_is_named_with_the_known_ones():
     with pytest.raises(ValueError, match="method='masked_image' is not known. Choose one of blen"):
         visualize_image_attr(HEAT, IMAGE, method="masked_image")

@@ -247,8 +247,8 @@ class _ChannelSumCAM(LayerwiseCAM):
                 warnings.warn(
                     f"At layer {layer.name!r} the {' and '.join(cancelled)} cancels in the sum "
                     "over channels, so its map is zero or rounding noise. Layer normalisation does "
-                    "this to its input's gradient and to its own output: take a layer between two of "
-                    "them, e.g. the hidden layer of an MLP block. A softmax over these channels "
+                    "this to its input's gradient and to its own output: take a layer between two "
+                    "of them, e.g. the hidden layer of an MLP block. A softmax over these channels "
                     "does it too: explain the logits. Or take a rule that weighs channels, as "
                     "LayerwiseHiResCAM.",
                     stacklevel=4,  # the caller of attribute(), past Captum's decorator

@@ -190,8 +190,9 @@ def test_a_rate_that_is_none_and_a_broken_map_are_named():
 
 
 def test_rounding_outside_the_unit_interval_and_half_precision_are_drawn():
-    _, ax = visualize_image_attr(HEAT.bfloat16(), torch.full((1, 4, 6, 3), 1.000001).bfloat16())
+    _, ax = visualize_image_attr(HEAT.bfloat16(), torch.full((1, 4, 6, 3), 1.0005))
     assert ax.images[0].get_array().max() == 1
+    visualize_image_attr(HEAT, torch.ones(1, 4, 6, 3).bfloat16())
 
 
 def test_an_unknown_method_is_named_with_the_known_ones():

@@ -1,0 +1,165 @@
+"""Temporal hits and mAP against worked numbers and loops."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from captum_3dcam import metrics
+
+
+def video(segments, labels, scores=None):
+    found = {
+        "segments": torch.tensor(segments, dtype=torch.float32).reshape(-1, 2),
+        "labels": torch.tensor(labels, dtype=torch.int64),
+    }
+    return found if scores is None else found | {"scores": torch.tensor(scores)}
+
+
+def test_temporal_hit_by_hand():
+    profiles = torch.tensor([[0.0, 1, 5, 5], [3.0, 0, 0, 0], [1.0, 1, 1, 1]])
+    segments = [torch.tensor([[0, 1], [2, 3]]), torch.tensor([[1, 4]]), torch.tensor([[0, 4]])]
+    assert metrics.temporal_hit(profiles, segments).tolist() == [True, False, False]
+    assert metrics.temporal_hit(profiles, segments, 1.0).tolist() == [True, False, False]
+    assert metrics.temporal_hit(profiles, segments, 1.5).tolist() == [True, True, False]
+    metric = metrics.TemporalHit(tolerance=1.5)
+    metric.update(profiles[:1], segments[:1])
+    metric.update(profiles[1:], segments[1:])
+    assert metric.compute().item() == pytest.approx(2 / 3)
+
+
+def test_average_precision_by_hand():
+    hits = torch.tensor([True, False, True, False, True])
+    # Precision 1, 1/2, 2/3, 1/2, 3/5 at recall 1/4, 1/4, 2/4, 2/4, 3/4.
+    assert metrics.average_precision(hits, 4).item() == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
+    # The precision of a later hit, where it is higher, counts for an earlier one.
+    late = torch.tensor([False, True, True])
+    assert metrics.average_precision(late, 2).item() == pytest.approx(2 / 3)
+    assert metrics.average_precision(hits[:0], 2) == 0
+
+
+def test_a_truth_is_found_once_and_the_highest_score_has_it():
+    truth = [video([[0, 10]], [1])]
+    found = [video([[0, 10], [0, 9]], [1, 1], [0.5, 0.9])]
+    assert metrics.temporal_map(found, truth).item() == 1
+    truth = [video([[0, 10], [20, 30]], [1, 1])]
+    # Both detections overlap the first truth only: the second is false.
+    assert metrics.temporal_map(found, truth).item() == 0.5
+
+
+def test_what_is_taken_gives_way_to_the_next_best():
+    truth = [video([[0, 10], [0, 7]], [1, 1])]
+    found = [video([[0, 10], [0, 9]], [1, 1], [0.9, 0.8])]
+    # The second is nearer to the first truth (.9), which is taken, but reaches the other (.78).
+    assert metrics.temporal_map(found, truth, (0.5, 0.8)).tolist() == [1, 0.5]
+
+
+def test_classes_and_videos_are_apart():
+    truth = [video([[0, 4]], [0]), video([[0, 4]], [1]), video([], [])]
+    found = [
+        video([[0, 4], [0, 4]], [1, 5], [0.9, 0.9]),  # of a class of another video, and of none
+        video([[0, 4]], [1], [0.8]),
+        video([[0, 4]], [1], [0.7]),
+    ]
+    per_class = metrics.temporal_average_precision(found, truth, (0.5,))
+    assert {label: float(ap) for label, ap in per_class.items()} == {0: 0, 1: 0.5}
+    assert metrics.temporal_map(found, truth).item() == 0.25
+
+
+def naive_map(predicted, truth, tiou):
+    """From the protocol's words, in lists."""
+    precisions = []
+    for label in sorted({int(v) for t in truth for v in t["labels"]}):
+        free = [
+            [
+                s
+                for s, v in zip(t["segments"].tolist(), t["labels"].tolist(), strict=True)
+                if v == label
+            ]
+            for t in truth
+        ]
+        count = sum(map(len, free))
+        ranked = sorted(
+            (-score, number, segment)
+            for number, p in enumerate(predicted)
+            for score, segment, v in zip(
+                p["scores"].tolist(), p["segments"].tolist(), p["labels"].tolist(), strict=True
+            )
+            if v == label
+        )
+        points, true = [], 0
+        for rank, (_, number, (start, end)) in enumerate(ranked, 1):
+            best = None
+            for candidate in free[number]:
+                common = max(0, min(end, candidate[1]) - max(start, candidate[0]))
+                iou = common / (end - start + candidate[1] - candidate[0] - common)
+                if iou >= tiou and (best is None or iou > best[0]):
+                    best = iou, candidate
+            if best:
+                free[number].remove(best[1])
+                true += 1
+            points.append((true / count, true / rank))
+        area, recall = 0.0, 0.0
+        for r, _ in points:
+            area += (r - recall) * max(p for q, p in points if q >= r)
+            recall = r
+        precisions.append(area)
+    return np.mean(precisions)
+
+
+def random_videos(seed, videos=4):
+    generator = np.random.default_rng(seed)
+
+    def segments(count):
+        start = generator.random(count) * 10
+        return np.stack([start, start + 0.5 + 4 * generator.random(count)], axis=1).tolist()
+
+    def one(count, scored):
+        labels = generator.integers(0, 3, count).tolist()
+        return video(segments(count), labels, generator.random(count).tolist() if scored else None)
+
+    predicted = [one(generator.integers(0, 9), True) for _ in range(videos)]
+    return predicted, [one(generator.integers(1, 5), False) for _ in range(videos)]
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6))
+def test_map_like_the_protocol_in_lists(seed):
+    predicted, truth = random_videos(seed)
+    tious = (0.1, 0.3, 0.5)
+    expected = [naive_map(predicted, truth, tiou) for tiou in tious]
+    assert metrics.temporal_map(predicted, truth, tious).tolist() == pytest.approx(expected)
+    metric = metrics.TemporalMAP(tious)
+    metric.update(predicted[:1], truth[:1])
+    metric.update(predicted[1:], truth[1:])
+    result = metric.compute()
+    assert [float(v) for v in result["per_tiou"]] == pytest.approx(expected)
+    assert result["map"].item() == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "message"),
+    [
+        ([], [video([[0, 1]], [0])], "of the same videos; got 0 and 1"),
+        (
+            [video([[0, 1]], [0])],
+            [video([[0, 1]], [0])],
+            r"predicted\[0\] should have.*'scores': None",
+        ),
+        (
+            [video([], [], [])],
+            [{"segments": torch.zeros(2), "labels": torch.zeros(2)}],
+            r"truth\[0\]",
+        ),
+        ([video([], [], [])], [video([], [])], "needs a true segment"),
+    ],
+)
+def test_errors(predicted, truth, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.temporal_map(predicted, truth)
+
+
+def test_average_precision_of_no_truth():
+    with pytest.raises(ValueError, match="a truth at least; got 0"):
+        metrics.average_precision(torch.tensor([True]), 0)

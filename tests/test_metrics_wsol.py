@@ -1,0 +1,362 @@
+"""MaxBoxAcc and PxAP against worked numbers, and a naive reading of the reference protocol."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from captum_3dcam import metrics
+from captum_3dcam.metrics import wsol
+
+TAUS = wsol.cam_thresholds()
+
+
+def scoremap(height, width, *patches):
+    found = torch.zeros(height, width)
+    for rows, columns, value in patches:
+        found[rows, columns] = value
+    return found
+
+
+def box(*bounds):
+    return torch.tensor([bounds])
+
+
+SQUARE = scoremap(8, 8, (slice(2, 5), slice(2, 5), 1))
+RING = scoremap(9, 9, (slice(1, 8), slice(1, 8), 1), (slice(3, 6), slice(3, 6), 0))
+TWO = scoremap(10, 12, (slice(1, 4), slice(1, 4), 1), (slice(5, 9), slice(6, 11), 0.6))
+LINE = scoremap(8, 12, (slice(0, 1), slice(None), 1), (slice(4, 7), slice(4, 7), 1))
+RAMP = (torch.arange(10) / 9).expand(4, 10)
+
+
+# ---------------------------------------------------------------------------- worked numbers
+
+
+@pytest.mark.parametrize(
+    ("one", "truth", "tau", "single", "iou", "more", "multi_iou"),
+    [
+        (SQUARE, (2, 2, 4, 4), 0, [2, 2, 5, 5], 0.5625, [], 0.5625),
+        (SQUARE, (2, 2, 4, 4), 0.99, [2, 2, 5, 5], 0.5625, [], 0.5625),
+        (scoremap(6, 6, (slice(3, 6), slice(3, 6), 1)), (3, 3, 5, 5), 0.5, [3, 3, 5, 5], 1, [], 1),
+        (TWO, (6, 5, 10, 8), 0.59, [6, 5, 11, 9], 2 / 3, [[1, 1, 4, 4]], 2 / 3),
+        (TWO, (6, 5, 10, 8), 0.60, [1, 1, 4, 4], 0, [], 0),
+        (RING, (3, 3, 5, 5), 0.3, [1, 1, 8, 8], 9 / 64, [[2, 2, 7, 7]], 0.25),
+        (LINE, (0, 0, 11, 0), 0.3, [4, 4, 7, 7], 0, [[0, 0, 11, 1]], 0.5),
+        (scoremap(4, 4), (0, 0, 3, 3), 0.3, [0, 0, 0, 0], 0.0625, [], 0.0625),
+        (RAMP, (5, 0, 9, 3), 0, [1, 0, 9, 3], 5 / 9, [], 5 / 9),
+        (RAMP, (5, 0, 9, 3), 0.25, [3, 0, 9, 3], 5 / 7, [], 5 / 7),
+        (RAMP, (5, 0, 9, 3), 0.5, [5, 0, 9, 3], 1, [], 1),
+        (RAMP, (5, 0, 9, 3), 0.75, [7, 0, 9, 3], 0.6, [], 0.6),
+        (RAMP, (5, 0, 9, 3), 0.99, [9, 0, 9, 3], 0.2, [], 0.2),
+    ],
+)  # fmt: skip
+def test_boxes_and_ious_by_hand(one, truth, tau, single, iou, more, multi_iou):
+    taus = torch.tensor([tau], dtype=torch.float64)
+    assert metrics.scoremap_boxes(one, taus, multi_contour=False)[0].tolist() == [single]
+    every = metrics.scoremap_boxes(one, taus, multi_contour=True)[0].tolist()
+    assert sorted(every) == sorted([single, *more])
+    for multi_contour, expected in ((False, iou), (True, multi_iou)):
+        found = metrics.scoremap_ious(one[None], [box(*truth)], taus, multi_contour)
+        assert found.item() == pytest.approx(expected, abs=1e-15)
+
+
+def test_one_square_is_the_same_at_every_threshold():
+    found = metrics.scoremap_ious(SQUARE[None], [box(2, 2, 4, 4)], TAUS)
+    assert found.unique().tolist() == [0.5625]
+
+
+def test_one_threshold_for_the_dataset_is_not_one_a_sample():
+    truth = [box(5, 0, 9, 3), box(9, 0, 9, 3)]
+    found = {}
+    for selection in ("dataset", "per_sample"):
+        metric = metrics.MaxBoxAcc((0.3, 0.5, 0.7), threshold_selection=selection)
+        metric.update(RAMP.expand(2, 1, 4, 10), truth)
+        found[selection] = metric.compute()
+        ious = metrics.scoremap_ious(RAMP.expand(2, 4, 10), truth, TAUS)
+        pure = metrics.max_box_acc(ious, (0.3, 0.5, 0.7), selection)
+        assert pure.tolist() == [float(v) for v in found[selection]["per_iou"]]
+    assert [float(v) for v in found["dataset"]["per_iou"]] == [1, 0.5, 0.5]
+    assert found["dataset"]["max_box_acc"].item() == pytest.approx(2 / 3)
+    assert [float(v) for v in found["per_sample"]["per_iou"]] == [1, 1, 1]
+    assert found["per_sample"]["max_box_acc"].item() == 1
+    assert "one threshold for the dataset" in found["dataset"]["protocol"]
+    assert "each sample its own threshold" in found["per_sample"]["protocol"]
+
+
+def test_the_references_protocols_are_named():
+    def name(*options):
+        return wsol.protocol_name(*options).split(":")[0]
+
+    assert name((0.5,), False, "dataset") == "MaxBoxAcc V1"
+    assert name((0.3, 0.5, 0.7), True, "dataset") == "MaxBoxAcc V2"
+    assert name((0.3, 0.5, 0.7), True, "per_sample") == "MaxBoxAcc"
+    assert name((0.5,), True, "dataset") == "MaxBoxAcc"
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        ([[0, 0], [1, 1]], 1),
+        ([[0, 1], [0, 1]], 5 / 6),
+        ([[1, 1], [0, 0]], 5 / 12),
+        ([[1, 0], [0, 0]], 1 / 4),
+    ],
+)
+def test_px_ap_by_hand(mask, expected):
+    maps, masks = torch.tensor([[[0, 0.25], [0.5, 1]]]), torch.tensor([mask]).bool()
+    assert metrics.px_ap(maps, masks).item() == pytest.approx(expected, abs=1e-15)
+    metric = metrics.PxAP()
+    metric.update(maps, masks)
+    assert metric.compute().item() == pytest.approx(expected, abs=1e-7)
+
+
+# ------------------------------------------------------------------ the protocol, written again
+
+
+def naive_iou(a, b):
+    """Of boxes that hold their last pixel, by counting pixels."""
+    pixels = [
+        {(x, y) for x in range(x0, x1 + 1) for y in range(y0, y1 + 1)} for x0, y0, x1, y1 in (a, b)
+    ]
+    return len(pixels[0] & pixels[1]) / len(pixels[0] | pixels[1])
+
+
+def naive_ious(one, truth, multi_contour):
+    """From the words of the protocol, with OpenCV: each threshold's best IoU."""
+    one = one.copy()
+    if np.isnan(one).any() or one.min() == one.max():
+        one = np.zeros_like(one)
+    else:
+        one = one - one.min()
+        one = one / one.max()
+    image = (one * 255).astype(np.uint8)
+    height, width = image.shape
+    best = []
+    for tau in np.arange(0, 1, 0.01):
+        cut = int(tau * np.max(image))
+        _, mask = cv2.threshold(image, cut, 255, cv2.THRESH_BINARY)
+        contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        if contours and not multi_contour:
+            contours = [max(contours, key=cv2.contourArea)]
+        boxes = [
+            (x, y, min(x + w, width - 1), min(y + h, height - 1))
+            for x, y, w, h in map(cv2.boundingRect, contours)
+        ] or [(0, 0, 0, 0)]
+        best.append(max(naive_iou(b, t) for b in boxes for t in truth))
+    return best
+
+
+def random_case(generator, size):
+    height, width = size
+    kind = generator.integers(4)
+    if kind == 0:
+        one = generator.random(size)
+    elif kind == 1:
+        one = cv2.resize(generator.random((4, 4)), (width, height)) - 3
+    elif kind == 2:
+        one = generator.integers(0, 3, size=size).astype(float)
+    else:
+        one = np.full(size, generator.choice([0, 0.5, np.nan]))
+    corners = generator.integers(0, [width, height], size=(generator.integers(1, 4), 2, 2))
+    return one.astype(np.float32), np.concatenate([corners.min(1), corners.max(1)], axis=1)
+
+
+@pytest.mark.parametrize("multi_contour", [False, True])
+def test_like_the_protocol_written_again(multi_contour):
+    generator = np.random.default_rng(int(multi_contour))
+    deltas = (0.3, 0.5, 0.7)
+    metric = metrics.MaxBoxAcc(deltas, multi_contour)
+    expected = []
+    for _ in range(6):
+        cases = [random_case(generator, (9, 11)) for _ in range(2)]
+        maps, boxes = zip(*cases, strict=True)
+        stacked = torch.from_numpy(np.stack(maps))
+        truth = [torch.from_numpy(b) for b in boxes]
+        naive = [naive_ious(m, b.tolist(), multi_contour) for m, b in cases]
+        found = metrics.scoremap_ious(stacked, truth, TAUS, multi_contour)
+        assert found.tolist() == naive
+        exclusive = [b + torch.tensor([0, 0, 1, 1]) for b in truth]
+        assert metrics.scoremap_ious(stacked, exclusive, TAUS, multi_contour, "xyxy").equal(found)
+        metric.update(stacked[:, None], truth)
+        expected += naive
+    per_iou = [(np.array(expected) >= delta).mean(axis=0).max() for delta in deltas]
+    result = metric.compute()
+    np.testing.assert_allclose([float(v) for v in result["per_iou"]], per_iou, rtol=1e-6)
+    assert result["max_box_acc"].item() == pytest.approx(np.mean(per_iou))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_maps_are_quantised_as_numpy_does(dtype):
+    maps = torch.randn(3, 7, 7, dtype=dtype)
+    wide = maps.double().numpy() if dtype == torch.float64 else maps.float().numpy()
+    shifted = wide - wide.min(axis=(1, 2), keepdims=True)
+    scaled = shifted / shifted.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_array_equal(wsol.quantize(maps).numpy(), (scaled * 255).astype(np.uint8))
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6))
+def test_a_threshold_a_sample_is_never_worse(seed):
+    generator = np.random.default_rng(seed)
+    ious = torch.from_numpy(generator.random((generator.integers(1, 6), 7)))
+    dataset = metrics.max_box_acc(ious, (0.3, 0.6), "dataset")
+    own = metrics.max_box_acc(ious, (0.3, 0.6), "per_sample")
+    assert (own >= dataset).all()
+    expected = [(ious >= delta).any(1).double().mean().item() for delta in (0.3, 0.6)]
+    assert own.tolist() == pytest.approx(expected)
+
+
+def test_an_iou_that_equals_the_threshold_counts():
+    assert metrics.max_box_acc(torch.tensor([[0.5]], dtype=torch.float64)).item() == 1
+    assert metrics.max_box_acc(torch.tensor([[0.4999]], dtype=torch.float64)).item() == 0
+
+
+# -------------------------------------------------------------------------------------- clips
+
+
+def naive_clip(clip, tubes):
+    """Frame by frame: lists over thresholds of frame IoUs, and of tube IoUs."""
+    shifted = clip - clip.min()
+    image = (shifted / shifted.max() * 255).astype(np.uint8)
+    _, height, width = image.shape
+    frames, tube = [], []
+    for tau in np.arange(0, 1, 0.01):
+        ious = np.full((len(tubes), len(clip)), np.nan)
+        for t, frame in enumerate(image):
+            mask = (frame > int(tau * image.max())).astype(np.uint8)
+            contours, _ = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+            for number, true in enumerate(tubes):
+                present = not np.isnan(true[t]).any()
+                if contours and present:
+                    x, y, w, h = cv2.boundingRect(max(contours, key=cv2.contourArea))
+                    found = (x, y, min(x + w, width - 1), min(y + h, height - 1))
+                    ious[number, t] = naive_iou(found, true[t].astype(int))
+                elif contours or present:
+                    ious[number, t] = 0
+        tube.append(max(np.nanmean(row) for row in ious))
+        annotated = ~np.isnan(tubes).any(axis=2).all(axis=0)
+        frames.append(np.nanmax(ious[:, annotated], axis=0))
+    return np.array(frames).T, np.array(tube)
+
+
+def random_clip(generator, tubes):
+    clip = generator.random((4, 8, 9)).astype(np.float32)
+    clip *= generator.random((4, 1, 1)).astype(np.float32)  # so that some frames fall out
+    corners = generator.integers(0, [9, 8], size=(tubes, 4, 2, 2))
+    boxes = np.concatenate([corners.min(2), corners.max(2)], axis=2).astype(float)
+    absent = generator.random((tubes, 4)) < 0.3
+    absent[:, 0] = False
+    boxes[absent] = np.nan
+    return clip, boxes
+
+
+@pytest.mark.parametrize("threshold_selection", ["dataset", "per_sample"])
+def test_clips_frame_by_frame(threshold_selection):
+    generator = np.random.default_rng(5)
+    metric = metrics.MaxBoxAcc3D((0.2, 0.4), threshold_selection)
+    frame_counts, tube_counts, frames = [], [], 0
+    for tubes in (1, 2, 3):
+        clip, boxes = random_clip(generator, tubes)
+        of_frames, of_tube = naive_clip(clip, boxes)
+        truth = torch.from_numpy(boxes)
+        found = metrics.clip_ious(torch.from_numpy(clip), truth, TAUS)
+        np.testing.assert_allclose(found[0].numpy(), of_frames)
+        np.testing.assert_allclose(found[1][0].numpy(), of_tube)
+        metric.update(torch.from_numpy(clip)[None, None], [truth[0] if tubes == 1 else truth])
+        frame_counts.append([(of_frames >= d).sum(axis=0) for d in (0.2, 0.4)])
+        tube_counts.append([(of_tube >= d).astype(int) for d in (0.2, 0.4)])
+        frames += len(of_frames)
+    if threshold_selection == "dataset":
+        best = [np.sum(c, axis=0).max(axis=1) for c in (frame_counts, tube_counts)]
+    else:
+        best = [np.max(c, axis=2).sum(axis=0) for c in (frame_counts, tube_counts)]
+    result = metric.compute()
+    np.testing.assert_allclose([float(v) for v in result["frame_per_iou"]], best[0] / frames)
+    np.testing.assert_allclose([float(v) for v in result["tube_per_iou"]], best[1] / 3)
+    assert result["frame_acc"].item() == pytest.approx((best[0] / frames).mean())
+    assert result["tube_acc"].item() == pytest.approx((best[1] / 3).mean())
+    assert ("each clip" in result["protocol"]) == (threshold_selection == "per_sample")
+
+
+def test_clips_of_one_frame_are_images():
+    maps, boxes = torch.rand(5, 9, 9), [torch.tensor([[1, 2, 6, 7]])] * 5
+    image, clip = metrics.MaxBoxAcc((0.3, 0.5)), metrics.MaxBoxAcc3D((0.3, 0.5))
+    image.update(maps, boxes)
+    clip.update(maps[:, None], boxes)
+    assert image.compute()["per_iou"] == clip.compute()["frame_per_iou"]
+    assert image.compute()["per_iou"] == clip.compute()["tube_per_iou"]
+
+
+# --------------------------------------------------------------------------------------- PxAP
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6))
+def test_px_ap_is_scikit_learns_where_scores_are_thresholds(seed):
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(0, 101, size=(2, 3, 5))
+    scores[:, 0, :2] = [0, 100]  # so that normalising keeps the hundredths
+    truth, ignore = generator.random((2, *scores.shape)) < 0.4
+    truth[0, 0, 0], ignore[0, 0, 0] = True, False
+    # The edges themselves: i / 100 may lie below the edge i * 0.01.
+    edges = np.append(np.arange(0, 1, 0.01), 1.0)
+    found = metrics.px_ap(*map(torch.from_numpy, (edges[scores], truth, ignore)))
+    expected = average_precision_score(truth[~ignore], scores[~ignore])
+    assert found.item() == pytest.approx(expected)
+
+
+def test_px_ap_counts_add_up():
+    maps, masks = torch.rand(6, 4, 5), torch.rand(6, 4, 5) > 0.5
+    metric = metrics.PxAP()
+    for part in range(0, 6, 2):
+        metric.update(maps[part : part + 2], masks[part : part + 2])
+    assert metric.counts.sum() == maps.numel()
+    assert metric.compute().item() == pytest.approx(metrics.px_ap(maps, masks).item())
+    coarse = metrics.PxAP(interval=0.5)
+    coarse.update(maps, masks, ignore=masks.logical_not())
+    assert coarse.compute() == 1
+
+
+# -------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.MaxBoxAcc(threshold_selection="best"), "'best' is not known.*per_sample"),
+        (lambda: metrics.MaxBoxAcc(iou_thresholds=(50,)), "not per cent"),
+        (lambda: metrics.MaxBoxAcc(iou_thresholds=()), "is empty"),
+        (lambda: metrics.MaxBoxAcc(interval=0), r"interval=0 is not in \(0, 1\]"),
+        (lambda: metrics.MaxBoxAcc(box_format="xywh"), "box_format='xywh' is not known"),
+        (lambda: metrics.MaxBoxAcc(threshold="dataset"), "Unexpected keyword"),
+        (lambda: metrics.MaxBoxAcc().update(torch.rand(2, 3, 4, 4), [box(0, 0, 1, 1)] * 2),
+         r"2 spatial axes, as the boxes have; got \(2, 3, 4, 4\)"),
+        (lambda: metrics.MaxBoxAcc().update(torch.rand(2, 4, 4), [box(0, 0, 1, 1)]),
+         "list of 2 tensors of true boxes, one a sample; got 1"),
+        (lambda: metrics.MaxBoxAcc().update(torch.rand(1, 4, 4), torch.zeros(1, 4)),
+         r"got a tensor \(1, 4\)"),
+        (lambda: metrics.MaxBoxAcc().update(torch.rand(1, 4, 4), [torch.zeros(0, 4)]),
+         "with one box at least"),
+        (lambda: metrics.MaxBoxAcc().update(torch.rand(1, 4, 4), [box(3, 0, 1, 1)]),
+         r"got \[3, 0, 1, 1\] as 'xyxy_inclusive'"),
+        (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 3, 4, 4), [torch.zeros(2, 4)]),
+         r"a clip of 3 frames are \(T, 4\).*got \(2, 4\)"),
+        (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 2, 4, 4), [torch.full((2, 4), np.nan)]),
+         "absent, in every frame"),
+        (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 2, 4, 4), []), "1 clips; got 0"),
+        (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 2, 2)), "masks must be bool"),
+        (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 4) > 0), r"got \(1, 4\)"),
+        (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 2, 2) > 1), "a pixel inside"),
+    ],
+)  # fmt: skip
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_one_iou_threshold_is_still_a_sequence():
+    with pytest.raises(TypeError, match=r"Write it \(0\.5,\)"):
+        metrics.MaxBoxAcc(iou_thresholds=0.5)

@@ -11,6 +11,7 @@ from captum_3dcam.attribution import (
     LayerwiseGradCAMPlusPlus,
     LayerwiseHiResCAM,
     LayerwiseLayerCAM,
+    LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
 )
 from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
@@ -29,6 +30,7 @@ __all__ = [
     "LayerwiseGradCAMPlusPlus",
     "LayerwiseHiResCAM",
     "LayerwiseLayerCAM",
+    "LayerwiseWhatWhereCAM",
     "LayerwiseXGradCAM",
     "frames_to_clip",
     "tokens_to_grid",

@@ -26,6 +26,7 @@ from captum_3dcam.capture import (
 from captum_3dcam.layers import Layer, resolve_layers
 
 LayerSpec = nn.Module | str | Layer
+Pairs = list[tuple[Tensor, Tensor]]
 
 
 class _Canvas(NamedTuple):
@@ -140,10 +141,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         )
         pairs = recording.pairs(target)
         self._check(pairs)
-        maps = self._layer_maps(pairs, canvas)
         if per_layer:
-            return tuple(maps)
-        fused = self._fuse(maps)
+            return tuple(self._layer_maps(pairs, canvas))
+        fused = self._fuse(pairs, canvas)
         # Captum's metrics wrap a single input in a tuple, and expect its map wrapped likewise.
         return (fused,) if isinstance(inputs, tuple) and len(inputs) == 1 else fused
 
@@ -171,7 +171,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         for target in classes.unbind(dim=1):
             pairs = recording.pairs(target, retain_graph=True)
             self._check(pairs)
-            maps.append(self._fuse(self._layer_maps(pairs, canvas)))
+            maps.append(self._fuse(pairs, canvas))
         return torch.cat(maps, dim=1), classes
 
     def _record(
@@ -215,31 +215,38 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         cam.check_interpolation(self.interpolate_mode, self.align_corners, len(size))
         return size
 
-    def _layer_maps(self, pairs: list[tuple[Tensor, Tensor]], canvas: _Canvas) -> Iterator[Tensor]:
+    def _layer_maps(self, pairs: Pairs, canvas: _Canvas) -> Iterator[Tensor]:
         """One map at a time, so that fusing needs no more than two of them."""
-        size = canvas.size
-        for layer, (activation, gradient) in zip(self.layers, pairs, strict=True):
-            if activation.ndim - 2 != len(size):
-                raise ValueError(
-                    f"Layer {layer.name!r} gives {activation.ndim - 2} spatial axes, shape "
-                    f"{tuple(activation.shape)}, but the map is to have {len(size)}: {size}. Pass "
-                    "output_size, or make the layer a grid with Layer(..., reshape=...)."
-                )
+        for activation, gradient in self._fitting(pairs, canvas):
             factors = self.rule(activation, gradient)
-            layer_map = cam.layer_map(factors, size, self.interpolate_mode, self.align_corners)
+            layer_map = cam.layer_map(
+                factors, canvas.size, self.interpolate_mode, self.align_corners
+            )
             yield layer_map.to(canvas.device)
 
-    def _check(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        """For subclasses whose rule has a requirement of its own."""
+    def _fuse(self, pairs: Pairs, canvas: _Canvas) -> Tensor:
+        return cam.fuse(self._layer_maps(pairs, canvas), len(self.layers), self.fusion)
 
-    def _fuse(self, maps: Iterator[Tensor]) -> Tensor:
-        return cam.fuse(maps, len(self.layers), self.fusion)
+    def _fitting(self, pairs: Pairs, canvas: _Canvas) -> Iterator[tuple[Tensor, Tensor]]:
+        """The pairs themselves, if they have the map's spatial axes."""
+        rank = len(canvas.size)
+        for layer, (activation, gradient) in zip(self.layers, pairs, strict=True):
+            if activation.ndim - 2 != rank:
+                raise ValueError(
+                    f"Layer {layer.name!r} gives {activation.ndim - 2} spatial axes, shape "
+                    f"{tuple(activation.shape)}, but the map is to have {rank}: {canvas.size}. "
+                    "Pass output_size, or make the layer a grid with Layer(..., reshape=...)."
+                )
+            yield activation, gradient
+
+    def _check(self, pairs: Pairs) -> None:
+        """For subclasses whose rule has a requirement of its own."""
 
 
 class _ChannelSumCAM(LayerwiseCAM):
     """The rules that sum channels apart from each other: such sums can cancel."""
 
-    def _check(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+    def _check(self, pairs: Pairs) -> None:
         for layer, pair in zip(self.layers, pairs, strict=True):
             kinds = dict(zip(("activation", "gradient"), pair, strict=True))
             cancelled = [kind for kind, tensor in kinds.items() if cam.cancels(tensor)]
@@ -360,3 +367,52 @@ class LayerwiseXGradCAM(LayerwiseCAM):
     """
 
     rule = staticmethod(cam.x_grad_cam)
+
+
+class LayerwiseWhatWhereCAM(LayerwiseCAM):
+    """What x where: this package's own map, which is neither 3DCAM nor from its paper.
+
+    Per layer, R = G ⊙ (A − Ā) is the first-order effect on the score of making a place as the
+    layer is on average. Over K layers,
+
+        what = 1/K Σ_k norm(↑ pool Σ_c R_c),  where = (Π_k norm(↑ mean_3 Σ_c R_c²))^(1/K),
+
+    with every layer's net effect pooled to the coarsest grid of them all, and the map is what ·
+    where, in [0, 1]. Any number of spatial axes; one backward pass; nothing to set. The map of
+    one layer is what ``per_layer=True`` gives; the fused one is not their sum: no ``fusion``.
+
+    A layer of a single place has no average to differ from, and says nothing.
+
+    >>> model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
+    >>> clip = torch.rand(2, 3, 4, 8, 8)
+    >>> _ = model(clip)
+    >>> LayerwiseWhatWhereCAM(model, ["0", "1"]).attribute(clip).shape
+    torch.Size([2, 1, 4, 8, 8])
+    """
+
+    rule = staticmethod(cam.effect)
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Tensor],
+        layers: LayerSpec | Sequence[LayerSpec],
+        device_ids: list[int] | None = None,
+        *,
+        interpolate_mode: str | None = None,
+        align_corners: bool = False,
+    ) -> None:
+        """As :class:`LayerwiseGlobalLocalCAM`, without ``fusion``."""
+        super().__init__(
+            forward_func,
+            layers,
+            device_ids,
+            interpolate_mode=interpolate_mode,
+            align_corners=align_corners,
+        )
+
+    def _fuse(self, pairs: Pairs, canvas: _Canvas) -> Tensor:
+        effects = [
+            cam.Effect(*(part.to(canvas.device) for part in cam.effect(*pair)))
+            for pair in self._fitting(pairs, canvas)
+        ]
+        return cam.what_where(effects, canvas.size, self.interpolate_mode, self.align_corners)

@@ -8,6 +8,7 @@ Yudistira, Kavitha, Kurita (IJCV 2022, arXiv 2012.09542).
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -262,3 +263,88 @@ def _weighted(activation: Tensor, weights: Tensor) -> Tensor:
     # The published baselines are defined at the layer's own size, ReLU included, so theirs
     # comes before upsampling.
     return channel_sum(_widen(weights) * _widen(activation)).relu()
+
+
+# ------------------------------------------------------------------------------ what and where
+
+
+class Effect(NamedTuple):
+    """What the places of a layer do to the score, both (N, 1, *S_k); see :func:`effect`."""
+
+    net: Tensor
+    energy: Tensor
+
+
+def effect(activation: Tensor, gradient: Tensor) -> Effect:
+    """What changes in the score, to first order, if a place becomes as all places are on average.
+
+    R = G ⊙ (A − Ā), with Ā each channel's mean over the places. A constant added to a channel and
+    taken off the next layer's bias leaves the network the same, and R too, but not G ⊙ A.
+    ``net`` is Σ_c R_c; ``energy`` is Σ_c R_c², its mean over each place's 3^rank neighbourhood,
+    for a gradient that came through max-pooling is zero at most places. Both in float32 at
+    least, and up to a positive factor: R is divided by its largest magnitude in each sample.
+
+    >>> a, g = torch.tensor([[[4.0, 0.0, 2.0, 2.0]]]), torch.tensor([[[1.0, 1.0, -1.0, 0.0]]])
+    >>> effect(a, g).net
+    tensor([[[ 1., -1.,  0.,  0.]]])
+    >>> effect(a, g).energy
+    tensor([[[1.0000, 0.6667, 0.3333, 0.0000]]])
+    """
+    activation, gradient = _widen(activation), _widen(gradient)
+    mean = activation.mean(dim=_spatial_axes(activation), keepdim=True)
+    removed = gradient * (activation - mean)
+    largest = removed.abs().amax(dim=tuple(range(1, removed.ndim)), keepdim=True)
+    removed = removed / torch.where(largest > 0, largest, 1)
+    energy = channel_sum(removed.square())
+    return Effect(channel_sum(removed), _local_mean(energy))
+
+
+def what_where(
+    effects: Sequence[Effect],
+    size: Sequence[int],
+    mode: str | None = None,
+    align_corners: bool = False,
+) -> Tensor:
+    """What x where: the effects of K layers -> one map (N, 1, *size) in [0, 1].
+
+    what = 1/K Σ_k norm(↑ pool(net_k)), each pooled to :func:`coarsest_grid`, for a place's net
+    effect is lost in its neighbours' where layers are fine; where = (Π_k norm(↑ energy_k))^(1/K),
+    over the layers that have any energy. norm is :func:`normalize`.
+
+    >>> net, energy = torch.tensor([[[1.0, -1.0]]]), torch.tensor([[[1.0, 0.25]]])
+    >>> what_where([Effect(net, energy)], (2,))
+    tensor([[[1., 0.]]])
+    """
+    grid = coarsest_grid([tuple(each.net.shape[2:]) for each in effects])
+    like = effects[0].net
+    what = logs = like.new_zeros(len(like), 1, *size)
+    counts = like.new_zeros(len(like), *[1] * (like.ndim - 1))
+    for net, energy in effects:
+        pooled = F.interpolate(net, grid, mode="area")
+        what = what + normalize(upsample(pooled, size, mode, align_corners))
+        local = normalize(upsample(energy, size, mode, align_corners))
+        informed = local.amax(dim=tuple(range(1, local.ndim)), keepdim=True) > 0
+        # A sum of logarithms: the product of many small energies would underflow.
+        logs = logs + torch.where(informed, local, 1).log()
+        counts = counts + informed
+    return what / len(effects) * (logs / counts.clamp(min=1)).exp()
+
+
+def coarsest_grid(sizes: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """Along each axis the fewest places of any layer that has more than one there.
+
+    >>> coarsest_grid([(8, 28, 28), (1, 4, 4), (2, 7, 1)])
+    (2, 4, 4)
+    """
+    return tuple(min((n for n in axis if n > 1), default=1) for axis in zip(*sizes, strict=True))
+
+
+_AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def _local_mean(x: Tensor) -> Tensor:
+    """Over each place and its neighbours, those in the picture: (N, 1, *S) -> (N, 1, *S)."""
+    pool, around = _AVERAGE_POOL[x.ndim - 2], [1, 1] * (x.ndim - 2)
+    present = torch.ones_like(x[:1])
+    # Padded by hand: the padding of avg_pool3d refuses inputs smaller than its window.
+    return pool(F.pad(x, around), 3, stride=1) / pool(F.pad(present, around), 3, stride=1)

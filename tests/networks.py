@@ -106,3 +106,43 @@ def naive_layer_map(
         for a, b in zip(alpha, beta, strict=True)
     ]
     return np.stack(maps)[:, None]
+
+
+def naive_what_where(
+    pairs: list[tuple[np.ndarray, np.ndarray]], size: tuple[int, ...]
+) -> np.ndarray:
+    """What x where of one sample: [(C, *S_k) activation and gradient] -> (*size)."""
+    nets, energies = [], []
+    for activation, gradient in pairs:
+        axes = tuple(range(1, activation.ndim))
+        removed = gradient * (activation - activation.mean(axis=axes, keepdims=True))
+        nets.append(removed.sum(axis=0))
+        energies.append(naive_local_mean((removed**2).sum(axis=0)))
+    grid = [
+        min([n for n in axis if n > 1], default=1)
+        for axis in zip(*(x.shape for x in nets), strict=True)
+    ]
+    what = sum(naive_normalize(naive_linear(naive_area(x, grid), size)) for x in nets) / len(nets)
+    where = [naive_normalize(naive_linear(x, size)) for x in energies]
+    where = [x for x in where if x.max() > 0]
+    return what * np.prod([x ** (1 / len(where)) for x in where], axis=0) if where else what * 0
+
+
+def naive_local_mean(x: np.ndarray) -> np.ndarray:
+    found = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        around = tuple(slice(max(i - 1, 0), i + 2) for i in place)
+        found[place] = x[around].mean()
+    return found
+
+
+def naive_area(x: np.ndarray, size: list[int]) -> np.ndarray:
+    """The mean over each cell's places, those that it has in part included."""
+    found = np.zeros(size)
+    for cell in np.ndindex(*size):
+        part = tuple(
+            slice(i * old // new, -(-(i + 1) * old // new))
+            for i, old, new in zip(cell, x.shape, size, strict=True)
+        )
+        found[cell] = x[part].mean()
+    return found

@@ -9,7 +9,15 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import CONV, POOL, conv_net, naive_layer_map, naive_pairs, random_input
+from networks import (
+    CONV,
+    POOL,
+    conv_net,
+    naive_layer_map,
+    naive_pairs,
+    naive_what_where,
+    random_input,
+)
 from torch import nn
 
 from captum_3dcam import (
@@ -24,6 +32,7 @@ from captum_3dcam import (
     LayerwiseGradCAMPlusPlus,
     LayerwiseHiResCAM,
     LayerwiseLayerCAM,
+    LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
     cam,
     frames_to_clip,
@@ -38,6 +47,7 @@ BASELINES = [
     LayerwiseLayerCAM,
     LayerwiseXGradCAM,
 ]
+ALL = [*METHOD, *BASELINES, LayerwiseWhatWhereCAM]
 
 
 @st.composite
@@ -84,6 +94,84 @@ def test_agrees_with_the_naive_derivation_in_double_precision(rank):
         expected = sum(naive_layer_map(a, g, size, sign) for a, g in pairs)
         assert found.any()
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10, atol=1e-12)
+
+
+@settings(max_examples=60)
+@given(cases(), st.floats(1e-6, 1e6))
+def test_what_where_agrees_with_its_naive_derivation(case, scale):
+    net, x, layers = case
+    net, x, targets = net.double(), x.double(), [2] * len(x)
+    pairs = naive_pairs(net, x, layers, targets)
+    modules = [net[i] for i in layers]
+    found = LayerwiseWhatWhereCAM(Scaled(net, scale), modules).attribute(x, targets)
+    for i, sample in enumerate(found[:, 0].numpy()):
+        alone = [(a[i], g[i]) for a, g in pairs]
+        expected = naive_what_where(alone, tuple(x.shape[2:]))
+        # The roots of energies that are zero but for rounding are not small.
+        np.testing.assert_allclose(sample, expected, rtol=1e-6, atol=1e-6)
+    assert found.min() >= 0
+    assert found.max() <= 1 + 1e-12
+
+
+def test_what_where_takes_many_layers_and_shallow_gradients():
+    """Where a product of energies, or the square of a small gradient, underflows in float32."""
+    net, x = conv_net(2, depth=2, seed=5), random_input(2, (9, 9))
+    modules = [net[0], net[1]]
+    plain = LayerwiseWhatWhereCAM(net, modules).attribute(x, target=1)
+    many = LayerwiseWhatWhereCAM(net, modules * 12).attribute(x, target=1)
+    faint = LayerwiseWhatWhereCAM(Scaled(net, 1e-25), modules).attribute(x, target=1)
+    assert plain.amax() > 0.1
+    torch.testing.assert_close(many, plain, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(faint, plain, atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=30)
+@given(cases(), st.randoms(use_true_random=False))
+def test_what_where_does_not_mind_the_order_and_gives_single_layers(case, random):
+    net, x, layers = case
+    shuffled = random.sample(layers, len(layers))
+    explain = LayerwiseWhatWhereCAM(net, names(layers))
+    in_order = explain.attribute(x, target=0)
+    reordered = LayerwiseWhatWhereCAM(net, names(shuffled)).attribute(x, target=0)
+    torch.testing.assert_close(reordered, in_order, atol=1e-5, rtol=1e-4)
+    for layer, found in zip(layers, explain.attribute(x, 0, per_layer=True), strict=True):
+        single = LayerwiseWhatWhereCAM(net, str(layer)).attribute(x, target=0)
+        torch.testing.assert_close(found, single)
+
+
+def test_what_where_does_not_see_what_a_bias_can_hold():
+    """A constant moved from a channel into the next bias: the same network, the same map."""
+
+    class Shifted(nn.Module):
+        def __init__(self, net, by):
+            super().__init__()
+            self.first, self.shift, self.head, self.by = net[0], nn.Identity(), net[1:], by
+
+        def forward(self, x):
+            return self.head(self.shift(self.first(x) + self.by) - self.by)
+
+    net, x = conv_net(3, seed=2).double(), random_input(2, (4, 6, 5)).double()
+    for method, same in ((LayerwiseWhatWhereCAM, True), (LayerwiseHiResCAM, False)):
+        plain, shifted = [
+            method(Shifted(net, by).eval(), "shift").attribute(x, target=1) for by in (0.0, 7.0)
+        ]
+        assert torch.allclose(plain, shifted, atol=1e-9) == same
+
+
+def test_a_layer_of_one_place_says_nothing_and_harms_nothing():
+    net, x = conv_net(2, depth=2, seed=1), random_input(2, (8, 8))
+    whole = nn.Sequential(*net[:2], nn.Conv2d(3, 3, 4), nn.Flatten())
+    with_it = LayerwiseWhatWhereCAM(whole, ["0", "1", "2"]).attribute(x, target=0)
+    without = LayerwiseWhatWhereCAM(whole, ["0", "1"]).attribute(x, target=0)
+    assert without.amax() > 0
+    # It halves nothing but the mean over layers: "what" has one more, empty, term.
+    torch.testing.assert_close(with_it, without * 2 / 3, atol=1e-6, rtol=1e-5)
+    assert not LayerwiseWhatWhereCAM(whole, "2").attribute(x, target=0).any()
+
+
+def test_what_where_has_no_fusion():
+    with pytest.raises(TypeError, match="fusion"):
+        LayerwiseWhatWhereCAM(conv_net(2), "0", fusion="sum")
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
@@ -142,7 +230,7 @@ def test_any_output_size_and_dtype(size, output_size, dtype):
 
 
 @settings(max_examples=30)
-@given(cases(), st.sampled_from(METHOD + BASELINES))
+@given(cases(), st.sampled_from(ALL))
 def test_a_batch_equals_its_samples_one_by_one(case, method):
     net, x, layers = case
     explain = method(net, names(layers))
@@ -163,7 +251,7 @@ class Scaled(nn.Module):
 @given(cases(), st.sampled_from([1e-3, 0.5, 3.0, 1e3]))
 def test_scaling_the_score_changes_nothing(case, factor):
     net, x, layers = case
-    for method in [m for m in METHOD + BASELINES if m is not LayerwiseGradCAMPlusPlus]:
+    for method in [m for m in ALL if m is not LayerwiseGradCAMPlusPlus]:
         plain = method(net, names(layers)).attribute(x, target=1)
         scaled = method(Scaled(net, factor), [net[i] for i in layers]).attribute(x, target=1)
         torch.testing.assert_close(scaled, plain, atol=1e-4, rtol=1e-4)
@@ -232,7 +320,7 @@ def test_top_k_takes_the_options_of_attribute():
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_an_in_place_relu_after_a_layer_changes_nothing(rank):
     x = random_input(2, (5, 6, 7)[:rank])
-    for method in METHOD + BASELINES:
+    for method in ALL:
         found, expected = [
             method(conv_net(rank, inplace=inplace), ["0.0", "1.0"]).attribute(x)
             for inplace in (True, False)
@@ -263,6 +351,7 @@ def test_a_still_clip_is_its_image(num_frames):
     for flat, lifted in (
         (GlobalLocalCAM2D, GlobalLocalCAM3D),
         (CounterfactualCAM2D, CounterfactualCAM3D),
+        (LayerwiseWhatWhereCAM, LayerwiseWhatWhereCAM),
     ):
         expected = flat(net2d, ["0", "1"]).attribute(image, target=1)
         found = lifted(framewise(net2d), ["0", "1"]).attribute(clip, target=1)
@@ -359,6 +448,8 @@ def test_each_class_lights_its_own_object_and_its_counterfactual_the_other(rank,
     explain, against = LayerwiseGlobalLocalCAM(net, "detect"), CounterfactualCAM(net, "detect")
     assert energy(explain.attribute(x, target=target), own) > 0.999
     assert energy(against.attribute(x, target=target), other) > 0.999
+    new = LayerwiseWhatWhereCAM(net, "detect").attribute(x, target=target)
+    assert energy(new, own) > 0.999
     # The place alone: each of the object's pixels is marked, and by at least half.
     assert explain.attribute(x, target=target)[0, 0][own].min() > 0.5
 

@@ -20,7 +20,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import captum_3dcam
-from captum_3dcam import Layer, LayerwiseGradCAM, cam
+from captum_3dcam import Layer, LayerwiseGradCAM, LayerwiseWhatWhereCAM, cam
 
 no_testing = "Captum ships its own test models from 0.9 on"
 models = pytest.importorskip("captum.testing.helpers.basic_models", reason=no_testing)
@@ -145,10 +145,14 @@ def test_captums_configurations(name, cls, layer_input):
         gradients = as_tuple(slopes.attribute(**args))
         no_target = {key: value for key, value in args.items() if key != "target"}
         activations = as_tuple(LayerActivation(model, module).attribute(**no_target))
-        expected = 0
-        for pair in zip(activations, gradients, strict=True):
-            grids = [tensor.unsqueeze(1) if tensor.ndim == 2 else tensor for tensor in pair]
-            expected += cam.layer_map(cls.rule(*grids), size)
+        grids = [
+            [tensor.unsqueeze(1) if tensor.ndim == 2 else tensor for tensor in pair]
+            for pair in zip(activations, gradients, strict=True)
+        ]
+        if cls is LayerwiseWhatWhereCAM:
+            expected = cam.what_where([cam.effect(*pair) for pair in grids], size)
+        else:
+            expected = sum(cam.layer_map(cls.rule(*pair), size) for pair in grids)
 
         batches.append(method.attribute(**args, output_size=size))
         same(batches[-1], expected)
@@ -553,4 +557,5 @@ def test_names_are_words_and_tell_the_classes_apart():
         "Layerwise Layer CAM",
         "Layerwise Hi Res CAM",
         "Layerwise X Grad CAM",
+        "Layerwise What Where CAM",
     }

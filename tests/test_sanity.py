@@ -26,10 +26,11 @@ from skimage.metrics import structural_similarity as skimage_ssim
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from captum_3dcam import LayerwiseGlobalLocalCAM, LayerwiseHiResCAM, sanity
+from captum_3dcam import LayerwiseGlobalLocalCAM, LayerwiseHiResCAM
 from captum_3dcam.sanity import (
     PerturbationCurve,
     absolute_rank_correlation,
+    asking,
     compare_models,
     label_sensitivity,
     normalized_structural_similarity,
@@ -440,7 +441,7 @@ def test_of_accelerators_only_the_models_own_devices_are_seeded(monkeypatch):
             self._buffers = {"absent": None}
 
     monkeypatch.setattr(torch, "get_device_module", lambda device: Backend())
-    sanity._seed([Part("cpu"), Part("cuda:1"), Part("cuda:1"), Part("meta")], 5)
+    asking.seed_generators([Part("cpu"), Part("cuda:1"), Part("cuda:1"), Part("meta")], 5)
     assert log == [torch.device("cuda:1"), 5]
 
 

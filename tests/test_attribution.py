@@ -169,6 +169,24 @@ def test_a_layer_of_one_place_says_nothing_and_harms_nothing():
     assert not LayerwiseWhatWhereCAM(whole, "2").attribute(x, target=0).any()
 
 
+def test_what_where_of_a_faint_sample_beside_a_strong_one():
+    net, x = conv_net(2, depth=2, seed=5), random_input(2, (9, 9))
+    modules, factors = [net[0], net[1]], torch.tensor([[1.0], [1e-25]])
+    plain = LayerwiseWhatWhereCAM(net, modules).attribute(x, target=1)
+    uneven = LayerwiseWhatWhereCAM(Scaled(net, factors), modules).attribute(x, target=1)
+    torch.testing.assert_close(uneven, plain, atol=1e-5, rtol=1e-4)
+
+
+def test_what_where_interpolates_as_asked():
+    net, x = conv_net(2, depth=2, seed=5), random_input(1, (9, 9))
+    linear, *others = [
+        LayerwiseWhatWhereCAM(net, ["0", "1"], **options).attribute(x, target=1)
+        for options in ({}, {"align_corners": True}, {"interpolate_mode": "nearest"})
+    ]
+    assert linear.any()
+    assert not any(torch.allclose(linear, other) for other in others)
+
+
 def test_what_where_has_no_fusion():
     with pytest.raises(TypeError, match="fusion"):
         LayerwiseWhatWhereCAM(conv_net(2), "0", fusion="sum")

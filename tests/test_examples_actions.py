@@ -197,7 +197,7 @@ def trained(tmp_path_factory) -> tuple[Path, dict[str, object]]:
     return path, figures
 
 
-def test_a_run_writes_weights_and_figures(trained, capfd):
+def test_a_run_writes_weights_and_figures(trained):
     path, figures = trained
     assert json.loads(path.with_suffix(".json").read_text()) == figures
     assert figures["training_seconds"] > 0
@@ -278,7 +278,9 @@ def test_any_number_of_clips_can_be_trained_on(one_thread, monkeypatch):
 
 @pytest.mark.parametrize("option", ["--clips", "--held-out"])
 @pytest.mark.parametrize("value", ["0", "-3", "many"])
-def test_counts_must_be_positive(option, value, capsys):
+def test_counts_must_be_positive(option, value, capsys, monkeypatch):
+    """Before the training, not after it."""
+    monkeypatch.delattr(train_actions, "train")
     with pytest.raises(SystemExit):
         train_actions.main([f"{option}={value}"])
     expected = f"argument {option}: expected a whole number, 1 or more; got {value!r}"

@@ -102,14 +102,6 @@ def test_in_parts_it_is_the_same(monkeypatch, limit):
             np.testing.assert_array_equal(found, expected)
 
 
-def test_more_pixels_than_int32_counts(monkeypatch):
-    generator = np.random.default_rng(3)
-    image = generator.integers(0, 9, size=(12, 13)).astype(np.uint8)
-    monkeypatch.setattr(contours, "_INT32_PIXELS", 100)
-    assert contours._find_runs(image.astype(int), 0, 9).start.dtype == np.int64
-    assert_like_opencv(image, range(9))
-
-
 @pytest.mark.parametrize(
     ("image", "thresholds", "message"),
     [
@@ -123,3 +115,56 @@ def test_more_pixels_than_int32_counts(monkeypatch):
 def test_errors(image, thresholds, message):
     with pytest.raises(ValueError, match=message):
         contour_boxes(image, thresholds)
+
+
+def smooth_map(kind, seed, side=64):
+    generator = np.random.default_rng(seed)
+    if kind == "bilinear":
+        coarse = generator.random((side // 8, side // 8)).astype(np.float32)
+        values = cv2.resize(coarse, (side, side))
+    else:
+        values = generator.random((side, side)).astype(np.float32)
+        values = cv2.GaussianBlur(values, (0, 0), generator.uniform(1, 6))
+    return (255 * (values - values.min()) / np.ptp(values)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["bilinear", "blurred"])
+def test_smooth_maps(kind, seed):
+    """Regions that join and enclose each other at many thresholds, with wide plateaus."""
+    assert_like_opencv(smooth_map(kind, seed), np.unique((np.arange(0, 1, 0.02) * 255).astype(int)))
+
+
+def test_nested_rings_are_filled_to_the_outermost():
+    """Rings of one pixel hold little themselves: what is in them decides which is largest."""
+    image = np.zeros((40, 60), dtype=np.uint8)
+    for inset in range(0, 18, 2):
+        cv2.rectangle(image, (1 + inset, 1 + inset), (37 - inset, 37 - inset), 100 + inset, 1)
+    image[2:30, 40:58] = 90  # more set pixels than any ring
+    image[33:35, 42:44] = 255
+    assert_like_opencv(image, range(80, 130, 3))
+    boxes, _ = contour_boxes(image, [80, 99], multi_contour=False)
+    assert boxes.tolist() == [[1, 1, 38, 38]] * 2
+
+
+def test_a_ring_that_ties_with_a_block_when_filled():
+    rows = ["###....", "###.###", "###.#.#", "....###"]
+    mask = np.array([[pixel == "#" for pixel in row] for row in rows], dtype=np.uint8)
+    assert_like_opencv(mask)
+    assert contour_boxes(mask, [0], multi_contour=False)[0].tolist() == [[4, 1, 7, 4]]
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_constant_image(value):
+    assert_like_opencv(np.full((5, 7), value, dtype=np.uint8), [-1, 0, 100, 255])
+
+
+def test_more_thresholds_than_int16_counts():
+    generator = np.random.default_rng(4)
+    image = generator.integers(0, 3, size=(5, 6)).astype(np.uint8)
+    cuts = np.arange(2**15 + 1) - 2**15  # ..., -1, 0: all but the last set every pixel
+    for multi_contour in (True, False):
+        boxes, index = contour_boxes(image, cuts, multi_contour)
+        assert (np.bincount(index[index < 2**15]) == 1).all()
+        last = sorted(map(tuple, boxes[index == 2**15].tolist()))
+        assert last == opencv_boxes(image > 0, multi_contour)

@@ -83,7 +83,8 @@ class ActionVideo(NamedTuple):
 class SyntheticActions(Dataset[ActionClip]):
     """Clips of one or more actors, each doing one of the eight :data:`ACTIONS`.
 
-    Clip i of a seed is always the same. With one actor the classes take turns, i % 8; several
+    Clip i of a seed is always the same, but for rounding in the last digit, which depends on the
+    number of threads. With one actor the classes take turns, i % 8; several
     actors of a clip do different actions and never overlap. The actors' diameters in the middle
     frame are 12 to 32 % of the frame's side, evenly in their logarithm. From 8 frames and a size
     of 32 on, an actor shows in every frame; below that, a frame that shows nothing of it has an

@@ -84,11 +84,10 @@ class SyntheticActions(Dataset[ActionClip]):
     """Clips of one or more actors, each doing one of the eight :data:`ACTIONS`.
 
     Clip i of a seed is always the same, but for rounding in the last digit, which depends on the
-    number of threads. With one actor the classes take turns, i % 8; several
-    actors of a clip do different actions and never overlap. The actors' diameters in the middle
-    frame are 12 to 32 % of the frame's side, evenly in their logarithm. From 8 frames and a size
-    of 32 on, an actor shows in every frame; below that, a frame that shows nothing of it has an
-    empty mask and a box of nan.
+    number of threads. With one actor the classes take turns, i % 8; several actors of a clip do
+    different actions and never overlap. The actors' diameters in the middle frame are 12 to 32 % of
+    the frame's side, evenly in their logarithm. From 8 frames and a size of 32 on, an actor shows
+    in every frame; below that, a frame that shows nothing of it has an empty mask and a box of nan.
 
     Raises ValueError for frames < 4, size < 16, actors other than 1 to 3, and a negative length
     or seed; IndexError for a clip beyond the last.

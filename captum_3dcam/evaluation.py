@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -44,6 +43,7 @@ from captum_3dcam.metrics import (
 )
 from captum_3dcam.metrics.wsol import clip_protocol_name, count_correct
 from captum_3dcam.preserve import modules_behind
+from captum_3dcam.progress import load_tqdm
 
 Array = npt.NDArray[np.float64]
 
@@ -638,12 +638,7 @@ def _bar(progress: bool) -> Callable[[Sequence[int], Mapping[int, Any]], Iterabl
     """What goes through the samples that are not done yet, under a bar if one is wanted."""
     if not progress:
         return lambda items, done: [i for i in items if i not in done]
-    try:
-        tqdm = import_module("tqdm").tqdm
-    except ImportError as error:
-        raise ImportError(
-            "progress=True needs tqdm: pip install 'captum_3dcam[progress]'."
-        ) from error
+    tqdm = load_tqdm()
     rank, world = _process()
     description = "evaluating" if world == 1 else f"evaluating, 1 of {world} processes"
     return lambda items, done: tqdm(

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from captum_3dcam.capture import Inputs, format_inputs, select_scores
 from captum_3dcam.preserve import all_modules, modules_behind, unchanged
+from captum_3dcam.progress import load_tqdm
 
 
 @dataclass
@@ -162,12 +162,7 @@ def tracker(progress: bool, description: str) -> Callable[[Sequence[Any]], Itera
     """What goes through a sequence, under a bar if one is wanted."""
     if not progress:
         return iter
-    try:
-        tqdm = import_module("tqdm").tqdm
-    except ImportError as error:
-        raise ImportError(
-            "progress=True needs tqdm: pip install 'captum_3dcam[progress]'."
-        ) from error
+    tqdm = load_tqdm()
     return lambda items: tqdm(items, desc=description)
 
 

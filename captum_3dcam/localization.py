@@ -516,11 +516,11 @@ def _match(lasts: list[Array], found: Array, min_iou: float) -> dict[int, int]:
     """Which of the last boxes each found box goes to, greedily by IoU and one to one."""
     if not lasts or not len(found):
         return {}
-    iou = _pairwise_iou(np.stack(lasts), found)
+    ious = _pairwise_iou(np.stack(lasts), found)
     matches: dict[int, int] = {}
-    for pair in _best_first(iou.ravel()):
+    for pair in _best_first(ious.ravel()):
         i, j = divmod(int(pair), len(found))
-        if iou[i, j] < min_iou:
+        if ious[i, j] < min_iou:
             break
         if j not in matches and i not in matches.values():
             matches[j] = i
@@ -528,14 +528,22 @@ def _match(lasts: list[Array], found: Array, min_iou: float) -> dict[int, int]:
 
 
 def _pairwise_iou(a: Array, b: Array) -> Array:
-    """Intersection over union, (A, 2R) and (B, 2R) -> (A, B); zero for boxes without extent."""
-    a_lower, a_upper = np.split(a[:, None], 2, axis=2)
-    b_lower, b_upper = np.split(b[None], 2, axis=2)
-    overlap = np.minimum(a_upper, b_upper) - np.maximum(a_lower, b_lower)
-    both = np.maximum(overlap, 0).prod(axis=2)
-    either = (a_upper - a_lower).prod(axis=2) + (b_upper - b_lower).prod(axis=2) - both
-    iou: Array = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
-    return iou
+    """(A, 2R) and (B, 2R) -> (A, B)."""
+    return np.asarray(iou(torch.from_numpy(a)[:, None], torch.from_numpy(b)[None]))
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., 2R) at the same places; the shapes broadcast.
+
+    Zero where neither has an extent, and where a box is NaN.
+
+    >>> iou(torch.tensor([2.0, 2.0, 5.0, 5.0]), torch.tensor([2.0, 2.0, 6.0, 6.0]))
+    tensor(0.5625)
+    """
+    (low_a, high_a), (low_b, high_b) = a.chunk(2, dim=-1), b.chunk(2, dim=-1)
+    common = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
+    union = (high_a - low_a).prod(-1) + (high_b - low_b).prod(-1) - common
+    return torch.where(union > 0, common / union, 0)
 
 
 # ----------------------------------------------------------------------------------- segments

@@ -8,6 +8,7 @@ t1) in a clip.
 import torch
 from torch import Tensor
 
+from captum_3dcam.localization import iou
 from captum_3dcam.metrics.inputs import Boxes, check_truth, to_exclusive
 
 
@@ -36,11 +37,7 @@ def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     >>> paired_iou(boxes, torch.tensor([0, 0, 4, 2]))
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
-    a, b = to_exclusive(a, "xyxy"), to_exclusive(b, "xyxy").to(a.device)
-    (low_a, high_a), (low_b, high_b) = a.chunk(2, dim=-1), b.chunk(2, dim=-1)
-    common = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
-    union = (high_a - low_a).prod(-1) + (high_b - low_b).prod(-1) - common
-    return torch.where(union > 0, common / union, 0)
+    return iou(to_exclusive(a, "xyxy"), to_exclusive(b, "xyxy").to(a.device))
 
 
 def segment_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -56,19 +56,6 @@ if TYPE_CHECKING:
         TubeIoU,
     )
 
-_ACCUMULATORS = (
-    "Acc2",
-    "BoxAccuracy",
-    "EnergyInside",
-    "HitPoint",
-    "MaxBoxAcc",
-    "MaxBoxAcc3D",
-    "PxAP",
-    "TemporalHit",
-    "TemporalMAP",
-    "TubeIoU",
-)
-
 __all__ = [
     "BOX_FORMATS",
     "HIT_MODES",
@@ -112,7 +99,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The accumulating classes, when they are first asked for: torchmetrics is an extra."""
-    if name not in _ACCUMULATORS:
+    if name not in __all__:  # the functions are here, and never come this way
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         accumulators = import_module("captum_3dcam.metrics.accumulators")

@@ -310,3 +310,11 @@ def test_the_figures_are_those_that_were_asked_for():
     figures = json.loads(action_net.WEIGHTS.with_suffix(".json").read_text())
     assert figures["accuracy"] >= 0.95
     assert figures["training_seconds"] <= 600
+
+
+def test_an_untrained_stem_is_blind_to_what_does_not_move():
+    """Where all five frames of a filter lie in the clip; so training finds the motion soon."""
+    stem, clip = ActionNet().stem[0], torch.rand(1, 3, 8, 16, 16)
+    still, moving = stem(freeze(clip))[:, :, 2:-2], stem(clip)[:, :, 2:-2]
+    assert still.abs().max() < 1e-5
+    assert moving.abs().max() > 0.1

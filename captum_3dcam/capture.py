@@ -361,7 +361,7 @@ def _capturing(
         if isinstance(output, Tensor):
             is_input = any(argument is output for argument in args)
             return keep(_differentiable(output, layer), is_input)
-        key, tensor = _choose(output, layer)
+        key, tensor = choose(output, layer)
         return _replaced(output, key, keep(tensor))
 
     def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -369,7 +369,7 @@ def _capturing(
             return None
         arguments: dict[Any, Any] = dict(enumerate(args))
         arguments.update(kwargs)
-        key, tensor = _choose(arguments, layer)
+        key, tensor = choose(arguments, layer)
         arguments[key] = keep(tensor)
         return tuple(arguments.pop(i) for i in range(len(args))), arguments
 
@@ -394,7 +394,7 @@ def _module(layer: Layer) -> nn.Module:
     return layer.module
 
 
-def _choose(values: Any, layer: Layer) -> tuple[Any, Tensor]:
+def choose(values: Any, layer: Layer) -> tuple[Any, Tensor]:
     """The key and tensor that the layer's ``index`` names; without one, the first tensor."""
     items: dict[Any, Any] = {}
     if isinstance(values, Mapping):

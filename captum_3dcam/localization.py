@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_3dcam.checks import check_choice
+
 Array = NDArray[Any]
 
 SELECTIONS = ("largest", "all", "union")
@@ -189,7 +191,7 @@ THRESHOLDS = (*_RULES, "otsu")
 
 def _threshold(method: str, value: float | None) -> Callable[[Array], float]:
     """What gives a map's threshold; a ValueError for a method or value that is none."""
-    _check_choice("method", method, THRESHOLDS)
+    check_choice("method", method, THRESHOLDS)
     if method not in _RULES:
         if value is not None:
             raise ValueError(
@@ -282,7 +284,7 @@ def boxes(
     Boxes(boxes=tensor([[5., 0., 6., 1.],
             [1., 1., 4., 3.]]), scores=tensor([4., 3.]))
     """
-    _check_choice("select", select, SELECTIONS)
+    check_choice("select", select, SELECTIONS)
     _check_maps(maps)
     connectivity = _check_connectivity(connectivity, maps.ndim - 2)
     found = (
@@ -737,13 +739,6 @@ def _check_connectivity(connectivity: int | None, rank: int) -> int:
             "8-connected. None takes all axes."
         )
     return connectivity
-
-
-def _check_choice(name: str, choice: str, known: Sequence[str]) -> None:
-    if choice not in known:
-        raise ValueError(
-            f"{name}={choice!r} is not known. Choose one of {', '.join(map(repr, known))}."
-        )
 
 
 def _check_at_least(name: str, value: int, least: int) -> int:

@@ -13,6 +13,7 @@ import captum_3dcam
 PACKAGE = Path(captum_3dcam.__file__).parent
 # From the top of the house to the bottom: a room imports only rooms above it.
 ROOMS = [
+    "checks",
     "progress",
     "preserve",
     "layers",
@@ -24,6 +25,7 @@ ROOMS = [
     "sanity",
     "visualization",
     "io",
+    "models",
     "datasets",
     "evaluation",
     "__init__",

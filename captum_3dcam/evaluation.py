@@ -68,7 +68,8 @@ class Sample(NamedTuple):
     """The class to explain."""
     boxes: Tensor
     """(T, 4): x0, y0, x1, y1 in pixels, inclusive-exclusive, in each frame; NaN where there is
-    none. An image is one frame, (1, 4); a volume has a frame a slice."""
+    none. An image is one frame, (1, 4); a volume has a frame a slice. (B, T, 4) where the class
+    is in B places: a box found is held against the best of them."""
     mask: Tensor | None = None
     """(*S), bool: where the energy belongs, if that is known better than by the boxes."""
 
@@ -366,7 +367,7 @@ class _Truth:
     """Where a sample's class is, seen as frames: an image is one."""
 
     boxes: Tensor
-    """(T, 4)"""
+    """(B, T, 4)"""
     inside: Tensor
     """(T, H, W), where energy belongs."""
     near: Tensor
@@ -375,32 +376,34 @@ class _Truth:
     @classmethod
     def of(cls, sample: Sample, tolerance: float) -> "_Truth":
         size = sample.inputs.shape[-2:]
-        boxes = sample.boxes.detach().cpu().double()
-        inside = torch.cat([boxes_to_mask(box[None], size)[None] for box in boxes])
+        boxes = sample.boxes.detach().cpu().double().reshape(-1, *sample.boxes.shape[-2:])
+        inside = torch.stack([boxes_to_mask(frame, size) for frame in boxes.unbind(dim=1)])
         mask = inside if sample.mask is None else sample.mask.cpu().reshape(inside.shape)
         return cls(boxes, mask, inside | (_distance(boxes, size) < tolerance))
 
     @property
     def present(self) -> Tensor:
         """The annotated frames: (F,) indices."""
-        return (~self.boxes.isnan().any(dim=1)).nonzero()[:, 0]
+        return (~self.boxes.isnan().any(dim=-1)).any(dim=0).nonzero()[:, 0]
 
     def cuboids(self, frames: Tensor) -> Tensor:
-        """The boxes in these frames as boxes in space and time: (F, 6)."""
-        low, high = self.boxes[frames].chunk(2, dim=1)
-        return torch.cat([low, frames[:, None], high, frames[:, None] + 1], dim=1)
+        """The boxes in these frames as boxes in space and time: (F·B, 6)."""
+        low, high = self.boxes[:, frames].chunk(2, dim=-1)
+        time = frames[:, None].expand(len(self.boxes), -1, 1)
+        return torch.cat([low, time, high, time + 1], dim=-1).flatten(0, 1)
 
 
 def _distance(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """From every pixel to the nearest pixel of its frame's box: (T, H, W), NaN without one."""
+    """From every pixel to the nearest pixel of its frame's boxes: (T, H, W), Inf without one."""
     # A pixel is in a box if its centre is.
-    first, last = (boxes - 0.5).ceil().chunk(2, dim=1)
+    first, last = (boxes - 0.5).ceil().chunk(2, dim=-1)
     apart = []
     for axis, length in enumerate((size[1], size[0])):
         places = torch.arange(length)
-        low, high = first[:, axis, None], last[:, axis, None] - 1
+        low, high = first[..., axis, None], last[..., axis, None] - 1
         apart.append(torch.maximum(low - places, places - high).clamp(min=0))
-    return torch.hypot(apart[0][:, None, :], apart[1][:, :, None])
+    distances = torch.hypot(apart[0][..., None, :], apart[1][..., :, None])
+    return distances.nan_to_num(torch.inf).amin(dim=0)
 
 
 def _score(
@@ -457,9 +460,10 @@ def _score_baselines(truth: _Truth, index: int) -> Record:
 def _score_boxes(boxes: Tensor, area: Tensor, truth: _Truth) -> Scores:
     """The mean over boxes (P, 4), each held for the whole time; energy and hit over ``area``."""
     pixels = boxes_to_mask(area, truth.inside.shape[1:])
-    ious = paired_iou(boxes[:, None], truth.boxes[truth.present])
+    ious = paired_iou(boxes[:, None, None], truth.boxes[:, truth.present]).amax(dim=1)
     reached = torch.stack([(ious >= delta).double().mean() for delta in IOU_THRESHOLDS])
-    tubes = tube_iou(boxes[:, None].expand(-1, len(truth.boxes), -1), truth.boxes)
+    held = boxes[:, None, None].expand(-1, 1, truth.boxes.shape[1], -1)
+    tubes = tube_iou(held, truth.boxes).amax(dim=1)
     return Scores(
         truth.inside[:, pixels].double().mean().item(),
         truth.near[:, pixels].double().mean().item(),
@@ -676,13 +680,13 @@ def _check_sample(sample: Sample, index: int) -> None:
             "(C, T, H, W), or another number of axes before the frame's, without a batch axis."
         )
     frames = prod(size[:-2])
-    if tuple(sample.boxes.shape) != (frames, 4):
+    if sample.boxes.ndim not in (2, 3) or tuple(sample.boxes.shape[-2:]) != (frames, 4):
         raise ValueError(
             f"Sample {index} has boxes of shape {tuple(sample.boxes.shape)}; its inputs "
-            f"{tuple(sample.inputs.shape)} have {frames} frames, so ({frames}, 4) was expected, "
-            "NaN where there is no box."
+            f"{tuple(sample.inputs.shape)} have {frames} frames, so ({frames}, 4) was expected, or "
+            f"(B, {frames}, 4) for B places, NaN where there is no box."
         )
-    if sample.boxes.isnan().any(dim=1).all():
+    if sample.boxes.isnan().any(dim=-1).all():
         raise ValueError(
             f"Sample {index} has a box in none of its frames. Leave samples without a truth out."
         )

@@ -178,6 +178,61 @@ def test_a_map_of_nothing_scores_nothing():
     assert not any(np.any(each) for each in found.scores["none"])
 
 
+def test_of_several_places_the_best_counts():
+    """Each frame, and the tube, by its best box; energy and hits in any of them."""
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        heat = rng.random((3, 8, 8)) ** 3
+        corners = np.sort([[rng.permutation(9)[:2] for _ in range(2)] for _ in range(2)], axis=-1)
+        tubes = np.tile(corners.transpose(0, 2, 1).reshape(2, 1, 4), (1, 3, 1)).astype(float)
+        tubes[0, 2], tubes[1, 0] = np.nan, np.nan  # each is absent once, but never both
+        both = evaluate({"map": Chosen()}, [sample(heat, tubes)])
+        singly = [evaluate({"map": Chosen()}, [sample(heat, tube)]) for tube in tubes]
+        union = np.zeros((3, 8, 8), dtype=bool)
+        for tube in tubes:
+            for frame, box in enumerate(tube):
+                if not np.isnan(box).any():
+                    x0, y0, x1, y1 = box.astype(int)
+                    union[frame, y0:y1, x0:x1] = True
+        for row in ("map", "whole frame", "centre box"):
+            found, alone = both.scores[row], [each.scores[row] for each in singly]
+            assert found.hit_intersect == max(each.hit_intersect for each in alone)
+            np.testing.assert_allclose(
+                found.tube_iou, np.maximum(alone[0].tube_iou, alone[1].tube_iou)
+            )
+            # A tube alone is scored over its own two frames; frames 0, 1 and 2 over all three.
+            first, second = (each.accuracy * 2 for each in alone)
+            assert (found.accuracy * 3 <= first + second + 1e-6).all()
+            assert (found.accuracy * 3 >= np.maximum(first, second) - 1e-6).all()
+        expected = heat[union].sum() / heat.sum()
+        np.testing.assert_allclose(both.scores["map"].energy, expected)
+        np.testing.assert_allclose(both.scores["whole frame"].energy, union.mean())
+        frame = heat.reshape(3, -1).max(axis=1).argmax()
+        place = np.unravel_index(heat[frame].argmax(), (8, 8))
+        assert both.scores["map"].hit == union[frame][place]
+
+
+def test_one_place_may_be_given_as_several():
+    heat, boxes = np.random.default_rng(0).random((2, 8, 8)), [[2, 2, 6, 6], NAN_BOX]
+    one, several = (evaluate({"map": Chosen()}, [sample(heat, b)]) for b in (boxes, [boxes]))
+    absent = evaluate({"map": Chosen()}, [sample(heat, [boxes, [NAN_BOX] * 2])])
+    for row in one.scores:
+        for a, b, c in zip(one.scores[row], several.scores[row], absent.scores[row], strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(a, c)
+
+
+def test_with_several_places_the_tolerance_is_to_the_nearest():
+    heat = torch.zeros(1, 8, 8)
+    heat[0, 0, 5] = 1  # between the boxes: 2 pixels from the first, 1 from the second
+    boxes = [[[0, 0, 4, 8]], [[6, 0, 8, 8]]]
+    for tolerance, hit in ((0.5, 0), (1.5, 1)):
+        found = evaluate({"map": Chosen()}, [sample(heat, boxes)], tolerance=tolerance)
+        assert found.scores["map"].hit == hit
+        near = (4 + 2 + 2 * hit) / 8  # columns
+        assert found.scores["whole frame"].hit == near
+
+
 def test_every_attribution_is_asked_about_the_samples_class():
     chosen = Chosen()
     evaluate({"map": chosen}, random_samples(3))

@@ -1,1 +1,18 @@
-"""The networks of 3DCAM's paper, and what makes a layer-wise gated one of any network."""
+"""The networks of 3DCAM's paper, and a classifier with a gate at each layer of any network."""
+
+from captum_3dcam.models.checkpoint import load_checkpoint
+from captum_3dcam.models.gated import LayerwiseGatedClassifier
+from captum_3dcam.models.i3d import I3D, i3d
+from captum_3dcam.models.preprocessing import Preprocessing
+from captum_3dcam.models.resnext3d import ResNeXt3D, resnext50_3d, resnext101_3d
+
+__all__ = [
+    "I3D",
+    "LayerwiseGatedClassifier",
+    "Preprocessing",
+    "ResNeXt3D",
+    "i3d",
+    "load_checkpoint",
+    "resnext50_3d",
+    "resnext101_3d",
+]

@@ -118,7 +118,7 @@ class SyntheticActions(Dataset[ActionClip]):
         actors = _separate_actors(labels, self.frames, rng)
         scene = _background(self.frames, self.size, rng)
         masks = torch.stack([_paint(scene, actor, rng) for actor in actors])
-        return ActionClip(scene, torch.from_numpy(labels), _mask_boxes(masks), masks)
+        return ActionClip(scene, torch.from_numpy(labels), mask_boxes(masks), masks)
 
 
 class SyntheticActionVideos(Dataset[ActionVideo]):
@@ -155,7 +155,7 @@ class SyntheticActionVideos(Dataset[ActionVideo]):
         for i, (label, (start, end)) in enumerate(zip(labels, segments, strict=True)):
             actor = _Actor.draw(int(label), int(end - start), rng)
             mask = _paint(video[:, start:end], actor, rng)
-            boxes[i, start:end] = _mask_boxes(mask)
+            boxes[i, start:end] = mask_boxes(mask)
         return ActionVideo(video, torch.from_numpy(labels), torch.from_numpy(segments), boxes)
 
 
@@ -336,7 +336,7 @@ def _texture(rng: Generator) -> Tensor:
     return torch.where(patches > 0.5, colours[0], colours[1])[None]
 
 
-def _mask_boxes(masks: Tensor) -> Tensor:
+def mask_boxes(masks: Tensor) -> Tensor:
     """Tight boxes (..., 4), inclusive-exclusive, of masks (..., H, W); nan where one is empty."""
     columns, rows = masks.any(dim=-2).float(), masks.any(dim=-1).float()
     first = [axis.argmax(dim=-1) for axis in (columns, rows)]

@@ -94,14 +94,14 @@ def attributions(
 
 
 @contextmanager
-def processes() -> Iterator[None]:
-    """Meet the other processes, if torchrun has started several."""
+def processes() -> Iterator[bool]:
+    """Meet the other processes, if torchrun has started several; whether this is the first."""
     if not dist.is_torchelastic_launched():
-        yield
+        yield True
         return
     dist.init_process_group("gloo")
     try:
-        yield
+        yield dist.get_rank() == 0
     finally:
         dist.destroy_process_group()
 
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> Evaluation:
     network = load_action_net(options.weights)
     layer_sets = options.layers or [*([layer] for layer in LAYERS), LAYERS]
     clips = SyntheticActions(options.clips, seed=options.seed, actors=options.actors)
-    with processes():
+    with processes() as first:
         found = evaluate(
             attributions(network, options.methods, layer_sets, options.fusions),
             ActorSamples(clips, options.other),
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> Evaluation:
             progress=True,
             group_size=options.actors,
         )
-        if not dist.is_initialized() or dist.get_rank() == 0:
+        if first:
             found.save(options.output)
             print(found.table(options.columns))
     return found

@@ -15,6 +15,7 @@ from captum_3dcam.attribution import (
     LayerwiseXGradCAM,
 )
 from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
+from captum_3dcam.sliding import SlidingWindowCAM
 
 __version__ = "0.1.0"
 
@@ -32,6 +33,7 @@ __all__ = [
     "LayerwiseLayerCAM",
     "LayerwiseWhatWhereCAM",
     "LayerwiseXGradCAM",
+    "SlidingWindowCAM",
     "frames_to_clip",
     "tokens_to_grid",
 ]

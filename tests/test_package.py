@@ -20,14 +20,16 @@ ROOMS = [
     "capture",
     "cam",
     "attribution",
+    "sliding",
     "localization",
     "metrics",
     "sanity",
-    "visualization",
     "io",
+    "visualization",
     "models",
     "datasets",
     "evaluation",
+    "cli",
     "__init__",
 ]
 
@@ -44,7 +46,15 @@ def room_of(module):
 
 
 def test_importing_the_package_imports_nothing_heavy_or_optional():
-    heavy = ["scipy.ndimage", "torchmetrics", "av", "nibabel", "matplotlib.pyplot", "torch._dynamo"]
+    heavy = [
+        "scipy.ndimage",
+        "torchmetrics",
+        "av",
+        "nibabel",
+        "pydicom",
+        "matplotlib.pyplot",
+        "torch._dynamo",
+    ]
     code = (
         "import sys, captum.attr; before = set(sys.modules); import captum_3dcam; "
         f"print([m for m in {heavy} if m in set(sys.modules) - before])"

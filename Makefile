@@ -1,15 +1,17 @@
 # make demo   explain a real video with a real trained network, into out/
 # make test   every test, doctests and docs included
 # make lint   style and types
+# make docs   the documentation as a site, into build/docs
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint coverage clean
+.PHONY: demo test lint docs coverage clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/explain_video.py --output out
+	$(BIN)/python examples/explain_actions.py --output out
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -19,13 +21,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W docs build/docs
+
 coverage: $(INSTALLED)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
 $(INSTALLED): setup.cfg setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,test,lint]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,docs,test,lint]'
 	touch $@
 
 clean:

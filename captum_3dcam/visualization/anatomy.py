@@ -89,7 +89,9 @@ class Geometry:
 
     def label(self, axis: int, index: int) -> str:
         voxel = f"{_NAMES[axis]} = {index}"
-        return voxel if self.spacing is None else f"{voxel} ({round(self.place(axis, index), 1):g} mm)"
+        if self.spacing is None:
+            return voxel
+        return f"{voxel} ({round(self.place(axis, index), 1):g} mm)"
 
     def axis_label(self, axis: int) -> str:
         return f"{_NAMES[axis]} ({'voxel' if self.spacing is None else 'mm'})"

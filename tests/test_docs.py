@@ -210,8 +210,9 @@ def test_the_reference_has_every_public_class_and_function(site):
     for room in rooms:
         module = importlib.import_module(room)
         names = getattr(module, "__all__", [])
-        public = {f"{room}.{name}" for name in names if callable(getattr(module, name))}
-        assert public <= described
+        # What two rooms give is described in one of them.
+        known = {name for name in names if any(f"{r}.{name}" in described for r in rooms)}
+        assert {name for name in names if callable(getattr(module, name))} <= known
     assert "captum_3dcam.attribution.LayerwiseCAM.attribute_top_k" in described
 
 

@@ -1,0 +1,8 @@
+"""``python -m captum_3dcam.cli``, where the script ``captum-3dcam`` is not on the path."""
+
+import sys
+
+from captum_3dcam.cli.run import main
+
+if __name__ == "__main__":
+    sys.exit(main())

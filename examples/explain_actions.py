@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     number = first_recognised(network) if options.clip is None else options.clip
     sample = held_out()[number]
     actors = [ACTIONS[label] for label in sample.labels]
-    targets = list(dict.fromkeys(options.target or actors))
+    targets = options.target or actors
     scores = probabilities(network, sample.clip)
 
     maps = {

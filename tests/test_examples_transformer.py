@@ -105,11 +105,19 @@ def test_it_learns_the_clips_that_it_is_trained_on():
     assert explain_transformer.accuracy(network, list(explain_transformer.clips(16, 0))) >= 0.9
 
 
-def test_training_follows_from_the_seed_and_leaves_torchs_own_alone(run):
+def test_training_follows_from_the_seed_and_leaves_torchs_own_alone(run, monkeypatch):
     before = torch.get_rng_state()
     again = explain_transformer.train(16, 1)
+    original, seeds = explain_transformer.clips, []
+
+    def same_clips(number, seed):
+        seeds.append(seed)
+        return original(number, 0)
+
+    monkeypatch.setattr(explain_transformer, "clips", same_clips)
     other = explain_transformer.train(16, 1, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
+    assert seeds == [1]
     kept = torch.load(run[0] / "video_transformer.pt", weights_only=True)
     assert all(torch.equal(v, kept[key]) for key, v in again.state_dict().items())
     assert not torch.equal(other.head.weight, again.head.weight)

@@ -541,7 +541,7 @@ def test_a_file_is_whole_or_not_there(tmp_path):
 
 def test_files_that_cannot_be_written_are_named(tmp_path):
     animation = small_animation()
-    with pytest.raises(ValueError, match="map.avi' must end in .gif or .mp4"):
+    with pytest.raises(ValueError, match="map.avi' should end on .gif or .mp4"):
         save_animation(animation, tmp_path / "map.avi")
     with pytest.raises(FileNotFoundError, match="There is no folder .*missing"):
         save_animation(animation, tmp_path / "missing" / "map.gif")

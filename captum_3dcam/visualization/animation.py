@@ -5,7 +5,6 @@ import os
 from collections.abc import Sequence
 from fractions import Fraction
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from captum_3dcam.io.files import whole_or_not
 from captum_3dcam.localization import Boxes, Segment
 from captum_3dcam.visualization.canvas import bare, new_figure, set_title, show, title_of
 from captum_3dcam.visualization.inputs import Values, as_clip
@@ -102,18 +102,9 @@ def save_animation(animation: Animation, path: str | os.PathLike[str], dpi: floa
     Raises ValueError for another suffix, FileNotFoundError for a folder that is not there, and
     ImportError without ffmpeg and PyAV (the extra ``video``).
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".gif", ".mp4"):
-        raise ValueError(f"{str(path)!r} must end in .gif or .mp4, to say what to write.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {str(path.parent)!r} to write into.")
-    writer = "pillow" if path.suffix.lower() == ".gif" else _movie_writer()
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    try:
-        animation.save(partial, writer=writer, dpi=dpi)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_or_not(path, (".gif", ".mp4")) as beside:
+        writer = "pillow" if beside.suffix == ".gif" else _movie_writer()
+        animation.save(beside, writer=writer, dpi=dpi)
 
 
 def _movie_writer() -> str:

@@ -116,7 +116,8 @@ def test_the_picture_shows_a_row(run):
     with Image.open(folder / "long_video.png") as picture:
         assert picture.size[0] > 1000
         assert 250 < picture.size[1] < 600
-    assert 0 < report["peak_memory_mib"] < 1.5 * 1024
+    # Nothing, where another test in this process has held more before.
+    assert 0 <= report["peak_memory_mib"] < 1.5 * 1024
 
 
 def test_a_picture_of_several_minutes_has_rows_up_to_ten(tmp_path):

@@ -30,8 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_3dcam.datasets import ActionClip, LocalizedImage, VideoClip
 from captum_3dcam.metrics import (
     boxes_to_mask,
     cam_thresholds,
@@ -42,6 +44,7 @@ from captum_3dcam.metrics import (
     tube_iou,
 )
 from captum_3dcam.metrics.wsol import clip_protocol_name, count_correct
+from captum_3dcam.models import Preprocessing
 from captum_3dcam.preserve import modules_behind
 from captum_3dcam.progress import load_tqdm
 
@@ -206,6 +209,47 @@ def evaluate(
         bootstrap,
         run,
     )
+
+
+def prepared_sample(
+    found: VideoClip | ActionClip | LocalizedImage, prepare: Preprocessing, target: int
+) -> Sample:
+    """A sample of :mod:`captum_3dcam.datasets` as a network takes it, boxes and masks with it.
+
+    The mask is that of all actors together. There is none where a frame with a box has none: what
+    a map puts on an actor who is not masked would count as lost.
+
+    >>> from captum_3dcam.datasets import SyntheticActions
+    >>> prepare = Preprocessing(scale=1.0, mean=(0.5, 0.5, 0.5), size=(32, 32))
+    >>> sample = prepared_sample(SyntheticActions(1, size=64)[0], prepare, target=0)
+    >>> sample.inputs.shape, sample.boxes.shape, sample.mask.shape
+    (torch.Size([3, 16, 32, 32]), torch.Size([1, 16, 4]), torch.Size([16, 32, 32]))
+    """
+    if isinstance(found, LocalizedImage):
+        pictures, boxes, masks = found.image, found.boxes[:, None], None
+    else:
+        pictures, boxes, masks = found.clip, found.boxes, found.masks
+    inputs = prepare(pictures)
+    boxes = prepare.scale_boxes(boxes, (pictures.shape[-2], pictures.shape[-1]))
+    return Sample(inputs, target, boxes, _joined_mask(boxes, masks, inputs.shape[1:]))
+
+
+def _joined_mask(boxes: Tensor, masks: Tensor | None, size: Sequence[int]) -> Tensor | None:
+    if masks is None or (~boxes.isnan().any(dim=-1) & ~masks.flatten(2).any(dim=-1)).any():
+        return None
+    together = masks.any(dim=0)[None, None].float()
+    return F.interpolate(together, tuple(size), mode="nearest-exact")[0, 0] > 0.5
+
+
+def evenly(length: int, limit: int | None) -> list[int]:
+    """So many places of a list, or all, spread over it.
+
+    >>> evenly(10, 3), evenly(2, 3)
+    ([0, 3, 6], [0, 1])
+    """
+    if limit is None or limit >= length:
+        return list(range(length))
+    return [place * length // limit for place in range(limit)]
 
 
 # ---------------------------------------------------------------------------------- the result

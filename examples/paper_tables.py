@@ -29,24 +29,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from captum_3dcam.datasets import (
-    JHMDB,
-    UCF101_24,
-    ILSVRCLocalization,
-    LocalizedImage,
-    VideoClip,
-)
+from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization
 from captum_3dcam.evaluation import (
     IOU_THRESHOLDS,
     Attribution,
     Evaluation,
     Sample,
     evaluate,
+    evenly,
     grid,
+    prepared_sample,
 )
 from captum_3dcam.models import (
     Preprocessing,
@@ -130,9 +125,9 @@ class Explained:
             if found.boxes.isnan().any(dim=-1).all():
                 self.left_out += 1
                 continue
-            inputs = self.prepare(pictures(found))[None].to(device)
+            inputs = prepared_sample(found, self.prepare, found.label).inputs
             with torch.no_grad():
-                predicted = int(module(inputs).argmax())
+                predicted = int(module(inputs[None].to(device)).argmax())
             self.indices.append(index)
             self.targets.append(predicted if target == "predicted" else found.label)
             self.correct.append(predicted == found.label)
@@ -144,40 +139,7 @@ class Explained:
 
     def __getitem__(self, index: int) -> Sample:
         found = self.data[self.indices[index]]
-        size = tuple(pictures(found).shape[-2:])
-        boxes = found.boxes if isinstance(found, VideoClip) else found.boxes[:, None]
-        return Sample(
-            self.prepare(pictures(found)),
-            self.targets[index],
-            self.prepare.scale_boxes(boxes, size),
-            self._mask(found),
-        )
-
-    def _mask(self, found: VideoClip | LocalizedImage) -> Tensor | None:
-        """All actors' masks in the network's size, where no frame with a box lacks one."""
-        if not isinstance(found, VideoClip) or found.masks is None:
-            return None
-        boxed = ~found.boxes.isnan().any(dim=-1)
-        if (boxed & ~found.masks.flatten(2).any(dim=-1)).any():
-            return None
-        masks = found.masks.any(dim=0)[None].float()
-        size = (masks.shape[1], *(self.prepare.size or masks.shape[-2:]))
-        return F.interpolate(masks[None], size, mode="nearest-exact")[0, 0] > 0.5
-
-
-def pictures(found: VideoClip | LocalizedImage) -> Tensor:
-    return found.clip if isinstance(found, VideoClip) else found.image
-
-
-def evenly(length: int, limit: int | None) -> list[int]:
-    """So many places of a list, or all, spread over it.
-
-    >>> evenly(10, 3), evenly(2, 3)
-    ([0, 3, 6], [0, 1])
-    """
-    if limit is None or limit >= length:
-        return list(range(length))
-    return [place * length // limit for place in range(limit)]
+        return prepared_sample(found, self.prepare, self.targets[index])
 
 
 # ---------------------------------------------------------------------------------- the tables

@@ -9,10 +9,9 @@ from disk import write_jhmdb
 from disk_annotated import write_ilsvrc_text, write_ucf24
 
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, LayerwiseHiResCAM
-from captum_3dcam.cli import evaluate as command
 from captum_3dcam.cli import main
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
-from captum_3dcam.evaluation import Sample, evaluate
+from captum_3dcam.evaluation import Sample, evaluate, prepared_sample
 from captum_3dcam.models import Preprocessing
 
 MODEL = """
@@ -132,22 +131,10 @@ def test_jhmdb(here, capsys):
     clips = [clip for clip in (data[i] for i in range(len(data)))
              if not clip.boxes.isnan().any(dim=-1).all()]  # fmt: skip
     assert len(clips) > 0
-    samples = [sample(c.clip, c.label, c.boxes, command._mask(c, (16, 12, 16))) for c in clips]
+    samples = [sample(c.clip, c.label, c.boxes, prepared_sample(c, PREPARE, 0).mask) for c in clips]
     row = {"GlobalLocal: first": GlobalLocalCAM3D(network(), "first")}
     assert scores_of(out) == expected(row, samples)
     assert json.loads(out)["run"]["samples"] == len(clips)
-
-
-def test_a_mask_stands_for_the_boxes_only_if_no_boxed_frame_lacks_one(here):
-    write_jhmdb(here / "data")
-    data = JHMDB("data", "test", 1)
-    for clip in (data[i] for i in range(len(data))):
-        boxed = ~clip.boxes[0].isnan().any(dim=-1)
-        lacking = bool((boxed & ~clip.masks[0].flatten(1).any(dim=-1)).any())
-        mask = command._mask(clip, (16, 12, 16))
-        assert (mask is None) == lacking
-        if mask is not None:
-            assert torch.equal(mask, small(clip.masks))
 
 
 def test_ucf24(here, capsys):

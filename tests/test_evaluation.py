@@ -13,6 +13,7 @@ from networks import conv_net
 from torch import nn
 
 from captum_3dcam import LayerwiseGradCAM, LayerwiseHiResCAM, LayerwiseLayerCAM
+from captum_3dcam.datasets import LocalizedImage, SyntheticActions
 from captum_3dcam.evaluation import (
     BASELINES,
     IOU_THRESHOLDS,
@@ -20,9 +21,12 @@ from captum_3dcam.evaluation import (
     Interval,
     Sample,
     evaluate,
+    evenly,
     grid,
+    prepared_sample,
 )
 from captum_3dcam.metrics import cam_thresholds, scoremap_ious
+from captum_3dcam.models import Preprocessing
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAN_BOX = [float("nan")] * 4
@@ -92,6 +96,50 @@ def naive_means(scores, chosen):
     found["tube_iou"] = max(average([tubes[i, k] for i in chosen]) for k in steps)
     found["tube_iou_per_sample"] = average([max(tubes[i]) for i in chosen])
     return found
+
+
+# ------------------------------------------------------------------------- samples of datasets
+
+PREPARE = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_a_clip_is_prepared_with_its_boxes_and_masks(actors):
+    clip = SyntheticActions(1, frames=8, size=48, actors=actors)[0]
+    found = prepared_sample(clip, PREPARE, 5)
+    assert torch.equal(found.inputs, PREPARE(clip.clip))
+    assert found.target == 5
+    scale = torch.tensor([16 / 48, 12 / 48] * 2)
+    torch.testing.assert_close(found.boxes, clip.boxes * scale)
+    # The pixel whose centre is nearest, of all actors together.
+    rows, columns = ((np.arange(n) + 0.5) * 48 / n for n in (12, 16))
+    expected = clip.masks.any(dim=0)[:, rows.astype(int)][:, :, columns.astype(int)]
+    assert torch.equal(found.mask, expected)
+    evaluate({"map": Chosen()}, [found])
+
+
+def test_a_mask_that_a_boxed_frame_lacks_is_not_used():
+    clip = SyntheticActions(1, frames=8, size=48)[0]
+    masks, boxes = clip.masks.clone(), clip.boxes.clone()
+    masks[0, 3] = False
+    assert prepared_sample(clip._replace(masks=masks), PREPARE, 0).mask is None
+    boxes[0, 3] = torch.nan  # the frame has no box either
+    assert prepared_sample(clip._replace(masks=masks, boxes=boxes), PREPARE, 0).mask is not None
+
+
+def test_a_picture_is_prepared_as_one_frame():
+    boxes = torch.tensor([[0.0, 0.0, 24.0, 48.0], [12.0, 12.0, 24.0, 24.0]])
+    picture = LocalizedImage(torch.rand(3, 48, 48), 7, boxes, "a")
+    found = prepared_sample(picture, PREPARE, 7)
+    assert found.inputs.shape == (3, 12, 16)
+    assert found.boxes.tolist() == [[[0, 0, 8, 12]], [[4, 3, 8, 6]]]
+    assert found.mask is None
+    evaluate({"map": Chosen()}, [found])
+
+
+def test_a_limit_spreads_over_the_whole():
+    assert evenly(100, 4) == [0, 25, 50, 75]
+    assert evenly(3, None) == evenly(3, 3) == evenly(3, 9) == [0, 1, 2]
 
 
 # ------------------------------------------------------------------------------ worked numbers

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_3dcam.cli import progress
@@ -14,7 +13,7 @@ from captum_3dcam.cli.network import load_model, make_cam, named_layers, prepara
 from captum_3dcam.cli.output import write_text
 from captum_3dcam.cli.parser import WITHOUT_FUSION
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
-from captum_3dcam.evaluation import Attribution, Sample, evaluate
+from captum_3dcam.evaluation import Attribution, Sample, evaluate, evenly, prepared_sample
 from captum_3dcam.models import Preprocessing
 
 _ACTIONS = 64  # clips, unless --limit says otherwise
@@ -126,7 +125,7 @@ class _Samples:
         self, data: Data, prepare: Preprocessing, model: nn.Module, options: Namespace
     ) -> None:
         self.data, self.prepare, self.model, self.options = data, prepare, model, options
-        self.indices = self._with_a_box(_evenly(len(data), options.limit))
+        self.indices = self._with_a_box(evenly(len(data), options.limit))
         if not self.indices:
             raise WrongUseError(f"None of the {len(data)} samples of {options.dataset} has a box.")
 
@@ -135,16 +134,8 @@ class _Samples:
 
     def __getitem__(self, index: int) -> Sample:
         found = self.data[self.indices[index]]
-        image = hasattr(found, "image")
-        rgb = found.image if image else found.clip
-        inputs = self.prepare(rgb)
-        boxes = found.boxes[:, None] if image else found.boxes
-        return Sample(
-            inputs,
-            self._target(found, inputs),
-            self.prepare.scale_boxes(boxes, tuple(rgb.shape[-2:])),
-            None if image else _mask(found, tuple(inputs.shape[1:])),
-        )
+        sample = prepared_sample(found, self.prepare, target=0)
+        return sample._replace(target=self._target(found, sample.inputs))
 
     def _target(self, found: Any, inputs: Tensor) -> int:
         if self.options.target == "predicted":
@@ -165,25 +156,3 @@ class _Samples:
                     found.append(i)
                 advance(1)
         return found
-
-
-def _mask(found: Any, size: tuple[int, ...]) -> Tensor | None:
-    """All actors' masks in the model's size, if no frame with a box lacks one."""
-    if found.masks is None:
-        return None
-    boxed = ~found.boxes.isnan().any(dim=-1)
-    if (boxed & ~found.masks.flatten(2).any(dim=-1)).any():
-        return None
-    together = found.masks.any(dim=0)[None, None].float()
-    return F.interpolate(together, size, mode="nearest-exact")[0, 0] > 0.5
-
-
-def _evenly(length: int, limit: int | None) -> list[int]:
-    """So many places of a list, or all, spread over it.
-
-    >>> _evenly(10, 3), _evenly(2, 3)
-    ([0, 3, 6], [0, 1])
-    """
-    if limit is None or limit >= length:
-        return list(range(length))
-    return [place * length // limit for place in range(limit)]

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from networks import conv_net, random_input
 from torch import nn
 
-import captum_3dcam.sliding.explain as explain_module
 from captum_3dcam import (
     CounterfactualCAM,
     GlobalLocalCAM3D,
@@ -718,7 +717,7 @@ def test_progress_counts_frames(monkeypatch):
         def update(self, frames):
             self.done += frames
 
-    monkeypatch.setattr(explain_module, "load_tqdm", lambda: Bar)
+    monkeypatch.setattr("captum_3dcam.progress.load_tqdm", lambda: Bar)
     sliding = SlidingWindowCAM(LayerwiseGradCAM(conv_net(1), "0"), 4)
     x = random_input(2, (11,))
     shown = sliding.attribute(x, progress=True)

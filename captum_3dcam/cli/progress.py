@@ -2,11 +2,11 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 
-from captum_3dcam.progress import load_tqdm
+from captum_3dcam.progress import advancing
 
 Advance = Callable[[int], object]
 
@@ -16,11 +16,8 @@ def wanted(options: Namespace) -> bool:
     return not options.quiet and sys.stderr.isatty() and find_spec("tqdm") is not None
 
 
-@contextmanager
-def bar(options: Namespace, what: str, total: int | None, unit: str) -> Iterator[Advance]:
+def bar(
+    options: Namespace, what: str, total: int | None, unit: str
+) -> AbstractContextManager[Advance]:
     """What to call with the number of things done; it may do nothing."""
-    if not wanted(options):
-        yield lambda count: None
-        return
-    with load_tqdm()(desc=what, total=total, unit=unit, file=sys.stderr) as shown:
-        yield shown.update
+    return advancing(wanted(options), desc=what, total=total, unit=unit, file=sys.stderr)

@@ -17,6 +17,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_3dcam.checks import check_whole
 from captum_3dcam.localization import Tube
 
 ACTIONS = ("left", "right", "up", "down", "clockwise", "counter-clockwise", "grow", "shake")
@@ -356,5 +357,4 @@ def _generator(data: SyntheticActions | SyntheticActionVideos, index: int, kind:
 
 def _check(**limits: tuple[int, int]) -> None:
     for name, (value, least) in limits.items():
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ValueError(f"{name}={value!r}: expected a whole number, {least} or more.")
+        check_whole(name, value, least)

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
+from captum_3dcam.io.files import existing
+
 
 class Problem(NamedTuple):
     """What is wrong with one file of a dataset; its text is the message, which names the file.
@@ -60,8 +62,7 @@ def inside(root: Path, entry: str, source: str) -> Path:
 
 def read_bytes(path: Path, what: str) -> bytes:
     """All of a file. Raises FileNotFoundError, and ValueError for one that cannot be read."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no {what} {str(path)!r}.")
+    existing(path, what)
     try:
         return path.read_bytes()
     except OSError as error:

@@ -7,11 +7,12 @@ unpickled (torch's ``weights_only``).
 import re
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from captum_3dcam.io.files import existing
 
 _WRAPPED_AS = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
@@ -94,9 +95,7 @@ def _is_in(name: str, part: str) -> bool:
 def _read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a file by name, without the wrappers' prefix."""
     shown = repr(str(path))
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no checkpoint file {shown}.")
-    with Path(path).open("rb") as file:
+    with existing(path, "checkpoint file").open("rb") as file:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file can raise anything

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from captum_3dcam import cam
 from captum_3dcam.capture import choose
-from captum_3dcam.checks import check_choice
+from captum_3dcam.checks import check_choice, check_whole
 from captum_3dcam.layers import Layer, resolve_layers
 
 LayerSpec = nn.Module | str | Layer
@@ -82,7 +82,8 @@ class LayerwiseGatedClassifier(nn.Module):
         super().__init__()
         check_choice("fusion", fusion, _FUSIONS)
         check_choice("gate", gate, _GATES)
-        _check_positive(num_classes=num_classes, temporal_factor=temporal_factor)
+        check_whole("num_classes", num_classes)
+        check_whole("temporal_factor", temporal_factor)
         if signal is not None and gate != "grid":
             raise ValueError('signal is for gate="grid"; the gates of gate="pool" take none.')
         self.backbone = backbone
@@ -313,9 +314,3 @@ def _named(layers: Any, backbone: nn.Module) -> tuple[Layer, ...]:
         name = names[layer.module]
         found.append(replace(layer, module=name, name=name))
     return tuple(found)
-
-
-def _check_positive(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name}={number!r}: expected a whole number, 1 or more.")

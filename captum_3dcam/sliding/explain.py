@@ -1,10 +1,8 @@
 """One map of an input that is too long or too big for one pass: window by window, and blended."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import copy
 from itertools import chain, groupby, islice
-from numbers import Integral
 from operator import index as to_int
 from typing import Any, NamedTuple
 
@@ -13,9 +11,9 @@ from torch import Tensor
 
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.capture import select_scores
-from captum_3dcam.checks import check_choice
+from captum_3dcam.checks import check_choice, check_whole
 from captum_3dcam.preserve import all_modules, modules_behind, unchanged
-from captum_3dcam.progress import load_tqdm
+from captum_3dcam.progress import advancing
 from captum_3dcam.sliding.windows import Patch, Place, Window, blend, patches, scene_parts
 
 Scale = str | Callable[[Tensor], Tensor]
@@ -160,7 +158,8 @@ class SlidingWindowCAM:
         attribution: Tensor | None = None
         windows: list[list[Window]] = [[] for _ in inputs]
         total = len(inputs) * inputs.shape[2]
-        with _bar(total, progress) as advance:
+        shown = {"total": total, "unit": "frame", "desc": "explaining"}
+        with advancing(progress, **shown) as advance:
             for i, (x, wanted) in enumerate(zip(inputs, targets, strict=True)):
                 if isinstance(wanted, str):
                     wanted = self.whole_target([x], additional_forward_args, boundaries=cuts)
@@ -387,16 +386,6 @@ def _stacked(batch: list[Patch]) -> Tensor:
     return torch.stack([patch.values for patch in batch])
 
 
-@contextmanager
-def _bar(total: int, progress: bool) -> Iterator[Callable[[int], Any]]:
-    """A function that is told how many more frames are done."""
-    if not progress:
-        yield lambda frames: None
-        return
-    with load_tqdm()(total=total, unit="frame", desc="explaining") as bar:
-        yield bar.update
-
-
 # ------------------------------------------------------------------------------- at the door
 
 
@@ -456,8 +445,7 @@ def _target_of_each(target: Any, count: int) -> list[Any]:
 
 
 def _counted(name: str, value: Any) -> int:
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r}: expected a whole number, 1 or more.")
+    check_whole(name, value)
     return int(value)
 
 

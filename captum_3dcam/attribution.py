@@ -7,6 +7,7 @@ normalisation and fusion.
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from operator import index as to_int
 from typing import Any, ClassVar, NamedTuple
 
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from captum_3dcam import cam
 from captum_3dcam.capture import (
     Inputs,
+    Parts,
     Recording,
+    Reduction,
     format_inputs,
     record,
     top_classes,
@@ -26,7 +29,6 @@ from captum_3dcam.capture import (
 from captum_3dcam.layers import Layer, resolve_layers
 
 LayerSpec = nn.Module | str | Layer
-Pairs = list[tuple[Tensor, Tensor]]
 
 
 class _Canvas(NamedTuple):
@@ -53,6 +55,15 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def rule(activation: Tensor, gradient: Tensor) -> cam.Factors:
         """The layer rule: (N, C, *S_k) twice -> its factors, each (N, 1, *S_k)."""
         raise NotImplementedError("A subclass of LayerwiseCAM gives the layer rule.")
+
+    @property
+    def reduction(self) -> Reduction:
+        """What a layer is reduced to in the passes; by default the factors of the rule."""
+        return Reduction(
+            of_activation=lambda activation: (activation.clone(),),
+            of_gradient=lambda gradient: (gradient,),
+            join=lambda activation, gradient: self.rule(*activation, *gradient),
+        )
 
     def __init__(
         self,
@@ -139,11 +150,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         recording, canvas = self._record(
             inputs, additional_forward_args, attribute_to_layer_input, output_size
         )
-        pairs = recording.pairs(target)
-        self._check(pairs)
+        factors = self._factors(recording.reduced(target))
         if per_layer:
-            return tuple(self._layer_maps(pairs, canvas))
-        fused = self._fuse(pairs, canvas)
+            return tuple(self._layer_maps(factors, canvas))
+        fused = self._fuse(factors, canvas)
         # Captum's metrics wrap a single input in a tuple, and expect its map wrapped likewise.
         return (fused,) if isinstance(inputs, tuple) and len(inputs) == 1 else fused
 
@@ -169,9 +179,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         classes = top_classes(recording.output, k)
         maps = []
         for target in classes.unbind(dim=1):
-            pairs = recording.pairs(target, retain_graph=True)
-            self._check(pairs)
-            maps.append(self._fuse(pairs, canvas))
+            factors = self._factors(recording.reduced(target, retain_graph=True))
+            maps.append(self._fuse(factors, canvas))
         return torch.cat(maps, dim=1), classes
 
     def _record(
@@ -188,9 +197,11 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             self.layers,
             tensors,
             additional_forward_args,
+            reduction=self.reduction,
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
         )
+        self._check_rank(recording, canvas)
         return recording, canvas
 
     def _output_size(self, x: Tensor, output_size: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -215,44 +226,56 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         cam.check_interpolation(self.interpolate_mode, self.align_corners, len(size))
         return size
 
-    def _layer_maps(self, pairs: Pairs, canvas: _Canvas) -> Iterator[Tensor]:
-        """One map at a time, so that fusing needs no more than two of them."""
-        for activation, gradient in self._fitting(pairs, canvas):
-            factors = self.rule(activation, gradient)
-            layer_map = cam.layer_map(
-                factors, canvas.size, self.interpolate_mode, self.align_corners
-            )
-            yield layer_map.to(canvas.device)
-
-    def _fuse(self, pairs: Pairs, canvas: _Canvas) -> Tensor:
-        return cam.fuse(self._layer_maps(pairs, canvas), len(self.layers), self.fusion)
-
-    def _fitting(self, pairs: Pairs, canvas: _Canvas) -> Iterator[tuple[Tensor, Tensor]]:
-        """The pairs themselves, if they have the map's spatial axes."""
+    def _check_rank(self, recording: Recording, canvas: _Canvas) -> None:
         rank = len(canvas.size)
-        for layer, (activation, gradient) in zip(self.layers, pairs, strict=True):
-            if activation.ndim - 2 != rank:
+        for layer, shape in zip(self.layers, recording.shapes, strict=True):
+            if len(shape) - 2 != rank:
                 raise ValueError(
-                    f"Layer {layer.name!r} gives {activation.ndim - 2} spatial axes, shape "
-                    f"{tuple(activation.shape)}, but the map is to have {rank}: {canvas.size}. "
-                    "Pass output_size, or make the layer a grid with Layer(..., reshape=...)."
+                    f"Layer {layer.name!r} gives {len(shape) - 2} spatial axes, shape {shape}, "
+                    f"but the map is to have {rank}: {canvas.size}. Pass output_size, or make the "
+                    "layer a grid with Layer(..., reshape=...)."
                 )
-            yield activation, gradient
 
-    def _check(self, pairs: Pairs) -> None:
-        """For subclasses whose rule has a requirement of its own."""
+    def _factors(self, reduced: list[Parts]) -> list[Parts]:
+        """Of each layer, from its reduction."""
+        return reduced
+
+    def _layer_maps(self, factors: list[Parts], canvas: _Canvas) -> Iterator[Tensor]:
+        """One map at a time, so that fusing needs no more than three of the map's size."""
+        for of_layer in factors:
+            yield cam.layer_map(
+                of_layer, canvas.size, self.interpolate_mode, self.align_corners
+            ).to(canvas.device)
+
+    def _fuse(self, factors: list[Parts], canvas: _Canvas) -> Tensor:
+        return cam.fuse(self._layer_maps(factors, canvas), len(self.layers), self.fusion)
 
 
 class _ChannelSumCAM(LayerwiseCAM):
-    """The rules that sum channels apart from each other: such sums can cancel."""
+    """The rules that sum channels apart from each other: no more than the sums is ever held.
 
-    def _check(self, pairs: Pairs) -> None:
-        for layer, pair in zip(self.layers, pairs, strict=True):
-            kinds = dict(zip(("activation", "gradient"), pair, strict=True))
-            cancelled = [kind for kind, tensor in kinds.items() if cam.cancels(tensor)]
-            if cancelled:
+    Such sums can cancel, and that is said.
+    """
+
+    @property
+    def reduction(self) -> Reduction:
+        """The rule's factors, and how far the gradient and the activation cancel."""
+        return Reduction(_summed, _summed, self._join)
+
+    def _join(self, activation: Parts, gradient: Parts) -> Parts:
+        (alpha, alpha_cancels), (beta, beta_cancels) = activation, gradient
+        # To a rule, a sum over channels is as good as the channels.
+        return (*self.rule(alpha, beta), alpha_cancels, beta_cancels)
+
+    def _factors(self, reduced: list[Parts]) -> list[Parts]:
+        device = reduced[0][-1].device
+        ratios = torch.stack([ratio.to(device) for of_layer in reduced for ratio in of_layer[-2:]])
+        cancelled = (ratios <= 1).any(dim=1).tolist()
+        for layer, *found in zip(self.layers, cancelled[::2], cancelled[1::2], strict=True):
+            if any(found):
+                kinds = compress(("activation", "gradient"), found)
                 warnings.warn(
-                    f"At layer {layer.name!r} the {' and '.join(cancelled)} cancels in the sum "
+                    f"At layer {layer.name!r} the {' and '.join(kinds)} cancels in the sum "
                     "over channels, so its map is zero or rounding noise. Layer normalisation does "
                     "this to its input's gradient and to its own output: take a layer between two "
                     "of them, e.g. the hidden layer of an MLP block. A softmax over these channels "
@@ -260,6 +283,12 @@ class _ChannelSumCAM(LayerwiseCAM):
                     "LayerwiseHiResCAM.",
                     stacklevel=4,  # the caller of attribute(), past Captum's decorator
                 )
+        return [tuple(factors) for *factors, _, _ in reduced]
+
+
+def _summed(x: Tensor) -> Parts:
+    total = cam.channel_sum(x)
+    return total, cam.cancellation(x, total)
 
 
 class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
@@ -410,9 +439,6 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
             align_corners=align_corners,
         )
 
-    def _fuse(self, pairs: Pairs, canvas: _Canvas) -> Tensor:
-        effects = [
-            cam.Effect(*(part.to(canvas.device) for part in cam.effect(*pair)))
-            for pair in self._fitting(pairs, canvas)
-        ]
+    def _fuse(self, factors: list[Parts], canvas: _Canvas) -> Tensor:
+        effects = [cam.Effect(*(part.to(canvas.device) for part in each)) for each in factors]
         return cam.what_where(effects, canvas.size, self.interpolate_mode, self.align_corners)

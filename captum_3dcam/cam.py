@@ -8,6 +8,7 @@ Yudistira, Kavitha, Kurita (IJCV 2022, arXiv 2012.09542).
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -24,13 +25,16 @@ INTERPOLATE_MODES = ("nearest", "nearest-exact", "area", "bicubic", *LINEAR_MODE
 _ALIGNABLE_MODES = ("bicubic", *LINEAR_MODES.values())
 
 _FUSIONS: dict[str, tuple[Callable[[Tensor, int], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    # name: (what becomes of each of the K maps, how two of them join). One map at a time
-    # is enough for each of these, so that K maps never lie in memory together.
-    "sum": (lambda layer_map, count: layer_map, torch.add),
-    "mean": (lambda layer_map, count: layer_map / count, torch.add),
-    "max": (lambda layer_map, count: layer_map, torch.maximum),
-    "product": (lambda layer_map, count: layer_map, torch.mul),
-    "geometric_mean": (lambda layer_map, count: layer_map.pow(1 / count), torch.mul),
+    # name: (what becomes of each of the K maps, how one joins the others, in place). One map at a
+    # time is enough for each of these, so that K maps never lie in memory together.
+    "sum": (lambda layer_map, count: layer_map, Tensor.add_),
+    "mean": (lambda layer_map, count: layer_map / count, Tensor.add_),
+    "max": (
+        lambda layer_map, count: layer_map,
+        lambda fused, x: torch.maximum(fused, x, out=fused),
+    ),
+    "product": (lambda layer_map, count: layer_map, Tensor.mul_),
+    "geometric_mean": (lambda layer_map, count: layer_map.pow(1 / count), Tensor.mul_),
 }
 FUSIONS = tuple(_FUSIONS)
 
@@ -53,26 +57,31 @@ def channel_sum(x: Tensor) -> Tensor:
     return x.sum(dim=1, keepdim=True, dtype=_accumulation_dtype(x))
 
 
-def cancels(x: Tensor) -> bool:
-    """Whether in some sample Σ_c x is lost in rounding at every place, though x is not zero.
+def cancellation(x: Tensor, total: Tensor) -> Tensor:
+    """‖Σ_c x‖ over what rounding would leave of ‖x‖, for ``total`` = Σ_c x: (N, C, *S) -> (N,).
 
-    So it is for the gradient of whatever only layer normalisations read: they take the mean
-    over channels out, and the sum's sign is then noise, which normalising would show as a map.
-    It is held against the rounding of ‖x‖ over channels, at the place where that is largest.
+    At most 1 where the sum is noise; NaN where x is zero. Noise is the gradient of whatever only
+    layer normalisations read: they take the mean over channels out, and normalising would show
+    the sign of what is left as a map.
 
     >>> x = torch.randn(1, 64, 5, 5)
-    >>> cancels(x), cancels(x - x.mean(1, keepdim=True))
-    (False, True)
+    >>> cancellation(x, channel_sum(x)) <= 1
+    tensor([False])
+    >>> x -= x.mean(dim=1, keepdim=True)
+    >>> cancellation(x, channel_sum(x)) <= 1
+    tensor([True])
     """
-    if x.shape[1] == 1:
-        return False
     # What normalisation layers leave was at most 1.5 eps in 16 bits and 12 eps in 32 and 64.
     margin = 2 if x.dtype.itemsize == 2 else 32
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=_accumulation_dtype(x))
-    largest = norm.flatten(1).amax(dim=1)
-    largest_sum = channel_sum(x).abs().flatten(1).amax(dim=1)
-    rounding = margin * torch.finfo(x.dtype).eps * largest
-    return bool(((largest > 0) & (largest_sum <= rounding)).any())
+    return _norm(total) / (_norm(x) * (margin * torch.finfo(x.dtype).eps))
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Of each sample, over channels and places."""
+    # First in each channel: what is left to sum is small, and channels go to several threads.
+    of_channels = torch.linalg.vector_norm(x, dim=_spatial_axes(x), dtype=_accumulation_dtype(x))
+    norm: Tensor = torch.linalg.vector_norm(of_channels, dim=1)
+    return norm
 
 
 def upsample(
@@ -107,9 +116,17 @@ def normalize(x: Tensor) -> Tensor:
     <BLANKLINE>
             [[0.0000, 0.0000, 0.0000]]])
     """
-    positive = x.relu()
-    peak = positive.amax(dim=tuple(range(1, x.ndim)), keepdim=True)
-    return positive / torch.where(peak > 0, peak, 1)
+    return _over_peak_(x.relu())
+
+
+def _over_peak_(positive: Tensor) -> Tensor:
+    peak = positive.amax(dim=tuple(range(1, positive.ndim)), keepdim=True)
+    return positive.div_(peak.masked_fill_(peak == 0, 1))
+
+
+def _drawn(x: Tensor, size: Sequence[int], mode: str | None, align_corners: bool) -> Tensor:
+    """norm(↑x): the same as upsampling and then :func:`normalize`, in one buffer."""
+    return _over_peak_(upsample(x, size, mode, align_corners).relu_())
 
 
 def layer_map(
@@ -126,7 +143,7 @@ def layer_map(
     tensor([[[[0.1250, 0.0000],
               [0.1250, 1.0000]]]])
     """
-    return reduce(torch.mul, (normalize(upsample(f, size, mode, align_corners)) for f in factors))
+    return reduce(Tensor.mul_, (_drawn(factor, size, mode, align_corners) for factor in factors))
 
 
 def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Tensor:
@@ -153,7 +170,12 @@ def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Te
             )
         return fused
     prepare, join = _FUSIONS[check_fusion(fusion)]
-    return reduce(join, (prepare(layer_map, count) for layer_map in layer_maps))
+    prepared = map(prepare, layer_maps, repeat(count))
+    fused = next(prepared).clone()
+    for layer_map in prepared:
+        join(fused, layer_map)
+        del layer_map  # the next one is made before the name is taken again
+    return fused
 
 
 def temporal_profile(attribution: Tensor) -> Tensor:
@@ -317,17 +339,21 @@ def what_where(
     """
     grid = coarsest_grid([tuple(each.net.shape[2:]) for each in effects])
     like = effects[0].net
-    what = logs = like.new_zeros(len(like), 1, *size)
+    what, logs = (like.new_zeros(len(like), 1, *size) for _ in range(2))
     counts = like.new_zeros(len(like), *[1] * (like.ndim - 1))
     for net, energy in effects:
         pooled = F.interpolate(net, grid, mode="area")
-        what = what + normalize(upsample(pooled, size, mode, align_corners))
-        local = normalize(upsample(energy, size, mode, align_corners))
-        informed = local.amax(dim=tuple(range(1, local.ndim)), keepdim=True) > 0
-        # A sum of logarithms: the product of many small energies would underflow.
-        logs = logs + torch.where(informed, local, 1).log()
-        counts = counts + informed
-    return what / len(effects) * (logs / counts.clamp(min=1)).exp()
+        what += _drawn(pooled, size, mode, align_corners)
+        counts += _add_logarithm(logs, _drawn(energy, size, mode, align_corners))
+    return what.div_(len(effects)).mul_(logs.div_(counts.clamp_(min=1)).exp_())
+
+
+def _add_logarithm(logs: Tensor, local: Tensor) -> Tensor:
+    """Onto ``logs``, where a sample's ``local`` holds anything; whether it does, (N, 1, ...)."""
+    informed = local.amax(dim=tuple(range(1, local.ndim)), keepdim=True) > 0
+    # A sum of logarithms: the product of many small energies would underflow.
+    logs += local.masked_fill_(~informed, 1).log_()
+    return informed
 
 
 def coarsest_grid(sizes: Sequence[Sequence[int]]) -> tuple[int, ...]:

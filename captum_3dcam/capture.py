@@ -1,9 +1,10 @@
-"""Layers -> [(activation, gradient)]: one forward, one backward, hooks only inside the call.
+"""Layers -> what a rule makes of their activations and gradients: one forward, one backward.
 
 The forward runs with gradients off, and the hook of whichever layer runs first switches them
-on: the graph starts there, and nothing upstream of it is kept. Each hook keeps a copy of its
-tensor, which later in-place operations cannot reach, and gives the model its own tensor back,
-joined to that copy in the graph. All private names of Captum's are imported here.
+on: the graph starts there, and nothing upstream of it is kept. A gradient is reduced the moment
+it passes, and of an activation only that is held which the reduction will need. Hooks are there
+only inside the call, and the model goes on with its own tensors, in-place operations and all.
+All private names of Captum's are imported here.
 """
 
 import sys
@@ -13,7 +14,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from reprlib import repr as shorten
 from threading import Lock, get_ident
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from captum._utils.common import (
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 
 from captum_3dcam.layers import Layer
+from captum_3dcam.lean import lean_graph
 from captum_3dcam.preserve import all_modules, modules_behind, unchanged
 
 Inputs = Tensor | tuple[Tensor, ...]
@@ -50,68 +52,110 @@ def format_inputs(inputs: Any) -> tuple[Tensor, ...]:
     return formatted
 
 
+Parts = tuple[Tensor, ...]
+"""Tensors with an entry for each sample, on the device that they were made on."""
+
+
+class Reduction(NamedTuple):
+    """What is made of a layer's activation and gradient, both (N, C, *S_k), as they pass.
+
+    The first part of either must be finite if and only if that is which it was made of.
+    """
+
+    of_activation: Callable[[Tensor], Parts]
+    """What is held of the activation. No view of it: the model may write to it later."""
+    of_gradient: Callable[[Tensor], Parts]
+    join: Callable[[Parts, Parts], Parts]
+    """What becomes of both."""
+
+
+class Captured:
+    """What one layer gave on one device, at its last call."""
+
+    def __init__(self, layer: Layer, reduction: Reduction, tensor: Tensor) -> None:
+        self.layer, self.reduction = layer, reduction
+        self.token = tensor.new_zeros((), requires_grad=True)
+        """Stands for the layer in the graph."""
+        self.extremes: dict[str, Parts] = {}
+        self.shape: tuple[int, ...] = ()
+        self.held: Parts = ()
+        self.reduced: Parts = ()
+        self.error: Exception | None = None
+        try:
+            self._hold(tensor.detach())
+        except Exception as error:
+            # If the layer runs again, that was not what the caller wants to see.
+            self.error = error
+
+    def _hold(self, tensor: Tensor) -> None:
+        activation = self._arranged(tensor)
+        self.shape = tuple(activation.shape)
+        _check_grid(self.layer, self.shape)
+        self.held = self.reduction.of_activation(activation)
+        self.extremes["activation"] = torch.aminmax(self.held[0])
+
+    def see(self, gradient: Tensor) -> None:
+        """Reduce the gradient that comes by."""
+        parts = self.reduction.of_gradient(self._arranged(gradient))
+        self.extremes["gradient"] = torch.aminmax(parts[0])
+        self.reduced = self.reduction.join(self.held, parts)
+
+    def _arranged(self, tensor: Tensor) -> Tensor:
+        return tensor if self.layer.reshape is None else self.layer.reshape(tensor)
+
+
+PerDevice = dict[torch.device, Captured]
+
+
 @dataclass
 class Recording:
-    """What one forward pass leaves: its output and, per layer, the tensor on each device."""
+    """What one forward pass leaves: its output and, per layer, what it gave on each device."""
 
     output: Tensor
     layers: tuple[Layer, ...]
-    batch_size: int
+    inputs: tuple[Tensor, ...]
     device_ids: list[int] | None
-    captured: list[dict[torch.device, Tensor]] = field(repr=False)
+    captured: list[PerDevice] = field(repr=False)
 
-    def pairs(
-        self, target: Any = None, *, retain_graph: bool = False
-    ) -> list[tuple[Tensor, Tensor]]:
-        """(activation, gradient of the target's score) per layer, both (N, C, *S_k).
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of each layer's tensor, as it was reshaped: (N, C, *S_k)."""
+        return [_shape(per_device) for per_device in self.captured]
 
-        Raises what :func:`select_scores` does, RuntimeError for a layer that does not reach the
-        score or holds NaN or Inf, and ValueError for one without a spatial axis.
+    def reduced(self, target: Any = None, *, retain_graph: bool = False) -> list[Parts]:
+        """Per layer, what the reduction makes of it for the target's score.
+
+        Raises what :func:`select_scores` does, and RuntimeError for a layer that does not reach
+        the score or holds NaN or Inf.
         """
         with torch.enable_grad():
             scores = select_scores(self.output, target)
         if not scores.requires_grad:
             raise RuntimeError(self._unreached(range(len(self.layers))))
-        flat = [tensor for per_device in self.captured for tensor in per_device.values()]
-        gradients = torch.autograd.grad(
-            scores, flat, torch.ones_like(scores), retain_graph=retain_graph, allow_unused=True
-        )
-        by_tensor = dict(zip(map(id, flat), gradients, strict=True))
+        everywhere = [list(per_device.values()) for per_device in self.captured]
+        tokens = [captured.token for of_layer in everywhere for captured in of_layer]
+        # Edges, for of tensors the mode would see this very call, and be off inside of it.
+        begin, *ends = map(torch.autograd.graph.get_gradient_edge, (scores, *tokens))
+        ones = torch.ones_like(scores)
+        with lean_graph(self.inputs):  # a checkpoint runs its part of the model again
+            zeros = torch.autograd.grad([begin], ends, [ones], retain_graph, allow_unused=True)
+        reached = {id(token) for token, zero in zip(tokens, zeros, strict=True) if zero is not None}
         unreached = [
             k
-            for k, per_device in enumerate(self.captured)
-            if any(by_tensor[id(tensor)] is None for tensor in per_device.values())
+            for k, of_layer in enumerate(everywhere)
+            if any(id(captured.token) not in reached for captured in of_layer)
         ]
         if unreached:
             raise RuntimeError(self._unreached(unreached))
-        pairs = [
-            (
-                self._arrange(layer, {d: t.detach() for d, t in per_device.items()}),
-                self._arrange(layer, {d: by_tensor[id(t)] for d, t in per_device.items()}),
-            )
-            for layer, per_device in zip(self.layers, self.captured, strict=True)
-        ]
-        _check_finite(self.layers, pairs)
-        return pairs
+        _check_finite(self.layers, everywhere)
+        return [self._gathered(per_device) for per_device in self.captured]
 
-    def _arrange(self, layer: Layer, per_device: dict[torch.device, Tensor]) -> Tensor:
-        tensor = gather(per_device, self.device_ids)
-        tensor = tensor if layer.reshape is None else layer.reshape(tensor)
-        if tensor.ndim < 3 or tensor.numel() == 0:
-            raise ValueError(
-                f"Layer {layer.name!r} gives shape {tuple(tensor.shape)}, which has no spatial "
-                "axis, or none with a place in it: (N, C, *S) is expected. Choose a layer before "
-                "the pooling or flattening, or turn its output into a grid with "
-                "Layer(..., reshape=...)."
-            )
-        if tensor.shape[0] != self.batch_size:
-            raise ValueError(
-                f"Layer {layer.name!r} gives shape {tuple(tensor.shape)} for a batch of "
-                f"{self.batch_size}. If it folds frames into the batch, unfold them with "
-                "Layer(..., reshape=frames_to_clip(num_frames)). If it runs once for each sample, "
-                "pass one sample at a time. Inputs without a batch axis need one: inputs[None]."
-            )
-        return tensor
+    def _gathered(self, per_device: PerDevice) -> Parts:
+        """Each of the reduction's tensors, over all devices."""
+        parts = zip(*(captured.reduced for captured in per_device.values()), strict=True)
+        return tuple(
+            gather(dict(zip(per_device, part, strict=True)), self.device_ids) for part in parts
+        )
 
     def _unreached(self, positions: Iterable[int]) -> str:
         names = ", ".join(repr(self.layers[k].name) for k in positions)
@@ -129,14 +173,18 @@ def record(
     inputs: tuple[Tensor, ...],
     additional_forward_args: Any = None,
     *,
+    reduction: Reduction,
     attribute_to_layer_input: bool = False,
     device_ids: list[int] | None = None,
 ) -> Recording:
-    """Run the model once, as Captum would, and keep what the layers gave.
+    """Run the model once, as Captum would, and keep what the reduction holds of the layers.
 
     A layer that runs several times in one forward is captured at its last call. The model's
     hooks, buffers and torch's random generators are afterwards as they were, also when the
     forward raises.
+
+    Raises RuntimeError for a layer that did not run, and ValueError for one without a spatial
+    axis or of another batch size.
     """
     modules = all_modules([*modules_behind(forward_func), *map(_module, layers)])
     _refuse_inference_mode(modules)
@@ -149,11 +197,15 @@ def record(
         stack.enter_context(_compiled_code_runs_eagerly())
         stack.enter_context(_gradients_off_until_first_layer(parallel))
         captured = [
-            stack.enter_context(_capturing(layer, attribute_to_layer_input, bool(parallel)))
+            stack.enter_context(
+                _capturing(layer, reduction, attribute_to_layer_input, bool(parallel))
+            )
             for layer in layers
         ]
+        stack.enter_context(lean_graph(inputs))
         output = _run_forward(forward_func, inputs, None, arguments)
     _check_ran(layers, captured)
+    _check_fitting(layers, captured, inputs[0].shape[0])
     if not isinstance(output, Tensor):
         keys = f" with keys {list(output)}" if isinstance(output, Mapping) else ""
         raise TypeError(
@@ -161,7 +213,7 @@ def record(
             f"{keys}. Pass a function that picks it: lambda *args: model(*args)[...]."
         )
     device_ids = device_ids or next((module.device_ids for module in parallel), None)
-    return Recording(output, layers, inputs[0].shape[0], device_ids, captured)
+    return Recording(output, layers, inputs, device_ids, captured)
 
 
 def _detached(value: Any) -> Any:
@@ -297,63 +349,70 @@ def _check_index(entry: tuple[int, ...], shape: tuple[int, ...], *, lists: bool)
 
 
 class _Rejoin(torch.autograd.Function):
-    """The model's own tensor, with the gradient led to the copy that was kept of it.
+    """The model's own tensor, with a hold in the graph where its gradient comes by.
 
     Unlike handing the model a copy, this leaves the forward as it is, in-place operations and
-    aliases included, and costs one copy a layer.
+    aliases included. The gradient of the token is zero and nobody's concern: it has the engine
+    come by here, and go no further than the first of all tokens.
     """
 
     @staticmethod
-    def forward(ctx: Any, kept: Tensor, own: Tensor) -> Tensor:
+    def forward(ctx: Any, token: Tensor, own: Tensor, per_device: PerDevice) -> Tensor:
+        ctx.token, ctx.per_device = token, per_device
         return own.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        captured = ctx.per_device[gradient.device]
+        if captured.token is ctx.token:  # else the layer ran again later
+            captured.see(gradient)
+        onward = gradient if ctx.needs_input_grad[1] else None
+        return torch.zeros_like(ctx.token), onward, None
 
 
 class _RejoinUnderEveryName(_Rejoin):
     """The same for a layer that gives back its input: the model may go on with either name."""
 
     @staticmethod
-    def forward(ctx: Any, kept: Tensor, own: Tensor) -> Tensor:
+    def forward(ctx: Any, token: Tensor, own: Tensor, per_device: PerDevice) -> Tensor:
+        ctx.token, ctx.per_device = token, per_device
         ctx.mark_dirty(own)
         return own
 
 
-def _rejoin(kept: Tensor, own: Tensor, is_input: bool) -> Tensor:
+def _rejoin(token: Tensor, own: Tensor, per_device: PerDevice, is_input: bool) -> Tensor:
     joined: Tensor
     if is_input:
         # Nothing is written, so what was saved of the tensor before stays valid.
         with _unsafe_preserve_version_counter(own):
-            joined = _RejoinUnderEveryName.apply(kept, own)
+            joined = _RejoinUnderEveryName.apply(token, own, per_device)
     else:
-        joined = _Rejoin.apply(kept, own)
+        joined = _Rejoin.apply(token, own, per_device)
     return joined
 
 
 @contextmanager
 def _capturing(
-    layer: Layer, layer_input: bool, any_thread: bool
-) -> Iterator[dict[torch.device, Tensor]]:
-    """Fill the dict it gives with the layer's tensor on each device, while it is open.
+    layer: Layer, reduction: Reduction, layer_input: bool, any_thread: bool
+) -> Iterator[PerDevice]:
+    """Fill the dict it gives with what the layer gave on each device, while it is open.
 
     DataParallel's replicas run in threads; else another thread that runs the model meanwhile is
     none of ours.
     """
-    per_device: dict[torch.device, Tensor] = {}
-    lock, own_thread = Lock(), get_ident()
+    per_device: PerDevice = {}
+    own_thread = get_ident()
 
     def is_ours() -> bool:
         return any_thread or get_ident() == own_thread
 
     def keep(tensor: Tensor, is_input: bool = False) -> Tensor:
         _refuse_inference_mode(())
+        with torch.no_grad():
+            captured = Captured(layer, reduction, tensor)
+        per_device[tensor.device] = captured
         torch.set_grad_enabled(True)
-        kept = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
-        with lock:
-            per_device[tensor.device] = kept
-        return _rejoin(kept, tensor, is_input)
+        return _rejoin(captured.token, tensor, per_device, is_input)
 
     def after(module: nn.Module, args: Any, output: Any) -> Any:
         if not is_ours():
@@ -505,7 +564,7 @@ def _refuse_inference_mode(modules: Iterable[nn.Module]) -> None:
         )
 
 
-def _check_ran(layers: tuple[Layer, ...], captured: list[dict[torch.device, Tensor]]) -> None:
+def _check_ran(layers: tuple[Layer, ...], captured: list[PerDevice]) -> None:
     silent = [repr(layer.name) for layer, seen in zip(layers, captured, strict=True) if not seen]
     if silent:
         raise RuntimeError(
@@ -516,19 +575,50 @@ def _check_ran(layers: tuple[Layer, ...], captured: list[dict[torch.device, Tens
         )
 
 
-def _check_finite(layers: tuple[Layer, ...], pairs: list[tuple[Tensor, Tensor]]) -> None:
+def _check_fitting(layers: tuple[Layer, ...], captured: list[PerDevice], batch_size: int) -> None:
+    for layer, per_device in zip(layers, captured, strict=True):
+        for each in per_device.values():
+            if each.error is not None:
+                raise each.error
+        shape = _shape(per_device)
+        if shape[0] != batch_size:
+            raise ValueError(
+                f"Layer {layer.name!r} gives shape {shape} for a batch of {batch_size}. If it "
+                "folds frames into the batch, unfold them with "
+                "Layer(..., reshape=frames_to_clip(num_frames)). If it runs once for each sample, "
+                "pass one sample at a time. Inputs without a batch axis need one: inputs[None]."
+            )
+
+
+def _shape(per_device: PerDevice) -> tuple[int, ...]:
+    shapes = [captured.shape for captured in per_device.values()]
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+
+def _check_grid(layer: Layer, shape: tuple[int, ...]) -> None:
+    if len(shape) < 3 or 0 in shape:
+        raise ValueError(
+            f"Layer {layer.name!r} gives shape {shape}, which has no spatial axis, or none with a "
+            "place in it: (N, C, *S) is expected. Choose a layer before the pooling or flattening, "
+            "or turn its output into a grid with Layer(..., reshape=...)."
+        )
+
+
+def _check_finite(layers: tuple[Layer, ...], everywhere: list[list[Captured]]) -> None:
     """NaN and Inf would be silently zeroed by ReLU or spread by the maximum."""
-    extremes = [torch.stack(torch.aminmax(tensor)) for pair in pairs for tensor in pair]
-    # One transfer for all layers: on a GPU each would wait for the device.
-    finite = torch.stack([e.isfinite().all().to(extremes[0].device) for e in extremes]).tolist()
-    kinds = ("activation", "gradient")
-    broken = [
-        f"the {kinds[position % 2]} of {layers[position // 2].name!r}"
-        for position, is_finite in enumerate(finite)
-        if not is_finite
+    noted = [
+        (f"the {kind} of {layer.name!r}", extreme)
+        for layer, of_layer in zip(layers, everywhere, strict=True)
+        for kind in ("activation", "gradient")
+        for captured in of_layer
+        for extreme in captured.extremes[kind]
     ]
+    # One transfer for all layers: on a GPU each would wait for the device.
+    device = noted[0][1].device
+    finite = torch.stack([extreme.to(device) for _, extreme in noted]).isfinite().tolist()
+    broken = [what for (what, _), is_finite in zip(noted, finite, strict=True) if not is_finite]
     if broken:
         raise RuntimeError(
-            f"NaN or Inf in {', '.join(broken)}. Check the input and weights for NaN; in half "
-            "precision, use bfloat16 or float32."
+            f"NaN or Inf in {', '.join(dict.fromkeys(broken))}. Check the input and weights for "
+            "NaN; in half precision, use bfloat16 or float32."
         )

@@ -102,25 +102,55 @@ def _accelerators(modules: Iterable[nn.Module]) -> dict[str, list[int]]:
 
 @contextmanager
 def _buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    kept = [
-        (module, name, buffer, _copy(buffer))
-        for module in modules
-        for name, buffer in module._buffers.items()
+    named = [
+        (module, name, buffer) for module in modules for name, buffer in module._buffers.items()
     ]
+    copies = [_Copy(alike) for alike in _alike(buffer for _, _, buffer in named)]
     try:
         yield
     finally:
-        for module, name, buffer, before in kept:
+        for module, name, buffer in named:
             module._buffers[name] = buffer  # a forward may have put another tensor there
-            if buffer is not None and before is not None and not torch.equal(buffer, before):
-                # Through .data: a graph of the caller's that has saved the buffer, as batch
-                # norm does, has seen these values and must not find its version changed.
-                buffer.data.copy_(before)
+        for copy in copies:
+            copy.put_back()
 
 
-def _copy(buffer: Tensor | None) -> Tensor | None:
-    """None for what no in-place operation changes: sparse, without values, or expanded."""
-    if buffer is None or buffer.layout != torch.strided or buffer.is_meta or buffer.is_nested:
-        return None
-    axes = zip(buffer.shape, buffer.stride(), strict=True)
-    return buffer.detach().clone() if all(step or size <= 1 for size, step in axes) else None
+class _Copy:
+    """The values of tensors of one kind in one: a network has hundreds of small buffers."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = tensors
+        self.values = self._joined()
+
+    @torch.no_grad()
+    def _joined(self) -> Tensor:
+        axes = self.tensors[0].ndim
+        if axes == 0:
+            return torch.stack([*self.tensors])
+        return torch.cat([t if axes == 1 else t.reshape(-1) for t in self.tensors])
+
+    def put_back(self) -> None:
+        if torch.equal(self.values, self._joined()):
+            return
+        sizes = [tensor.numel() for tensor in self.tensors]
+        for tensor, before in zip(self.tensors, self.values.split(sizes), strict=True):
+            # Through .data: a graph of the caller's that has saved the buffer, as batch norm
+            # does, has seen these values and must not find its version changed.
+            tensor.data.copy_(before.view(tensor.shape))
+
+
+def _alike(buffers: Iterable[Tensor | None]) -> Iterable[list[Tensor]]:
+    """Those that an in-place operation can change, each once, by kind.
+
+    It cannot change what is sparse, without values, or expanded.
+    """
+    groups: dict[Any, dict[int, Tensor]] = {}
+    for buffer in buffers:
+        if buffer is None or buffer.layout != torch.strided or buffer.is_meta or buffer.is_nested:
+            continue
+        if buffer.is_contiguous() or all(
+            step or size <= 1 for size, step in zip(buffer.shape, buffer.stride(), strict=True)
+        ):
+            kind = (type(buffer), buffer.dtype, buffer.device, buffer.ndim)
+            groups.setdefault(kind, {})[id(buffer)] = buffer
+    return [list(group.values()) for group in groups.values()]

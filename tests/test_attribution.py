@@ -577,14 +577,26 @@ def test_ordinary_networks_are_not_warned_of(dtype):
     """The gradient of a linear head after pooling: a sum of weights of mixed sign."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(200, 512, 1, generator=generator).to(dtype) / 22
-    assert sum(cam.cancels(w[None].expand(-1, -1, 4)) for w in weights) <= 200 * 0.03
+    ratios = [cancellation(w[None].expand(-1, -1, 4)) for w in weights]
+    assert sum(ratio <= 1 for ratio in ratios) <= 200 * 0.03
+
+
+def cancellation(x):
+    return cam.cancellation(x, cam.channel_sum(x))
 
 
 def test_one_cancelling_sample_among_others_is_noticed():
     x = torch.randn(2, 16, 5)
-    assert not cam.cancels(x)
+    assert (cancellation(x) <= 1).tolist() == [False, False]
     x[1] -= x[1].mean(0)
-    assert cam.cancels(x)
+    assert (cancellation(x) <= 1).tolist() == [False, True]
+
+
+def test_of_nothing_and_of_one_channel_no_sum_cancels():
+    x = torch.zeros(2, 3, 4)
+    assert cancellation(x).isnan().all()
+    x[:, 0] = 1e-20
+    assert (cancellation(x[:, :1]) > 1).all()
 
 
 def test_a_2d_network_over_folded_frames_is_its_framewise_3d_twin():

@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, Layer, LayerwiseGlobalLocalCAM
 from captum_3dcam.capture import (
+    Reduction,
     _compiled_code_runs_eagerly,
     format_inputs,
     gather,
@@ -21,10 +22,21 @@ from captum_3dcam.capture import (
 )
 from captum_3dcam.layers import resolve_layers
 
+PAIR = Reduction(
+    of_activation=lambda activation: (activation.clone(),),
+    of_gradient=lambda gradient: (gradient,),
+    join=lambda activation, gradient: (*activation, *gradient),
+)
+
 
 def pairs_of(model, layers, *inputs, target=None, **kwargs):
-    recording = record(model, resolve_layers(layers, model), format_inputs(inputs), **kwargs)
-    return recording.pairs(target)
+    recording = recorded(model, layers, *inputs, **kwargs)
+    return recording.reduced(target)
+
+
+def recorded(model, layers, *inputs, **kwargs):
+    layers = resolve_layers(layers, model)
+    return record(model, layers, format_inputs(inputs), reduction=PAIR, **kwargs)
 
 
 def hooks_of(model):
@@ -113,9 +125,9 @@ def test_the_forward_is_the_models_own_to_the_last_alias():
             return self.head(x + y)
 
     model, x = Aliased(), random_input(1, (5, 5))
-    recording = record(model, resolve_layers("same", model), (x,))
+    recording = recorded(model, "same", x)
     torch.testing.assert_close(recording.output, model(x), rtol=0, atol=0)
-    ((activation, _),) = recording.pairs(0)
+    ((activation, _),) = recording.reduced(0)
     assert torch.equal(activation, x)
 
 
@@ -551,10 +563,10 @@ def test_inference_tensors_among_the_additional_arguments():
 def test_the_order_of_devices_is_the_models_own_unless_given():
     model, x = Threaded(conv_net(2)), random_input(1, (5, 5))
     model.device_ids = [1, 0]
-    layers = resolve_layers(model.module[0], model)
-    assert record(lambda x: model(x), layers, (x,)).device_ids == [1, 0]
-    assert record(model, layers, (x,), device_ids=[0, 1]).device_ids == [0, 1]
-    recording, _ = GlobalLocalCAM2D(model, layers[0], device_ids=[0, 1])._record(x, None, False, 5)
+    layer = model.module[0]
+    assert recorded(lambda x: model(x), layer, x).device_ids == [1, 0]
+    assert recorded(model, layer, x, device_ids=[0, 1]).device_ids == [0, 1]
+    recording, _ = GlobalLocalCAM2D(model, layer, device_ids=[0, 1])._record(x, None, False, 5)
     assert recording.device_ids == [0, 1]
 
 

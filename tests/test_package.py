@@ -17,6 +17,7 @@ ROOMS = [
     "progress",
     "preserve",
     "layers",
+    "lean",
     "capture",
     "cam",
     "attribution",

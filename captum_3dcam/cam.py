@@ -73,15 +73,12 @@ def cancellation(x: Tensor, total: Tensor) -> Tensor:
     """
     # What normalisation layers leave was at most 1.5 eps in 16 bits and 12 eps in 32 and 64.
     margin = 2 if x.dtype.itemsize == 2 else 32
-    return _norm(total) / (_norm(x) * (margin * torch.finfo(x.dtype).eps))
-
-
-def _norm(x: Tensor) -> Tensor:
-    """Of each sample, over channels and places."""
     # First in each channel: what is left to sum is small, and channels go to several threads.
-    of_channels = torch.linalg.vector_norm(x, dim=_spatial_axes(x), dtype=_accumulation_dtype(x))
-    norm: Tensor = torch.linalg.vector_norm(of_channels, dim=1)
-    return norm
+    in_channels = torch.linalg.vector_norm(x, dim=_spatial_axes(x), dtype=_accumulation_dtype(x))
+    norm = torch.linalg.vector_norm(in_channels, dim=1)
+    of_sum = torch.linalg.vector_norm(total, dim=tuple(range(1, total.ndim)))
+    ratio: Tensor = of_sum / (norm * (margin * torch.finfo(x.dtype).eps))
+    return ratio
 
 
 def upsample(
@@ -102,7 +99,29 @@ def upsample(
         )
     mode = check_interpolation(mode, align_corners, rank) or LINEAR_MODES[rank]
     corners = align_corners if mode in _ALIGNABLE_MODES else None
-    return F.interpolate(x, tuple(size), mode=mode, align_corners=corners)
+    if mode != "trilinear":
+        return F.interpolate(x, tuple(size), mode=mode, align_corners=corners)
+    # One axis after the other is the same, and on a CPU takes a third of PyTorch's time.
+    x = _linear_along_first(x, size[0], align_corners)
+    channels, planes = x.shape[1:3]
+    x = F.interpolate(x.flatten(1, 2), tuple(size[1:]), mode="bilinear", align_corners=corners)
+    return x.reshape(-1, channels, planes, *size[1:])
+
+
+def _linear_along_first(x: Tensor, size: int, align_corners: bool) -> Tensor:
+    """Linear interpolation along the first spatial axis: (N, C, n, *S) -> (N, C, size, *S)."""
+    length = x.shape[2]
+    if length == size:
+        return x
+    places = torch.arange(size, dtype=_accumulation_dtype(x), device=x.device)
+    if align_corners:
+        places *= (length - 1) / max(size - 1, 1)
+    else:
+        places = ((places + 0.5) * (length / size) - 0.5).clamp_(0, length - 1)
+    before = places.long()
+    after = (before + 1).clamp_(max=length - 1)
+    weights = (places - before).to(x.dtype).reshape(-1, *[1] * (x.ndim - 3))
+    return x.index_select(2, before).lerp_(x.index_select(2, after), weights)
 
 
 def normalize(x: Tensor) -> Tensor:

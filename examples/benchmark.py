@@ -81,6 +81,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--studies", nargs="+", choices=STUDIES, default=list(STUDIES), help="default: all")
     add("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
     add("--batches", nargs="+", type=int, default=[1, 4, 8], help="(default: 1 4 8)")
+    add(
+        "--depths",
+        nargs="+",
+        type=int,
+        choices=range(1, 6),
+        default=[1, 2, 3, 4, 5],
+        help="K, layers to time together (default: 1 to 5)",
+    )
     add("--repeats", type=int, default=9, help="rounds, at most (default: 9)")
     add("--enough", type=float, default=60, help="seconds after which rounds end (default: 60)")
     add("--frames", type=int, default=16, help="of a clip (default: 16)")
@@ -175,7 +183,7 @@ def time_study(options: argparse.Namespace) -> Report:
         for batch in options.batches:
             x = sample(name, batch, options.frames, options.size)
             classes = predicted(network, x)
-            for depth in range(1, len(LAYERS) + 1):
+            for depth in options.depths:
                 runs = {
                     method: partial(make(network, LAYERS[-depth:]), x, classes)
                     for method, make in methods().items()

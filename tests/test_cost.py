@@ -6,7 +6,6 @@ from collections import Counter
 
 import pytest
 import torch
-from resnet import LAYERS, r3d_18
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -19,6 +18,7 @@ from captum_3dcam import (
     lean,
 )
 from captum_3dcam.cam import FUSIONS
+from resnet import LAYERS, r3d_18
 
 SUMS = [LayerwiseGlobalLocalCAM, CounterfactualCAM]
 METHODS = [*SUMS, LayerwiseGradCAM, LayerwiseHiResCAM, LayerwiseWhatWhereCAM]

@@ -2,12 +2,13 @@
 # make test   every test, doctests and docs included
 # make lint   style and types
 # make docs   the documentation as a site, into build/docs
+# make bench  what an explanation costs, beside other packages, into out/benchmark; about an hour
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint docs coverage clean
+.PHONY: demo test lint docs bench coverage clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/explain_video.py --output out
@@ -23,6 +24,11 @@ lint: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W docs build/docs
+
+bench: $(INSTALLED)
+	# Without what they ask for: torchvision brings another PyTorch.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torchcam grad-cam medcam ttach
+	$(BIN)/python examples/benchmark.py --output out/benchmark
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage run -m pytest

@@ -82,6 +82,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
     add("--batches", nargs="+", type=int, default=[1, 4, 8], help="(default: 1 4 8)")
     add(
+        "--methods",
+        nargs="+",
+        choices=["limit", *OURS, *PEERS],
+        default=["limit", *OURS, *PEERS],
+        help="of time and memory (default: all)",
+    )
+    add(
         "--depths",
         nargs="+",
         type=int,
@@ -98,6 +105,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if min(options.repeats, options.frames, options.threads, *options.batches) < 1:
         parser.error("--repeats, --frames, --threads and --batches must be at least 1")
+    if not {"limit", "3DCAM"} <= set(options.methods):
+        parser.error("--methods needs limit and 3DCAM, which the others are compared with")
     return options
 
 
@@ -163,14 +172,15 @@ def ours(method: type[LayerwiseCAM], network: nn.Module, layers: Sequence[str]) 
     return explain
 
 
-def methods() -> dict[str, Callable[[nn.Module, Sequence[str]], Explain]]:
-    """By name: the limit, ours, and the peers that are there."""
+def methods(names: Sequence[str]) -> dict[str, Callable[[nn.Module, Sequence[str]], Explain]]:
+    """Of the limit, ours, and the peers: those that are named and there."""
     absent = missing()
-    return {
+    every = {
         "limit": limit,
         **{name: partial(ours, method) for name, method in OURS.items()},
         **{name: peer.make for name, peer in PEERS.items() if name not in absent},
     }
+    return {name: make for name, make in every.items() if name in names}
 
 
 # ------------------------------------------------------------------------------------------- time
@@ -186,11 +196,11 @@ def time_study(options: argparse.Namespace) -> Report:
             for depth in options.depths:
                 runs = {
                     method: partial(make(network, LAYERS[-depth:]), x, classes)
-                    for method, make in methods().items()
+                    for method, make in methods(options.methods).items()
                 }
                 seconds = take_turns(runs, options.repeats, enough=options.enough)
                 rows.append({"network": name, "batch": batch, "K": depth, **compared(seconds)})
-    others = [name for name in methods() if name != "limit"]
+    others = [name for name in methods(options.methods) if name != "limit"]
     head = ["network", "batch", "K", "limit, s", *(f"{name} / limit" for name in others)]
     cells = [
         [
@@ -228,11 +238,11 @@ def memory_study(options: argparse.Namespace) -> Report:
         for words, depth in DEPTHS.items():
             found = {
                 method: memory_of(method, name, LAYERS[-depth:], batch, options)
-                for method in methods()
+                for method in methods(options.methods)
             }
             row = {"network": name, "batch": batch, "layers": words, "bare": bare, "mib": found}
             rows.append({**row, "ratios": {key: mib / bare for key, mib in found.items()}})
-    names = list(methods())
+    names = list(methods(options.methods))
     head = [
         "network",
         "batch",
@@ -262,7 +272,7 @@ def prepare(
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Of a method: a run on a small input, and that which is asked for."""
     network = network_of(name)
-    explain = {**methods(), "bare": bare_forward}[method](network, layers)
+    explain = {**methods([method]), "bare": bare_forward}[method](network, layers)
     small = sample(name, 1, 4, 32)
     return partial(explain, small, [0]), partial(
         explain, sample(name, batch, frames, size), [0] * batch
@@ -388,16 +398,21 @@ def slope(values: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    figure, axes = plt.subplots(2, len(rows), figsize=(11, 5), sharex="col", squeeze=False)
+    """All columns on one scale, so that steep is steep; ticks at powers of two."""
+    figure, axes = plt.subplots(
+        2, len(rows), figsize=(11, 5), sharex="col", sharey="row", squeeze=False
+    )
     for column, row in zip(axes.T, rows, strict=True):
         costs = {"time": [each.middle for each in row["seconds"]], "memory": row["mib"]}
         for axis, (what, values), color in zip(
             column, costs.items(), ("#0072b2", "#d55e00"), strict=True
         ):
-            axis.loglog(row["values"], values, "o-", color=color)
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log", base=2)
+            axis.plot(row["values"], values, "o-", color=color)
             axis.set_title(f"slope {row['slopes'][what]:.2f}", fontsize=10)
-            axis.grid(visible=True, which="both", alpha=0.3)
-            axis.minorticks_off()
+            axis.grid(visible=True, alpha=0.3)
+            axis.yaxis.set_major_formatter("{x:g}")
         column[1].set_xlabel(row["axis"])
         column[1].set_xticks(row["values"], row["values"])
     axes[0, 0].set_ylabel("time, s")

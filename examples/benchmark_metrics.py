@@ -13,8 +13,6 @@ Needs the extra ``test``.
 
 import argparse
 import json
-import os
-import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import process_time
@@ -25,6 +23,7 @@ import numpy.typing as npt
 import torch
 
 from captum_3dcam.metrics import MaxBoxAcc, cam_thresholds, contour_boxes
+from timing import machine, quartiles
 
 try:
     import cv2
@@ -57,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         for version in VERSIONS
         for row in measure(kind, version, options)
     ]
-    report = {"machine": machine(), "size": options.size, "repeats": options.repeats, "rows": rows}
+    report = {
+        "machine": machine_and_unit(),
+        "size": options.size,
+        "repeats": options.repeats,
+        "rows": rows,
+    }
     print(report["machine"], table(rows), sep="\n\n")
     if options.output:
         options.output.write_text(json.dumps(report, indent=2) + "\n")
@@ -228,14 +232,14 @@ def summary(what: str, kind: str, version: str, timing: Timing) -> dict[str, Any
         "what": what,
         "map": kind,
         "version": version,
-        "opencv_ms": quartiles(opencv),
-        "ours_ms": quartiles(ours),
-        "ratio": quartiles(ours / opencv),
+        "opencv_ms": rounded(opencv),
+        "ours_ms": rounded(ours),
+        "ratio": rounded(ours / opencv),
     }
 
 
-def quartiles(values: npt.NDArray[np.float64]) -> list[float]:
-    return [round(float(value), 3) for value in np.quantile(values, (0.25, 0.5, 0.75))]
+def rounded(values: npt.NDArray[np.float64]) -> list[float]:
+    return [round(value, 3) for value in quartiles(values.tolist())]
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
@@ -252,19 +256,11 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> str:
+def machine_and_unit() -> str:
     return (
-        f"{cpu()}, {os.cpu_count()} cores, 1 thread each; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, numpy {np.__version__}, cv2 {cv2.__version__}. "
+        f"{machine()}, numpy {np.__version__}, cv2 {cv2.__version__}. "
         f"{len(cam_thresholds())} thresholds; median (quartiles) of the process time."
     )
-
-
-def cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

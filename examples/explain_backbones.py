@@ -10,8 +10,6 @@ The time of the first method holds what torch does once, such as choosing its ke
 
 import argparse
 import json
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from captum_3dcam.models.i3d import i3d
 from captum_3dcam.models.resnext3d import resnext50_3d, resnext101_3d
 from evaluate_localization import METHODS
 from study import table
+from timing import most_resident_mib
 
 MODELS: dict[str, Callable[[int], Any]] = {
     "resnext101_3d": resnext101_3d,
@@ -93,15 +92,8 @@ def measure(name: str, model: nn.Module, clip: torch.Tensor) -> dict[str, Any]:
         "lowest": attribution.min().item(),
         "highest": attribution.max().item(),
         "map": list(attribution.shape),
-        "peak_gib": peak_gib(),
+        "peak_gib": most_resident_mib() / 2**10,
     }
-
-
-def peak_gib() -> float:
-    """The most memory that this process has had resident."""
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def cells(row: dict[str, Any]) -> list[str]:

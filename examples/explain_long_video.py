@@ -16,10 +16,7 @@ A file needs the extra ``video``.
 """
 
 import argparse
-import ctypes
 import json
-import resource
-import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -44,6 +41,7 @@ from captum_3dcam.datasets import ACTIONS, SyntheticActionVideos
 from captum_3dcam.io import open_video
 from captum_3dcam.io.files import whole_or_not
 from captum_3dcam.sliding import Piece, SlidingWindowCAM, Window, shot_boundaries
+from timing import give_back_freed_memory, most_resident_mib
 
 WINDOW = 16  # frames, as the network was trained
 CHUNK = 64
@@ -90,7 +88,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         source = from_file(options.video, options.size)
     else:
         source = synthetic(round(options.minutes * 60 * FPS), options.size)
-    before = peak_memory()
+    before = most_resident_mib()
 
     frames = Counted(source.chunks())
     boundaries = shot_boundaries(frames)
@@ -107,7 +105,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     if source.truth:
         report["truth"] = against_truth(timeline, source.truth, frames.total)
-    report["peak_memory_mib"] = (peak_memory() - before) / 2**20
+    report["peak_memory_mib"] = most_resident_mib() - before
     print_report(report)
     print(f"Wrote {path} and {path.with_suffix('.png')}.")
     return report
@@ -152,20 +150,6 @@ def target(text: str) -> int | str:
     if text not in names:
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}; got {text!r}")
     return names[text]
-
-
-def peak_memory() -> int:
-    """The most bytes that this process has held so far."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
-
-
-def give_back_freed_memory() -> None:
-    """Else glibc keeps what is freed, up to 32 MiB a block, and its scatter adds to the peak."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        threshold = -3  # M_MMAP_THRESHOLD: larger blocks go straight back
-        mallopt(threshold, 2**20)
 
 
 # ----------------------------------------------------------------------------------- videos

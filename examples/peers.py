@@ -1,9 +1,11 @@
 """How other packages explain several layers of a network at once, for the benchmark.
 
+The extra ``bench`` has them. It brings torchvision, and with that perhaps another PyTorch; without
+(``make bench`` does it so):
+
     pip install --no-deps torchcam==0.5.0 grad-cam==1.5.7 medcam==0.1.22 ttach
 
-installs what is not there yet without what it asks for, torchvision above all. One that cannot be
-imported is not left out in silence: ``missing()`` says why.
+One that cannot be imported is not left out in silence: ``missing()`` says why.
 """
 
 import importlib
@@ -45,9 +47,10 @@ def captum_loop(network: nn.Module, layers: Sequence[str]) -> Explain:
         fused = torch.zeros(len(x), 1, *size, device=x.device)
         for name in layers:
             cam = LayerGradCam(network, network.get_submodule(name))
-            coarse = cam.attribute(x, target=classes, relu_attributions=True)
+            # Detached, for its map comes with the graph of the pass.
+            coarse = cam.attribute(x, target=classes, relu_attributions=True).detach()
             fused += LayerAttribution.interpolate(coarse, tuple(size), MODES[len(size)])
-        return fused.detach()
+        return fused
 
     return explain
 

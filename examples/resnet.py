@@ -119,7 +119,7 @@ def r3d_18(num_classes: int = 400) -> ResNet:
 
 
 def resnet50_3d(num_classes: int = 400) -> ResNet:
-    """46.8 million parameters with 400 classes."""
+    """47.0 million parameters with 400 classes."""
     stem = stem_of(3, (7, 7, 7), (1, 2, 2), pool=True)
     return ResNet(3, stem, Bottleneck, (3, 4, 6, 3), num_classes)
 

@@ -1,5 +1,6 @@
 """What the benchmarks share: runs that take turns, the memory of a fresh process, the machine."""
 
+import ctypes
 import os
 import platform
 import resource
@@ -81,7 +82,7 @@ def peak_mib(prepare: Callable[..., tuple[Run, Run]], *arguments: Any) -> float:
     """The most memory that a run takes above what there was before, in a process of its own.
 
     ``prepare(*arguments)`` gives a small run, which makes whatever is made once, and the one to
-    measure. Resident memory on the CPU; on a GPU, that of its tensors.
+    measure. On a CPU, what is resident of what is in use; on a GPU, its tensors.
     """
     context = get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -90,6 +91,7 @@ def peak_mib(prepare: Callable[..., tuple[Run, Run]], *arguments: Any) -> float:
 
 def _measure(threads: int, prepare: Callable[..., tuple[Run, Run]], *arguments: Any) -> float:
     torch.set_num_threads(threads)
+    give_back_freed_memory()
     small, run = prepare(*arguments)
     small()
     finish()
@@ -104,19 +106,32 @@ def _measure(threads: int, prepare: Callable[..., tuple[Run, Run]], *arguments: 
     return most_resident_mib() - before
 
 
+def give_back_freed_memory() -> None:
+    """Else glibc keeps what is freed, up to 32 MiB a block, and its scatter adds to the peak."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        threshold = -3  # M_MMAP_THRESHOLD: larger blocks go straight back
+        mallopt(threshold, 2**20)
+
+
 def resident_mib() -> float:
     """The memory that this process has resident; where that is not told, the most it has had."""
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        return most_resident_mib()
-    return int(statm.read_text().split()[1]) * resource.getpagesize() / 2**20
+    return told_mib("VmRSS") or most_resident_mib()
 
 
 def most_resident_mib() -> float:
     """The most memory that this process has had resident."""
-    # Linux counts in KiB, macOS in bytes.
+    # Of getrusage a process inherits, on Linux, the peak of the one that started it.
     unit = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return told_mib("VmHWM") or most
+
+
+def told_mib(key: str) -> float:
+    """What Linux says of this process; nothing elsewhere."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return sum(int(line.split()[1]) / 2**10 for line in lines if line.startswith(f"{key}:"))
 
 
 def machine() -> str:

@@ -163,6 +163,42 @@ def test_naive_pieces_are_torchs(size):
         np.testing.assert_allclose(found, expected[0, 0].numpy(), atol=1e-6)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    old=st.tuples(*[st.integers(1, 6)] * 3),
+    new=st.tuples(*[st.integers(1, 11)] * 3),
+    corners=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_an_axis_after_the_other_is_trilinear(old, new, corners, dtype):
+    generator = torch.Generator().manual_seed(sum(old))
+    x = torch.randn(2, 3, *old, generator=generator, dtype=dtype)
+    expected = torch.nn.functional.interpolate(x, new, mode="trilinear", align_corners=corners)
+    before = x.clone()
+    found = cam.upsample(x, new, align_corners=corners)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert found.dtype == dtype
+    assert torch.equal(x, before)
+    assert found.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+
+
+def test_what_is_given_to_be_drawn_and_fused_is_not_written_to():
+    generator = torch.Generator().manual_seed(0)
+    for rank in (1, 2, 3):
+        size = (3, 4, 5)[:rank]
+        factors = tuple(torch.randn(2, 1, *size, generator=generator) for _ in range(2))
+        maps = [torch.rand(2, 1, *size, generator=generator) for _ in range(3)]
+        before = [each.clone() for each in (*factors, *maps)]
+        cam.layer_map(factors, size)  # of the size that they have
+        cam.normalize(factors[0])
+        cam.what_where([cam.Effect(*factors)] * 2, size)
+        for fusion in cam.FUSIONS:
+            for count in (1, 3):
+                fused = cam.fuse(maps[:count], count, fusion)
+                assert fused is not maps[0]
+        assert all(map(torch.equal, before, (*factors, *maps)))
+
+
 def naive_rule(name, activation, gradient):
     """The published baselines, one sample, channel and place at a time."""
     found = np.zeros((activation.shape[0], *activation.shape[2:]))

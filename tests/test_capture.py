@@ -180,6 +180,47 @@ def test_a_layer_that_runs_twice_is_captured_at_its_last_call():
     torch.testing.assert_close(activation, model.conv(model.conv(x)))
 
 
+class Activated(nn.Module):
+    """One ReLU for all, of which the calls before the last give other shapes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.relu, self.head = nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Linear(3, 4)
+
+    def forward(self, x, last="grid"):
+        x = self.first(x)
+        weights = self.relu(x.mean((2, 3)))
+        grid = self.relu(x * weights[..., None, None])
+        pooled = grid.mean((2, 3))
+        return self.head(self.relu(pooled) if last == "vector" else pooled)
+
+
+def test_an_earlier_call_that_does_not_fit_is_none_of_ours():
+    model, x = Activated(), random_input(2, (5, 5))
+    seen = []
+
+    def reduce(activation, gradient):
+        seen.append(activation[0].shape)
+        return (*activation, *gradient)
+
+    once = PAIR._replace(join=reduce)
+    layers = resolve_layers(["first", "relu"], model)
+    recording = record(model, layers, (x,), reduction=once)
+    _, (activation, gradient) = recording.reduced(1)
+    # From the score on: the earlier call's gradient comes by too, and is not reduced.
+    assert seen == [(2, 3, 3, 3), (2, 3, 3, 3)]
+    grid = model.first(x)
+    grid = (grid * grid.mean((2, 3), keepdim=True).relu()).relu()
+    torch.testing.assert_close(activation, grid)
+    expected = model.head.weight[1, None, :, None, None].expand(2, 3, 3, 3) / 9
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_a_last_call_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"'relu' gives shape \(2, 3\), which has no spatial axis"):
+        pairs_of(Activated(), "relu", random_input(2, (5, 5)), additional_forward_args="vector")
+
+
 Named = namedtuple("Named", "note features")
 
 

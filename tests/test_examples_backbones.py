@@ -83,17 +83,6 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
         run(tmp_path, "--model", "i3d", "--checkpoint", str(tmp_path / "other.pt"))
 
 
-def test_the_peak_is_in_gib(monkeypatch):
-    class Usage:
-        ru_maxrss = 3 * 2**20
-
-    monkeypatch.setattr(explain_backbones.resource, "getrusage", lambda _: Usage)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert explain_backbones.peak_gib() == 3
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert explain_backbones.peak_gib() == 3 / 2**10
-
-
 @pytest.mark.parametrize("arguments", [["--model", "vgg"], ["--frames", "many"]])
 def test_arguments_that_do_not_fit(arguments, capsys):
     with pytest.raises(SystemExit):

@@ -30,7 +30,7 @@ def test_the_table_and_the_file_have_every_measurement(script, tmp_path, capsys)
     assert [(row["what"], row["map"], row["version"]) for row in report["rows"]] == expected
     printed = capsys.readouterr().out
     assert report["machine"] in printed
-    assert "1 thread each" in printed
+    assert "1 threads; " in printed
     rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")][1:]
     assert [(cells[0][2:], *cells[1:3]) for cells in rows] == expected
     for row, cells in zip(report["rows"], rows, strict=True):

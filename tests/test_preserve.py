@@ -5,6 +5,8 @@ from functools import partial
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from captum_3dcam.preserve import all_modules, modules_behind, unchanged
@@ -86,6 +88,24 @@ def test_buffers_that_cannot_be_compared_do_not_stop_the_others():
     with unchanged(all_modules([module])):
         module.last += 1
     assert module.last.item() == 0
+
+
+@given(
+    shapes=st.lists(st.lists(st.integers(0, 3), max_size=3), min_size=1, max_size=6),
+    changed=st.integers(0, 5),
+    dtype=st.sampled_from([torch.float32, torch.int64, torch.bool]),
+)
+def test_buffers_of_any_shape_are_put_back(shapes, changed, dtype):
+    module = nn.Module()
+    for number, shape in enumerate(shapes):
+        values = torch.arange(torch.Size(shape).numel()).reshape(shape) % 2
+        module.register_buffer(f"b{number}", values.to(dtype))
+    module.register_buffer("turned", torch.arange(6.0).reshape(2, 3).T)
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with unchanged([module]):
+        module.turned.zero_()
+        module.get_buffer(f"b{changed % len(shapes)}").fill_(3)
+    assert all(torch.equal(b, before[name]) for name, b in module.named_buffers())
 
 
 def test_all_modules_has_each_once():

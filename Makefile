@@ -25,10 +25,12 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W docs build/docs
 
+# Beside the environment and without what they ask for: one brings a package named tests, and
+# torchvision another PyTorch.
 bench: $(INSTALLED)
-	# Without what they ask for: torchvision brings another PyTorch.
-	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt torchcam grad-cam medcam ttach
-	$(BIN)/python examples/benchmark.py --output out/benchmark
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/peers \
+		--constraint constraints.txt torchcam grad-cam medcam ttach
+	PYTHONPATH=$(VENV)/peers $(BIN)/python examples/benchmark.py --output out/benchmark
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage run -m pytest

@@ -362,12 +362,11 @@ class _Rejoin(torch.autograd.Function):
         return own.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         captured = ctx.per_device[gradient.device]
         if captured.token is ctx.token:  # else the layer ran again later
             captured.see(gradient)
-        onward = gradient if ctx.needs_input_grad[1] else None
-        return torch.zeros_like(ctx.token), onward, None
+        return torch.zeros_like(ctx.token), gradient, None
 
 
 class _RejoinUnderEveryName(_Rejoin):

@@ -58,7 +58,7 @@ def _batch_norm(
     frozen = (running_mean, running_var, weight, bias)
     if (
         not training
-        and running_var is not None
+        and running_var is not None  # else PyTorch says what is missing
         and _worth_it(input)
         # A weight that was computed, from a layer of ours perhaps, leads a gradient on.
         and all(tensor is None or tensor.is_leaf for tensor in frozen)
@@ -96,4 +96,4 @@ class _FrozenBatchNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (scale,) = ctx.saved_tensors
         per_channel = scale.reshape(-1, *[1] * (gradient.ndim - 2))
-        return (gradient * per_channel).to(gradient.dtype), None, None, None, None, None
+        return gradient * per_channel, None, None, None, None, None

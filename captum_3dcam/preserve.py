@@ -124,10 +124,7 @@ class _Copy:
 
     @torch.no_grad()
     def _joined(self) -> Tensor:
-        axes = self.tensors[0].ndim
-        if axes == 0:
-            return torch.stack([*self.tensors])
-        return torch.cat([t if axes == 1 else t.reshape(-1) for t in self.tensors])
+        return torch.cat([t if t.ndim == 1 else t.reshape(-1) for t in self.tensors])
 
     def put_back(self) -> None:
         if torch.equal(self.values, self._joined()):
@@ -151,6 +148,6 @@ def _alike(buffers: Iterable[Tensor | None]) -> Iterable[list[Tensor]]:
         if buffer.is_contiguous() or all(
             step or size <= 1 for size, step in zip(buffer.shape, buffer.stride(), strict=True)
         ):
-            kind = (type(buffer), buffer.dtype, buffer.device, buffer.ndim)
+            kind = (type(buffer), buffer.dtype, buffer.device)
             groups.setdefault(kind, {})[id(buffer)] = buffer
     return [list(group.values()) for group in groups.values()]

@@ -1,9 +1,10 @@
 """How other packages explain several layers of a network at once, for the benchmark.
 
-The extra ``bench`` has them. It brings torchvision, and with that perhaps another PyTorch; without
-(``make bench`` does it so):
+The extra ``bench`` has them. They bring torchvision, with that perhaps another PyTorch, and a
+package named ``tests``; ``make bench`` installs them without, into a folder of their own:
 
-    pip install --no-deps torchcam==0.5.0 grad-cam==1.5.7 medcam==0.1.22 ttach
+    pip install --no-deps --target peers torchcam==0.5.0 grad-cam==1.5.7 medcam==0.1.22 ttach
+    PYTHONPATH=peers python examples/benchmark.py
 
 One that cannot be imported is not left out in silence: ``missing()`` says why.
 """
@@ -100,7 +101,10 @@ def pytorch_grad_cam(network: nn.Module, layers: Sequence[str]) -> Explain:
 
 
 def med_cam(network: nn.Module, layers: Sequence[str]) -> Explain:
-    """Grad-CAM of each layer at its own size: it fuses none. One class for the whole batch."""
+    """Grad-CAM of each layer at its own size: it fuses none. One class for the whole batch.
+
+    Of several layers it gives no map back, but saves them to files, if it is told to.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old Python, at its import
         injected = importlib.import_module("medcam.medcam_inject").inject(

@@ -1,5 +1,6 @@
 """Small networks of any rank, and the naive re-derivation that they are held against."""
 
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -146,3 +147,8 @@ def naive_area(x: np.ndarray, size: list[int]) -> np.ndarray:
         )
         found[cell] = x[part].mean()
     return found
+
+
+def allocating(mib: int):
+    """Two runs, of which the second takes so much memory: for a process that imports this file."""
+    return int, partial(torch.ones, mib, 2**18)

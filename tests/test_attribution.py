@@ -592,6 +592,25 @@ def test_one_cancelling_sample_among_others_is_noticed():
     assert (cancellation(x) <= 1).tolist() == [False, True]
 
 
+def test_of_a_batch_one_sample_is_enough_for_the_warning():
+    class Centred(nn.Module):
+        """Its gradient cancels over channels in the last sample alone."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer, self.weight = nn.Conv1d(2, 16, 1), nn.Parameter(torch.randn(16, 5))
+
+        def forward(self, x):
+            y = self.layer(x)
+            last = torch.arange(len(x))[:, None, None] == len(x) - 1
+            return ((y - last * y.mean(1, keepdim=True)) * self.weight).sum((1, 2))
+
+    torch.manual_seed(0)
+    model, x = Centred(), torch.randn(3, 2, 5)
+    with pytest.warns(UserWarning, match="the gradient cancels"):
+        LayerwiseGlobalLocalCAM(model, "layer").attribute(x)
+
+
 def test_of_nothing_and_of_one_channel_no_sum_cancels():
     x = torch.zeros(2, 3, 4)
     assert cancellation(x).isnan().all()

@@ -3,6 +3,7 @@
 import gc
 import threading
 from collections import OrderedDict, namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, Layer, LayerwiseGlo
 from captum_3dcam.capture import (
     Reduction,
     _compiled_code_runs_eagerly,
+    _shape,
     format_inputs,
     gather,
     record,
@@ -599,6 +601,11 @@ def test_inference_tensors_among_the_additional_arguments():
 
     explain = GlobalLocalCAM2D(Weighted(), "conv")
     assert explain.attribute(random_input(1, (5, 5)), 0, weight).shape == (1, 1, 5, 5)
+
+
+def test_a_layers_shape_is_that_over_all_devices():
+    on_devices = {"cpu": SimpleNamespace(shape=(2, 3, 4)), "meta": SimpleNamespace(shape=(1, 3, 4))}
+    assert _shape(on_devices) == (3, 3, 4)
 
 
 def test_the_order_of_devices_is_the_models_own_unless_given():

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from networks import allocating
 from torch import nn
 
 pytest.importorskip("resource")  # Windows has none
@@ -246,18 +247,20 @@ def test_captums_loop_is_the_sum_of_its_maps(network):
     first, second = (maps_of("Captum", network, [name], x, [1, 3]) for name in ("layer2", "layer3"))
     torch.testing.assert_close(found, first + second)
     ours = LayerwiseGradCAM(network, "layer2").attribute(x, target=[1, 3])
-    torch.testing.assert_close(first / first.amax((1, 2, 3, 4), keepdim=True), ours)
+    peak = first.amax((1, 2, 3, 4), keepdim=True).clamp(min=1e-12)
+    torch.testing.assert_close(first / peak, ours)
+    assert ours.any()
 
 
 @pytest.mark.parametrize("name", ["torch-cam", "pytorch-grad-cam", "M3d-Cam"])
 def test_peers_make_maps_and_leave_the_network_alone(network, name):
     x = torch.rand(1, 3, 8, 32, 32)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    maps = maps_of(name, network, ["layer1", "layer2"], x, [1])
-    maps = list(maps.values()) if isinstance(maps, dict) else [maps]
-    assert all(torch.as_tensor(each).isfinite().all() for each in maps)
-    if name != "M3d-Cam":  # which leaves each layer's map at its own size
-        assert maps[0].shape[-3:] == (8, 32, 32)
+    layers = ["layer2"] if name == "M3d-Cam" else ["layer1", "layer2"]
+    found = torch.as_tensor(maps_of(name, network, layers, x, [1]))
+    assert found.isfinite().all()
+    # M3d-Cam leaves each layer's map at its own size.
+    assert found.shape[-3:] == ((4, 8, 8) if name == "M3d-Cam" else (8, 32, 32))
     assert not any(module._forward_hooks for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters()) or name != "M3d-Cam"
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -281,7 +284,7 @@ def test_torchvision_is_a_placeholder_only_while_a_peer_is_imported(monkeypatch)
         with pytest.raises(AttributeError):
             transforms.__wrapped__  # noqa: B018
     assert "torchvision.transforms" not in sys.modules
-    assert sys.modules["torchvision"] is None
+    assert sys.modules.get("torchvision") is None
 
 
 # -------------------------------------------------------------------------------------- timing
@@ -310,13 +313,9 @@ def test_ratios_are_of_the_same_turn():
     assert timing.ratios([2.0, 40.0, 6.0], [1.0, 10.0, 2.0]) == (2.5, 3, 3.5)
 
 
-def prepared(mib):
-    return int, partial(torch.zeros, mib, 2**18)
-
-
 def test_the_peak_is_what_a_run_takes_in_a_process_of_its_own():
     held = torch.ones(600, 2**18)  # of ours nothing counts
-    assert timing.peak_mib(prepared, 300) == pytest.approx(300, abs=20)
+    assert timing.peak_mib(allocating, 300) == pytest.approx(300, abs=20)
     del held
 
 

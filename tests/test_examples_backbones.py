@@ -44,7 +44,8 @@ def check_rows(report, size) -> None:
         assert row["seconds"] > 0
     peaks = [row["peak_gib"] for row in report["rows"]]
     assert 0.1 < peaks[0] <= peaks[-1]
-    assert peaks == sorted(peaks)
+    # The system counts by the processor and sums up now and then.
+    assert peaks == pytest.approx(sorted(peaks), abs=0.001)
 
 
 @pytest.mark.parametrize("model", explain_backbones.MODELS)

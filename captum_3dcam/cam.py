@@ -192,7 +192,8 @@ def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Te
     prepared = map(prepare, layer_maps, repeat(count))
     fused = next(prepared).clone()
     for layer_map in prepared:
-        join(fused, layer_map)
+        # A double map, of a layer of double precision, makes the sum one.
+        fused = join(fused.to(torch.promote_types(fused.dtype, layer_map.dtype)), layer_map)
         del layer_map  # the next one is made before the name is taken again
     return fused
 
@@ -358,7 +359,8 @@ def what_where(
     """
     grid = coarsest_grid([tuple(each.net.shape[2:]) for each in effects])
     like = effects[0].net
-    what, logs = (like.new_zeros(len(like), 1, *size) for _ in range(2))
+    dtype = reduce(torch.promote_types, (each.net.dtype for each in effects))
+    what, logs = (like.new_zeros(len(like), 1, *size, dtype=dtype) for _ in range(2))
     counts = like.new_zeros(len(like), *[1] * (like.ndim - 1))
     for net, energy in effects:
         pooled = F.interpolate(net, grid, mode="area")

@@ -592,6 +592,25 @@ def test_one_cancelling_sample_among_others_is_noticed():
     assert (cancellation(x) <= 1).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("method", [*METHOD, LayerwiseGradCAM, LayerwiseWhatWhereCAM])
+def test_of_layers_of_several_precisions_the_highest_counts_in_any_order(method):
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Conv1d(2, 3, 3).bfloat16(), nn.Conv1d(3, 4, 3)
+            self.third, self.head = nn.Conv1d(4, 4, 3).double(), nn.Linear(4, 3).double()
+
+        def forward(self, x):
+            x = self.second(self.first(x.bfloat16()).float())
+            return self.head(self.third(x.double()).mean(2))
+
+    model, x = Mixed(), torch.randn(2, 2, 12)
+    names = ["first", "second", "third"]
+    found = [method(model, order).attribute(x, 0) for order in (names, names[::-1])]
+    assert [each.dtype for each in found] == [torch.float64] * 2
+    torch.testing.assert_close(*found)
+
+
 def test_of_a_batch_one_sample_is_enough_for_the_warning():
     class Centred(nn.Module):
         """Its gradient cancels over channels in the last sample alone."""

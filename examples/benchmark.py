@@ -187,7 +187,7 @@ def methods(names: Sequence[str]) -> dict[str, Callable[[nn.Module, Sequence[str
 
 
 def time_study(options: argparse.Namespace) -> Report:
-    rows = []
+    rows, makers = [], methods(options.methods)
     for name in options.networks:
         network = network_of(name)
         for batch in options.batches:
@@ -196,11 +196,11 @@ def time_study(options: argparse.Namespace) -> Report:
             for depth in options.depths:
                 runs = {
                     method: partial(make(network, LAYERS[-depth:]), x, classes)
-                    for method, make in methods(options.methods).items()
+                    for method, make in makers.items()
                 }
                 seconds = take_turns(runs, options.repeats, enough=options.enough)
                 rows.append({"network": name, "batch": batch, "K": depth, **compared(seconds)})
-    others = [name for name in methods(options.methods) if name != "limit"]
+    others = [name for name in makers if name != "limit"]
     head = ["network", "batch", "K", "limit, s", *(f"{name} / limit" for name in others)]
     cells = [
         [
@@ -232,17 +232,15 @@ DEPTHS = {"last": 1, "last two": 2, "all five": 5}
 
 def memory_study(options: argparse.Namespace) -> Report:
     batch = options.batches[min(1, len(options.batches) - 1)]
-    rows = []
+    rows, names = [], list(methods(options.methods))
     for name in options.networks:
         bare = memory_of("bare", name, LAYERS, batch, options)
         for words, depth in DEPTHS.items():
             found = {
-                method: memory_of(method, name, LAYERS[-depth:], batch, options)
-                for method in methods(options.methods)
+                method: memory_of(method, name, LAYERS[-depth:], batch, options) for method in names
             }
             row = {"network": name, "batch": batch, "layers": words, "bare": bare, "mib": found}
             rows.append({**row, "ratios": {key: mib / bare for key, mib in found.items()}})
-    names = list(methods(options.methods))
     head = [
         "network",
         "batch",

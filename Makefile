@@ -30,7 +30,7 @@ docs: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/peers \
 		--constraint constraints.txt torchcam grad-cam medcam ttach
-	PYTHONPATH=$(VENV)/peers $(BIN)/python examples/benchmark.py --output out/benchmark
+	PYTHONPATH=$(VENV)/peers $(BIN)/python studies/benchmark.py --output out/benchmark
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage run -m pytest

@@ -1,6 +1,6 @@
 """The Captum classes: 3DCAM over layers, its counterfactual, and the baselines it is held against.
 
-Each class is one layer rule of :mod:`captum_3dcam.cam` over the same capture, upsampling,
+Each class is one layer rule of :mod:`captum_3dcam.functional` over the same capture, upsampling,
 normalisation and fusion.
 """
 
@@ -16,8 +16,8 @@ from captum.attr import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from captum_3dcam import cam
-from captum_3dcam.capture import (
+from captum_3dcam import functional
+from captum_3dcam._capture import (
     Inputs,
     Parts,
     Recording,
@@ -42,7 +42,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     """A class activation map over a list of layers; a subclass gives the layer rule.
 
     >>> class ActivationCAM(LayerwiseCAM):
-    ...     rule = staticmethod(lambda activation, gradient: (cam.channel_sum(activation),))
+    ...     rule = staticmethod(lambda activation, gradient: (functional.channel_sum(activation),))
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
     >>> ActivationCAM(model, "1").attribute(torch.rand(1, 3, 8, 8)).shape
     torch.Size([1, 1, 8, 8])
@@ -52,7 +52,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     """The number of spatial axes that the class is pinned to; None takes any."""
 
     @staticmethod
-    def rule(activation: Tensor, gradient: Tensor) -> cam.Factors:
+    def rule(activation: Tensor, gradient: Tensor) -> functional.Factors:
         """The layer rule: (N, C, *S_k) twice -> its factors, each (N, 1, *S_k)."""
         raise NotImplementedError("A subclass of LayerwiseCAM gives the layer rule.")
 
@@ -71,7 +71,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         layers: LayerSpec | Sequence[LayerSpec],
         device_ids: list[int] | None = None,
         *,
-        fusion: cam.Fusion = "sum",
+        fusion: functional.Fusion = "sum",
         interpolate_mode: str | None = None,
         align_corners: bool = False,
     ) -> None:
@@ -101,8 +101,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             self, forward_func, modules if len(modules) > 1 else modules[0], device_ids
         )
         GradientAttribution.__init__(self, forward_func)
-        self.fusion = fusion if callable(fusion) else cam.check_fusion(fusion)
-        self.interpolate_mode = cam.check_interpolation(interpolate_mode, align_corners, self.rank)
+        self.fusion = fusion if callable(fusion) else functional.check_fusion(fusion)
+        self.interpolate_mode = functional.check_interpolation(
+            interpolate_mode, align_corners, self.rank
+        )
         self.align_corners = align_corners
 
     @classmethod
@@ -223,7 +225,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 f"An input of shape {tuple(x.shape)} with output_size={output_size} gives no size "
                 "for the map. Pass output_size, a positive number for each spatial axis."
             )
-        cam.check_interpolation(self.interpolate_mode, self.align_corners, len(size))
+        functional.check_interpolation(self.interpolate_mode, self.align_corners, len(size))
         return size
 
     def _check_rank(self, recording: Recording, canvas: _Canvas) -> None:
@@ -243,12 +245,12 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def _layer_maps(self, factors: list[Parts], canvas: _Canvas) -> Iterator[Tensor]:
         """One map at a time, so that fusing needs no more than three of the map's size."""
         for of_layer in factors:
-            yield cam.layer_map(
+            yield functional.layer_map(
                 of_layer, canvas.size, self.interpolate_mode, self.align_corners
             ).to(canvas.device)
 
     def _fuse(self, factors: list[Parts], canvas: _Canvas) -> Tensor:
-        return cam.fuse(self._layer_maps(factors, canvas), len(self.layers), self.fusion)
+        return functional.fuse(self._layer_maps(factors, canvas), len(self.layers), self.fusion)
 
 
 class _ChannelSumCAM(LayerwiseCAM):
@@ -287,8 +289,8 @@ class _ChannelSumCAM(LayerwiseCAM):
 
 
 def _summed(x: Tensor) -> Parts:
-    total = cam.channel_sum(x)
-    return total, cam.cancellation(x, total)
+    total = functional.channel_sum(x)
+    return total, functional.cancellation(x, total)
 
 
 class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
@@ -309,7 +311,7 @@ class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
     torch.Size([2, 1, 4, 8, 8])
     """
 
-    rule = staticmethod(cam.global_local)
+    rule = staticmethod(functional.global_local)
 
 
 class GlobalLocalCAM2D(LayerwiseGlobalLocalCAM):
@@ -343,7 +345,7 @@ class CounterfactualCAM(_ChannelSumCAM):
     torch.Size([1, 1, 8, 8])
     """
 
-    rule = staticmethod(cam.counterfactual)
+    rule = staticmethod(functional.counterfactual)
 
 
 class CounterfactualCAM2D(CounterfactualCAM):
@@ -364,7 +366,7 @@ class LayerwiseGradCAM(LayerwiseCAM):
     norm(↑ relu Σ_c mean(G_c) A_c) (Selvaraju et al., 2017, arXiv 1610.02391).
     """
 
-    rule = staticmethod(cam.grad_cam)
+    rule = staticmethod(functional.grad_cam)
 
 
 class LayerwiseGradCAMPlusPlus(LayerwiseCAM):
@@ -374,19 +376,19 @@ class LayerwiseGradCAMPlusPlus(LayerwiseCAM):
     (Chattopadhay et al., 2018, arXiv 1710.11063). It depends on the scale of the score.
     """
 
-    rule = staticmethod(cam.grad_cam_plus_plus)
+    rule = staticmethod(functional.grad_cam_plus_plus)
 
 
 class LayerwiseLayerCAM(LayerwiseCAM):
     """LayerCAM per layer, norm(↑ relu Σ_c relu(G_c) A_c), fused (Jiang et al., 2021)."""
 
-    rule = staticmethod(cam.layer_cam)
+    rule = staticmethod(functional.layer_cam)
 
 
 class LayerwiseHiResCAM(LayerwiseCAM):
     """HiResCAM per layer, norm(↑ relu Σ_c G_c A_c), fused (Draelos, Carin, 2020)."""
 
-    rule = staticmethod(cam.hi_res_cam)
+    rule = staticmethod(functional.hi_res_cam)
 
 
 class LayerwiseXGradCAM(LayerwiseCAM):
@@ -395,7 +397,7 @@ class LayerwiseXGradCAM(LayerwiseCAM):
     norm(↑ relu Σ_c w_c A_c), w_c = Σ_s G_cs A_cs / Σ_s A_cs (Fu et al., 2020, arXiv 2008.02312).
     """
 
-    rule = staticmethod(cam.x_grad_cam)
+    rule = staticmethod(functional.x_grad_cam)
 
 
 class LayerwiseWhatWhereCAM(LayerwiseCAM):
@@ -419,7 +421,7 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
     torch.Size([2, 1, 4, 8, 8])
     """
 
-    rule = staticmethod(cam.effect)
+    rule = staticmethod(functional.effect)
 
     def __init__(
         self,
@@ -440,5 +442,9 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
         )
 
     def _fuse(self, factors: list[Parts], canvas: _Canvas) -> Tensor:
-        effects = [cam.Effect(*(part.to(canvas.device) for part in each)) for each in factors]
-        return cam.what_where(effects, canvas.size, self.interpolate_mode, self.align_corners)
+        effects = [
+            functional.Effect(*(part.to(canvas.device) for part in each)) for each in factors
+        ]
+        return functional.what_where(
+            effects, canvas.size, self.interpolate_mode, self.align_corners
+        )

@@ -33,6 +33,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_3dcam._model_state import modules_behind
+from captum_3dcam._progress import load_tqdm
 from captum_3dcam.datasets import ActionClip, LocalizedImage, VideoClip
 from captum_3dcam.metrics import (
     boxes_to_mask,
@@ -45,8 +47,6 @@ from captum_3dcam.metrics import (
 )
 from captum_3dcam.metrics.wsol import clip_protocol_name, count_correct
 from captum_3dcam.models import Preprocessing
-from captum_3dcam.preserve import modules_behind
-from captum_3dcam.progress import load_tqdm
 
 Array = npt.NDArray[np.float64]
 
@@ -748,5 +748,5 @@ def _check_map(heat: Any, inputs: Tensor, name: str) -> None:
         raise ValueError(
             f"{name!r} gave {came} for inputs {tuple(inputs.shape)}; expected one map {expected}. "
             "Sum over channels, and bring a layer's map to the inputs' size with "
-            "captum_3dcam.cam.upsample."
+            "captum_3dcam.functional.upsample."
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_3dcam.preserve import modules_behind
+from captum_3dcam._model_state import modules_behind
 
 Reshape = Callable[[Tensor], Tensor]
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_3dcam.checks import check_choice
+from captum_3dcam._validation import check_choice
 
 Array = NDArray[Any]
 
@@ -567,7 +567,7 @@ def segments(
     is the profile's maximum in the segment. A profile without a positive value has none.
 
     Args:
-        profile: (N, T), as :func:`captum_3dcam.cam.temporal_profile` gives it.
+        profile: (N, T), as :func:`captum_3dcam.functional.temporal_profile` gives it.
         high, low: fractions of the maximum, 0 <= low <= high < 1.
         min_length, max_gap: in frames.
         fps: frames per second, for :attr:`Segment.seconds`.
@@ -668,7 +668,7 @@ def _check_profile(profile: Tensor) -> None:
     if not isinstance(profile, Tensor) or profile.ndim != 2 or not profile.shape[1]:
         raise ValueError(
             f"Expected a profile (N, T) over one frame or more; got {_came(profile)}. Of a map, "
-            "captum_3dcam.cam.temporal_profile(map) makes one."
+            "captum_3dcam.functional.temporal_profile(map) makes one."
         )
     _check_values(profile, "profile")
 
@@ -743,7 +743,7 @@ def _check_connectivity(connectivity: int | None, rank: int) -> int:
 
 def _check_at_least(name: str, value: int, least: int) -> int:
     if operator.index(value) < least:
-        raise ValueError(f"{name}={value} must be a whole number of frames, {least} or more.")
+        raise ValueError(f"{name}={value} must be an integer of frames, {least} or more.")
     return value
 
 

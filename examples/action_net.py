@@ -67,7 +67,7 @@ def load_action_net(path: Path = WEIGHTS) -> ActionNet:
     """The trained network in eval mode, on the CPU. Raises FileNotFoundError without weights."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"There are no weights at {str(path)!r}. Train them: python examples/train_actions.py "
+            f"There are no weights at {str(path)!r}. Train them: python studies/train_actions.py "
             f"--output {path}"
         )
     network = ActionNet()

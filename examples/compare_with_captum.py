@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, Layer, LayerwiseGradCAM
-from captum_3dcam.cam import LINEAR_MODES, normalize, temporal_profile
+from captum_3dcam.functional import LINEAR_MODES, normalize, temporal_profile
 from captum_3dcam.io import read_video
 from captum_3dcam.layers import resolve_layers
 from captum_3dcam.visualization import visualize_image_attr

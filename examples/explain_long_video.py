@@ -36,10 +36,10 @@ from torch import Tensor
 
 from action_net import LAYERS, load_action_net
 from captum_3dcam import LayerwiseWhatWhereCAM
-from captum_3dcam.cam import temporal_profile
 from captum_3dcam.datasets import ACTIONS, SyntheticActionVideos
+from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import open_video
-from captum_3dcam.io.files import whole_or_not
+from captum_3dcam.io._files import whole_or_not
 from captum_3dcam.sliding import Piece, SlidingWindowCAM, Window, shot_boundaries
 from timing import give_back_freed_memory, most_resident_mib
 
@@ -48,7 +48,7 @@ CHUNK = 64
 FPS = 25.0
 HELD_OUT_SEED = 10**6  # as in train_actions.py
 ROW = 60.0  # seconds in a row of the picture, unless that makes more than
-MOST_ROWS = 10
+MAX_ROWS = 10
 
 
 class Segment(NamedTuple):
@@ -294,7 +294,7 @@ def print_report(report: dict[str, Any]) -> None:
 def draw(timeline: Timeline, source: Source, path: Path) -> None:
     """Rows of a minute: the map's temporal profile, and under it what each window said."""
     fps, frames = source.fps, len(timeline.profile)
-    span = max(min(ROW, frames / fps), frames / fps / MOST_ROWS)
+    span = max(min(ROW, frames / fps), frames / fps / MAX_ROWS)
     rows = -(-frames // round(span * fps))
     figure = Figure(figsize=(14, 3 * rows + 0.8), layout="constrained")
     axes = figure.subplots(2 * rows, 1, squeeze=False, height_ratios=[1, 2] * rows)[:, 0]

@@ -26,7 +26,7 @@ from captum_3dcam import (
     LayerwiseGradCAM,
     LayerwiseHiResCAM,
 )
-from captum_3dcam.cam import temporal_profile
+from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import Video, read_video
 from captum_3dcam.layers import resolve_layers
 from captum_3dcam.visualization import animate_video_attr, visualize_video_attr

@@ -34,8 +34,8 @@ from captum_3dcam import (
     LayerwiseLayerCAM,
     LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
-    cam,
     frames_to_clip,
+    functional,
     tokens_to_grid,
 )
 
@@ -200,8 +200,8 @@ def test_one_layer_of_grad_cam_is_captums(rank, layer):
     x = random_input(2, size)
     captums = LayerGradCam(net, net.get_submodule(layer))
     native = captums.attribute(x, [1, 3], relu_attributions=True).detach()
-    mode = cam.LINEAR_MODES[rank]
-    expected = cam.normalize(LayerAttribution.interpolate(native, size, mode))
+    mode = functional.LINEAR_MODES[rank]
+    expected = functional.normalize(LayerAttribution.interpolate(native, size, mode))
     found = LayerwiseGradCAM(net, layer).attribute(x, target=[1, 3])
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
@@ -211,7 +211,8 @@ def test_baselines_over_layers_are_their_rule_layer_by_layer(method):
     net, x = conv_net(3), random_input(2, (4, 6, 6))
     pairs = naive_pairs(net, x, [0, 1], [1, 2])
     expected = sum(
-        cam.layer_map(method.rule(torch.tensor(a), torch.tensor(g)), x.shape[2:]) for a, g in pairs
+        functional.layer_map(method.rule(torch.tensor(a), torch.tensor(g)), x.shape[2:])
+        for a, g in pairs
     )
     found = method(net, ["0", "1"]).attribute(x, target=[1, 2])
     assert found.any()
@@ -222,7 +223,7 @@ def test_baselines_over_layers_are_their_rule_layer_by_layer(method):
 
 
 @settings(max_examples=60)
-@given(cases(), st.sampled_from(METHOD + BASELINES), st.sampled_from(cam.FUSIONS))
+@given(cases(), st.sampled_from(METHOD + BASELINES), st.sampled_from(functional.FUSIONS))
 def test_shape_and_range(case, method, fusion):
     net, x, layers = case
     found = method(net, names(layers), fusion=fusion).attribute(x)
@@ -488,7 +489,7 @@ def test_under_global_pooling_the_last_layers_map_is_switched_not_shaped_by_the_
     head.weight.data = torch.tensor([[1.0, 2, -1], [0.5, 0, 3], [-3, 1, 1], [1, 1, -2.5]])
     model, x = nn.Sequential(net, head).eval(), random_input(1, (6, 6))
     maps = [GlobalLocalCAM2D(model, "0.1").attribute(x, target=c) for c in range(4)]
-    agnostic = cam.normalize(cam.channel_sum(net[:2](x).detach()))
+    agnostic = functional.normalize(functional.channel_sum(net[:2](x).detach()))
     for layer_map, weights in zip(maps, head.weight, strict=True):
         expected = agnostic if weights.sum() > 0 else torch.zeros_like(agnostic)
         torch.testing.assert_close(layer_map, expected)
@@ -537,7 +538,7 @@ def test_a_video_transformer(training, norm_first):
     handle.remove()
     gradient = torch.autograd.grad(scores[:, 1].sum(), kept[0])[0]
     pair = [GRID(tensor.detach()) for tensor in (kept[0], gradient)]
-    expected = cam.layer_map(cam.global_local(*pair), (4, 12, 16))
+    expected = functional.layer_map(functional.global_local(*pair), (4, 12, 16))
     assert expected.any()
 
     layers = [Layer(f"blocks.{i}.linear1", reshape=GRID) for i in range(2)]
@@ -582,7 +583,7 @@ def test_ordinary_networks_are_not_warned_of(dtype):
 
 
 def cancellation(x):
-    return cam.cancellation(x, cam.channel_sum(x))
+    return functional.cancellation(x, functional.channel_sum(x))
 
 
 def test_one_cancelling_sample_among_others_is_noticed():
@@ -701,7 +702,7 @@ def test_fusion_is_that_of_the_layer_maps(fusion):
     net, x = conv_net(2), random_input(2, (6, 6))
     maps = GlobalLocalCAM2D(net, ["0", "1"]).attribute(x, per_layer=True)
     found = GlobalLocalCAM2D(net, ["0", "1"], fusion=fusion).attribute(x)
-    torch.testing.assert_close(found, cam.fuse(maps, 2, fusion))
+    torch.testing.assert_close(found, functional.fuse(maps, 2, fusion))
 
 
 def test_interpolation_options_reach_the_maps():

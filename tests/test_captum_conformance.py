@@ -20,7 +20,7 @@ from torch import nn
 from torch.testing import assert_close
 
 import captum_3dcam
-from captum_3dcam import Layer, LayerwiseGradCAM, LayerwiseWhatWhereCAM, cam
+from captum_3dcam import Layer, LayerwiseGradCAM, LayerwiseWhatWhereCAM, functional
 
 no_testing = "Captum ships its own test models from 0.9 on"
 models = pytest.importorskip("captum.testing.helpers.basic_models", reason=no_testing)
@@ -150,9 +150,9 @@ def test_captums_configurations(name, cls, layer_input):
             for pair in zip(activations, gradients, strict=True)
         ]
         if cls is LayerwiseWhatWhereCAM:
-            expected = cam.what_where([cam.effect(*pair) for pair in grids], size)
+            expected = functional.what_where([functional.effect(*pair) for pair in grids], size)
         else:
-            expected = sum(cam.layer_map(cls.rule(*pair), size) for pair in grids)
+            expected = sum(functional.layer_map(cls.rule(*pair), size) for pair in grids)
 
         batches.append(method.attribute(**args, output_size=size))
         same(batches[-1], expected)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, Layer, LayerwiseGlobalLocalCAM
-from captum_3dcam.capture import (
+from captum_3dcam._capture import (
     Reduction,
     _compiled_code_runs_eagerly,
     _shape,

@@ -1,5 +1,5 @@
 """What an explanation costs, counted: passes, what the graph keeps, buffers. Seconds are in
-examples/benchmark.py."""
+studies/benchmark.py."""
 
 import weakref
 from collections import Counter
@@ -15,9 +15,9 @@ from captum_3dcam import (
     LayerwiseGradCAM,
     LayerwiseHiResCAM,
     LayerwiseWhatWhereCAM,
-    lean,
 )
-from captum_3dcam.cam import FUSIONS
+from captum_3dcam import _frozen_batch_norm as lean
+from captum_3dcam.functional import FUSIONS
 from resnet import LAYERS, r3d_18
 
 SUMS = [LayerwiseGlobalLocalCAM, CounterfactualCAM]

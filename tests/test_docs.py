@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
-MOST_BYTES = 250_000  # a picture
+MAX_BYTES = 250_000  # a picture
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
@@ -157,7 +157,7 @@ def test_pictures_are_small_and_shown():
     committed = set((DOCS / "images").resolve().iterdir())
     assert committed <= shown
     for path in committed:
-        assert path.stat().st_size < MOST_BYTES, path.name
+        assert path.stat().st_size < MAX_BYTES, path.name
 
 
 def test_a_command_stands_beside_the_pictures_of_the_gallery():

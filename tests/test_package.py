@@ -1,4 +1,4 @@
-"""The house: what is public, what importing it costs, and who may import whom."""
+"""The layout: what is public, what importing it costs, and which module may import which."""
 
 import ast
 import re
@@ -11,15 +11,15 @@ import pytest
 import captum_3dcam
 
 PACKAGE = Path(captum_3dcam.__file__).parent
-# From the top of the house to the bottom: a room imports only rooms above it.
-ROOMS = [
-    "checks",
-    "progress",
-    "preserve",
+# The order of the imports: a module imports only from those above it.
+MODULES = [
+    "_validation",
+    "_progress",
+    "_model_state",
     "layers",
-    "lean",
-    "capture",
-    "cam",
+    "_frozen_batch_norm",
+    "_capture",
+    "functional",
     "attribution",
     "sliding",
     "localization",
@@ -35,15 +35,15 @@ ROOMS = [
 ]
 
 
-def files_of(room):
-    """A room is a file, or a folder of files."""
-    alone = PACKAGE / f"{room}.py"
-    return [alone] if alone.is_file() else sorted((PACKAGE / room).glob("*.py"))
+def files_of(module):
+    """A module is a file, or a package of files."""
+    alone = PACKAGE / f"{module}.py"
+    return [alone] if alone.is_file() else sorted((PACKAGE / module).glob("*.py"))
 
 
-def room_of(module):
-    """The room that ``captum_3dcam.<room>[.<file>]`` lies in."""
-    return module.split(".")[1]
+def top_module_of(name):
+    """The module that ``captum_3dcam.<module>[.<file>]`` lies in."""
+    return name.split(".")[1]
 
 
 def test_importing_the_package_imports_nothing_heavy_or_optional():
@@ -70,29 +70,29 @@ def test_every_public_name_is_there_and_says_what_it_is():
         assert getattr(captum_3dcam, name).__doc__
 
 
-def test_every_file_is_a_room():
+def test_every_file_has_its_position_in_the_order():
     files = {path.stem for path in PACKAGE.glob("*.py")}
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert files | folders == set(ROOMS)
-    assert all(files_of(room) for room in ROOMS)
+    assert files | folders == set(MODULES)
+    assert all(files_of(module) for module in MODULES)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_rooms_above_it(room):
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_those_above_it(module):
     imported = set()
-    for path in files_of(room):
+    for path in files_of(module):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("captum_3dcam."):
-                imported.add(room_of(node.module))
+                imported.add(top_module_of(node.module))
             elif isinstance(node, ast.ImportFrom) and node.module == "captum_3dcam":
                 imported |= {alias.name for alias in node.names}
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
-                imported |= {room_of(n) for n in names if n.startswith("captum_3dcam.")}
-    assert imported <= {*ROOMS[: ROOMS.index(room)], room}
+                imported |= {top_module_of(n) for n in names if n.startswith("captum_3dcam.")}
+    assert imported <= {*MODULES[: MODULES.index(module)], module}
 
 
 def test_captums_private_names_are_imported_in_one_file():
     for path in PACKAGE.rglob("*.py"):
-        if path.stem != "capture":
+        if path.stem != "_capture":
             assert not re.search(r"captum\.(\w+\.)*_", path.read_text()), path.name

@@ -4,6 +4,6 @@ A command imports what it needs when it runs: of the optional packages only thos
 asks for, and nothing heavy for ``--help``.
 """
 
-from captum_3dcam.cli.run import main
+from captum_3dcam.cli._run import main
 
 __all__ = ["main"]

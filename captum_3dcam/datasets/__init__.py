@@ -1,6 +1,11 @@
 """Data with localisation truth, as :class:`torch.utils.data.Dataset`."""
 
-from captum_3dcam.datasets.actions import (
+from captum_3dcam.datasets._files import Problem
+from captum_3dcam.datasets.clips import VideoClip
+from captum_3dcam.datasets.ilsvrc import ILSVRCLocalization, ImageAnnotation, LocalizedImage
+from captum_3dcam.datasets.jhmdb import JHMDB
+from captum_3dcam.datasets.recognition import HMDB51, UCF101
+from captum_3dcam.datasets.synthetic import (
     ACTIONS,
     ActionClip,
     ActionVideo,
@@ -8,11 +13,6 @@ from captum_3dcam.datasets.actions import (
     SyntheticActionVideos,
     freeze,
 )
-from captum_3dcam.datasets.clips import VideoClip
-from captum_3dcam.datasets.files import Problem
-from captum_3dcam.datasets.ilsvrc import ILSVRCLocalization, ImageAnnotation, LocalizedImage
-from captum_3dcam.datasets.jhmdb import JHMDB
-from captum_3dcam.datasets.recognition import HMDB51, UCF101
 from captum_3dcam.datasets.ucf24 import (
     UCF101_24,
     TubeAnnotation,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_3dcam.datasets.files import Problem
-from captum_3dcam.datasets.frames import Footage, FrameSource, to_tensor
+from captum_3dcam.datasets._files import Problem
+from captum_3dcam.datasets._frames import Footage, FrameSource, to_tensor
 from captum_3dcam.localization import Tube
 
 
@@ -104,7 +104,7 @@ class VideoDataset(Dataset[VideoClip]):
             isinstance(clip_length, int | np.integer) and clip_length > 0
         ):
             raise ValueError(
-                f"clip_length={clip_length!r}: expected a whole number, 1 or more, or None for "
+                f"clip_length={clip_length!r}: expected an integer, 1 or more, or None for "
                 "whole videos."
             )
         self.classes = tuple(classes)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_3dcam.datasets.files import Problem, inside, noted, read_bytes, read_lines
-from captum_3dcam.datasets.frames import read_image, to_tensor
+from captum_3dcam.datasets._files import Problem, inside, noted, read_bytes, read_lines
+from captum_3dcam.datasets._frames import read_image, to_tensor
 
 _CLASSES = 1000
 _LARGEST = 2**20  # of the numbers in the files; far more than a picture has pixels in a row

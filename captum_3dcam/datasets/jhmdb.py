@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_3dcam.checks import check_choice
-from captum_3dcam.datasets.actions import mask_boxes
+from captum_3dcam._validation import check_choice
+from captum_3dcam.datasets._files import Problem, noted
+from captum_3dcam.datasets._frames import Footage, FrameSource
+from captum_3dcam.datasets._matfile import read_mat
+from captum_3dcam.datasets._splits import SUBSETS, find_folder, read_class_splits
 from captum_3dcam.datasets.clips import Truth, Video, VideoDataset
-from captum_3dcam.datasets.files import Problem, noted
-from captum_3dcam.datasets.frames import Footage, FrameSource
-from captum_3dcam.datasets.matfile import read_mat
-from captum_3dcam.datasets.splits import SUBSETS, find_folder, read_class_splits
+from captum_3dcam.datasets.synthetic import mask_boxes
 
 _JOINTS = 15
 

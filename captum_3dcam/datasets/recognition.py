@@ -3,16 +3,16 @@
 from os import PathLike
 from pathlib import Path
 
-from captum_3dcam.checks import check_choice
-from captum_3dcam.datasets.clips import Video, VideoDataset
-from captum_3dcam.datasets.frames import FrameSource
-from captum_3dcam.datasets.splits import (
+from captum_3dcam._validation import check_choice
+from captum_3dcam.datasets._frames import FrameSource
+from captum_3dcam.datasets._splits import (
     SUBSETS,
     find_folder,
     read_class_index,
     read_class_splits,
     read_video_list,
 )
+from captum_3dcam.datasets.clips import Video, VideoDataset
 
 
 class UCF101(VideoDataset):

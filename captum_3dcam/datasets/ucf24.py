@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_3dcam.checks import check_choice
+from captum_3dcam._validation import check_choice
+from captum_3dcam.datasets._files import Problem, inside
+from captum_3dcam.datasets._frames import Footage, FrameSource
+from captum_3dcam.datasets._restricted_pickle import load_plain
+from captum_3dcam.datasets._splits import find_folder, read_video_list
 from captum_3dcam.datasets.clips import Truth, Video, VideoDataset, Window
-from captum_3dcam.datasets.files import Problem, inside
-from captum_3dcam.datasets.frames import Footage, FrameSource
-from captum_3dcam.datasets.splits import find_folder, read_video_list
-from captum_3dcam.datasets.unpickle import load_plain
 
 CLASSES = (
     *("Basketball", "BasketballDunk", "Biking", "CliffDiving", "CricketBowling", "Diving"),
@@ -30,7 +30,7 @@ CLASSES = (
 """The 24 actions in the order of their labels."""
 
 _SIZE = (240, 320)  # of every frame of UCF101
-_MOST_FRAMES = 2**22  # of all videos together; there are 555,157
+_MAX_FRAMES = 2**22  # of all videos together; there are 555,157
 
 
 class TubeAnnotation(NamedTuple):
@@ -198,7 +198,7 @@ def load_pyannot(path: str | PathLike[str]) -> dict[str, VideoAnnotation]:
     array([[199.,   0., 299.,  20.]], dtype=float32)
     """
     annotations: dict[str, VideoAnnotation] = {}
-    room = _MOST_FRAMES
+    room = _MAX_FRAMES
     for name, record in _expect(dict, load_plain(path), f"{str(path)!r}").items():
         place = f"{str(path)!r}, video {name[:80]!r}"
         inside(Path(), name, f"{str(path)!r}")
@@ -212,7 +212,7 @@ def load_pyannot(path: str | PathLike[str]) -> dict[str, VideoAnnotation]:
         # Clips are listed beforehand: a damaged number would list them without end.
         room -= annotations[name].frames
         if room < 0:
-            raise ValueError(f"{place}: there are more than {_MOST_FRAMES} frames up to here.")
+            raise ValueError(f"{place}: there are more than {_MAX_FRAMES} frames up to here.")
     return annotations
 
 
@@ -246,8 +246,8 @@ def _tube(record: Any, place: str) -> TubeAnnotation:
 
 def _whole(record: Any, key: str, place: str, least: int = 0) -> int:
     value = _field(record, key, place, int | np.integer)
-    if not least <= value <= _MOST_FRAMES:
-        raise ValueError(f"{place}: {key!r} is not a number from {least} to {_MOST_FRAMES}.")
+    if not least <= value <= _MAX_FRAMES:
+        raise ValueError(f"{place}: {key!r} is not a number from {least} to {_MAX_FRAMES}.")
     return int(value)
 
 
@@ -260,6 +260,6 @@ def _field(record: Any, key: str, place: str, kind: Any) -> Any:
 def _expect(kind: Any, value: Any, place: str) -> Any:
     # A ValueError as for other damage: the type is the file's, not the caller's.
     if not isinstance(value, kind) or isinstance(value, bool):
-        name = getattr(kind, "__name__", "whole number")
+        name = getattr(kind, "__name__", "integer")
         raise ValueError(f"{place}: expected a {name}; got a {type(value).__name__}.")  # noqa: TRY004
     return value

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io.files import StrPath, existing, import_extra, reading
+from captum_3dcam.io._files import StrPath, existing, import_extra, reading
 from captum_3dcam.io.volume import Volume, check_size
 
-_MOST_BYTES = 2**29  # a slice's file
-_MOST_PIXELS = 2**26  # a slice
+_MAX_BYTES = 2**29  # a slice's file
+_MAX_PIXELS = 2**26  # a slice
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _PHYSICAL = ("CT", "PT")  # modalities whose numbers mean what they are
 _HEADER = [
@@ -120,8 +120,8 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _content(path: Path) -> BytesIO:
     """In memory, where a length that is wrong cannot ask for more than there is."""
-    if path.stat().st_size > _MOST_BYTES:
-        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB.")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"it has more than {_MAX_BYTES >> 20} MiB.")
     return BytesIO(path.read_bytes())
 
 
@@ -166,7 +166,7 @@ def _slice(path: Path, header: Any) -> _Slice:
         between = np.array(_required(header, "PixelSpacing"), np.float64)
         cosines = np.array(_required(header, "ImageOrientationPatient"), np.float64)
         position = np.array(_required(header, "ImagePositionPatient"), np.float64)
-        if not 0 < size[0] * size[1] <= _MOST_PIXELS:
+        if not 0 < size[0] * size[1] <= _MAX_PIXELS:
             raise ValueError(f"its size is {size[0]} x {size[1]}.")
         if (between.shape, cosines.shape, position.shape) != ((2,), (6,), (3,)):
             raise ValueError("its position, orientation or pixel spacing is incomplete.")

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io.files import StrPath, existing, reading
+from captum_3dcam.io._files import StrPath, existing, reading
 
 if TYPE_CHECKING:
     from PIL import Image
 
 # Not all that Pillow knows: some of its decoders run programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_MOST_PIXELS = 2**26
+_MAX_PIXELS = 2**26
 
 
 def read_image(path: StrPath) -> NDArray[np.uint8]:
@@ -37,7 +37,7 @@ def read_image(path: StrPath) -> NDArray[np.uint8]:
         warnings.simplefilter("ignore")
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
-            if width * height > _MOST_PIXELS:
+            if width * height > _MAX_PIXELS:
                 raise ValueError(f"{width} x {height} pixels are too many.")
             return _rgb(ImageOps.exif_transpose(image), image.format)
 

@@ -11,10 +11,10 @@ from numpy.lib import format as npy
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from captum_3dcam.io.files import StrPath, existing, reading, whole_or_not
+from captum_3dcam.io._files import StrPath, existing, reading, whole_or_not
 
-_MOST_METADATA = 2**24
-_MOST_PACKED = 1032  # bytes out of one, the most that zip's deflate can do
+_MAX_METADATA = 2**24
+_MAX_PACKED = 1032  # bytes out of one, the most that zip's deflate can do
 
 
 class Map(NamedTuple):
@@ -69,14 +69,14 @@ def load_map(path: StrPath) -> Map:
 def _member(archive: zipfile.ZipFile, name: str, kind: str) -> NDArray[Any]:
     """An array of an archive, if its header promises no more than there can be."""
     info = archive.getinfo(name)
-    if info.file_size > _MOST_PACKED * info.compress_size:
+    if info.file_size > _MAX_PACKED * info.compress_size:
         raise ValueError(f"its {name!r} claims to be of {info.file_size} bytes.")
     with archive.open(info) as file:
         version = npy.read_magic(file)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _, dtype = read(file)
         size = math.prod(shape) * dtype.itemsize
-        too_long = kind == "U" and size > _MOST_METADATA
+        too_long = kind == "U" and size > _MAX_METADATA
         if dtype.kind != kind or size > info.file_size or too_long:
             raise ValueError(f"its {name!r} is an array {shape} of {dtype}.")
     with archive.open(info) as file:

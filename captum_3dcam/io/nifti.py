@@ -7,13 +7,13 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io.files import StrPath, existing, import_extra, reading, whole_or_not
+from captum_3dcam.io._files import StrPath, existing, import_extra, reading, whole_or_not
 from captum_3dcam.io.volume import Volume, check_size
 
 _REVERSED = [2, 1, 0, 3]  # of an affine's columns: a file's (i, j, k) are our (w, h, d)
 _MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-_MOST_PACKED = 1032  # bytes out of one, the most that gzip can do
-_MOST_HEADER = 2**26
+_MAX_PACKED = 1032  # bytes out of one, the most that gzip can do
+_MAX_HEADER = 2**26
 _PIECE = 2**20
 
 
@@ -33,7 +33,7 @@ def read_nifti(path: StrPath) -> Volume:
     with reading(path, "NIfTI"), found.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        most = found.stat().st_size * (_MOST_PACKED if packed else 1)
+        most = found.stat().st_size * (_MAX_PACKED if packed else 1)
         stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
         header = _header(nibabel, stream)
         data = _scaled(_stored(header, stream, most), *header.get_slope_inter())
@@ -113,7 +113,7 @@ def _stored(header: Any, stream: BinaryIO, most: int) -> NDArray[Any]:
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise ValueError(f"it holds {dtype}; expected real numbers.")
     size, skip = math.prod(shape) * dtype.itemsize, header.get_data_offset() - stream.tell()
-    if not 0 <= skip <= _MOST_HEADER or size > most:
+    if not 0 <= skip <= _MAX_HEADER or size > most:
         raise ValueError(f"it is cut off, or damaged: its header promises {size} bytes of data.")
     while skip > 0 and (passed := len(stream.read(min(skip, _PIECE)))):
         skip -= passed

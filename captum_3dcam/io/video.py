@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io.files import StrPath, existing, import_extra, reading, whole_or_not
+from captum_3dcam.io._files import StrPath, existing, import_extra, reading, whole_or_not
 
 Pixels = NDArray[np.uint8]
 
@@ -19,8 +19,8 @@ Pixels = NDArray[np.uint8]
 _CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm"
 )
-_MOST_PIXELS = 2**26  # a frame
-_MOST_BYTES = 2**33  # a video that is read whole
+_MAX_PIXELS = 2**26  # a frame
+_MAX_BYTES = 2**33  # a video that is read whole
 _FASTEST_GIF = 50  # frames a second; browsers slow down what is faster
 
 
@@ -110,9 +110,9 @@ def read_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
     frames: list[Pixels] = []
     for frame in video:
         frames.append(frame)
-        if len(frames) * frame.nbytes > _MOST_BYTES:
+        if len(frames) * frame.nbytes > _MAX_BYTES:
             raise ValueError(
-                f"{str(path)!r} has more than {_MOST_BYTES >> 30} GiB of frames. Go through "
+                f"{str(path)!r} has more than {_MAX_BYTES >> 30} GiB of frames. Go through "
                 "open_video(...).chunks(...), or ask for a smaller size."
             )
     return Video(np.stack(frames), video.fps)
@@ -152,7 +152,7 @@ def _open(path: Path) -> Any:
 
 def _decode(container: Any) -> Iterator[Any]:
     stream = container.streams.video[0]
-    stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
+    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
     yield from container.decode(stream)
 
 

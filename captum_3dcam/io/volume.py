@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 _LETTERS = ("LR", "PA", "IS")  # down and up each world axis
-_MOST_VOXELS = 2**31
+_MAX_VOXELS = 2**31
 _SPACES = range(1, 6)
 _RIM = 1e-6  # of a voxel, for rounding
 
@@ -191,7 +191,7 @@ def check_size(shape: tuple[int, ...]) -> None:
     """ValueError unless the shape is that of a volume that fits some memory."""
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"Expected a volume (D, H, W); got the shape {tuple(shape)}.")
-    if math.prod(shape) > _MOST_VOXELS:
+    if math.prod(shape) > _MAX_VOXELS:
         raise ValueError(f"A volume of {' x '.join(map(str, shape))} voxels is too large.")
 
 

@@ -7,8 +7,8 @@ The functions are pure, from tensors to tensors; the classes accumulate them ove
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from captum_3dcam.metrics.contours import contour_boxes
-from captum_3dcam.metrics.inputs import BOX_FORMATS, to_exclusive
+from captum_3dcam.metrics._contours import contour_boxes
+from captum_3dcam.metrics._inputs import BOX_FORMATS, to_exclusive
 from captum_3dcam.metrics.overlap import (
     best_iou,
     best_tube_iou,
@@ -43,7 +43,7 @@ from captum_3dcam.metrics.wsol import (
 )
 
 if TYPE_CHECKING:
-    from captum_3dcam.metrics.accumulators import (
+    from captum_3dcam.metrics.modular import (
         Acc2,
         BoxAccuracy,
         EnergyInside,
@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:  # the functions are here, and never come this way
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        accumulators = import_module("captum_3dcam.metrics.accumulators")
+        accumulators = import_module("captum_3dcam.metrics.modular")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "torchmetrics":
             raise

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_3dcam.localization import iou
-from captum_3dcam.metrics.inputs import Boxes, check_truth, to_exclusive
+from captum_3dcam.metrics._inputs import Boxes, check_truth, to_exclusive
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:

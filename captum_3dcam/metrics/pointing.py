@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from captum_3dcam.metrics.inputs import Boxes, check_truth, drop_channel, to_exclusive
+from captum_3dcam.metrics._inputs import Boxes, check_truth, drop_channel, to_exclusive
 
 Region = tuple[Tensor, Tensor]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from captum_3dcam.metrics.inputs import Boxes
+from captum_3dcam.metrics._inputs import Boxes
 from captum_3dcam.metrics.overlap import segment_iou
 from captum_3dcam.metrics.pointing import hit_point
 
@@ -19,7 +19,7 @@ def temporal_hit(profiles: Tensor, segments: Boxes, tolerance: float = 0.0) -> T
     first of equals, is in a segment, or less than ``tolerance`` frames from one of its frames.
 
     Args:
-        profiles: (N, T), as of :func:`captum_3dcam.cam.temporal_profile`.
+        profiles: (N, T), as of :func:`captum_3dcam.functional.temporal_profile`.
         segments: N tensors (B_i, 2) of frames [start, end).
         tolerance: frames.
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from captum_3dcam.metrics.contours import contour_boxes
-from captum_3dcam.metrics.inputs import Boxes, check_truth, drop_channel, to_exclusive
+from captum_3dcam.metrics._contours import contour_boxes
+from captum_3dcam.metrics._inputs import Boxes, check_truth, drop_channel, to_exclusive
 from captum_3dcam.metrics.overlap import best_iou, box_iou, paired_iou, tube_iou
 
 _SELECT: dict[str, Callable[[Tensor], Tensor]] = {

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum_3dcam.io.files import existing
+from captum_3dcam.io._files import existing
 
 _WRAPPED_AS = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 _COUNTER = "num_batches_tracked"  # of batch norm; files older than PyTorch 0.4.1 have none
-_MOST_LISTED = 5
+_MAX_LISTED = 5
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
@@ -195,5 +195,5 @@ def _check_fit(
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_LISTED
-    return ", ".join(names[:_MOST_LISTED]) + (f", and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f", and {more} more" if more > 0 else "")

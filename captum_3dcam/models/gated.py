@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from captum_3dcam import cam
-from captum_3dcam.capture import choose
-from captum_3dcam.checks import check_choice, check_whole
+from captum_3dcam import functional
+from captum_3dcam._capture import choose
+from captum_3dcam._validation import check_choice, check_integer
 from captum_3dcam.layers import Layer, resolve_layers
 
 LayerSpec = nn.Module | str | Layer
@@ -82,8 +82,8 @@ class LayerwiseGatedClassifier(nn.Module):
         super().__init__()
         check_choice("fusion", fusion, _FUSIONS)
         check_choice("gate", gate, _GATES)
-        check_whole("num_classes", num_classes)
-        check_whole("temporal_factor", temporal_factor)
+        check_integer("num_classes", num_classes)
+        check_integer("temporal_factor", temporal_factor)
         if signal is not None and gate != "grid":
             raise ValueError('signal is for gate="grid"; the gates of gate="pool" take none.')
         self.backbone = backbone
@@ -122,7 +122,7 @@ class LayerwiseGatedClassifier(nn.Module):
         _, features, signal = self._run(inputs, kwargs)
         size = inputs[0].shape[2:]
         pairs = zip(gates, features, strict=True)
-        return tuple(cam.upsample(gate.attention(x, signal), size) for gate, x in pairs)
+        return tuple(functional.upsample(gate.attention(x, signal), size) for gate, x in pairs)
 
     def train(self, mode: bool = True) -> "LayerwiseGatedClassifier":
         """As of any module, but a frozen backbone stays in eval mode."""
@@ -212,7 +212,7 @@ class GridGate(PoolGate):
 
     def attention(self, x: Tensor, signal: Tensor) -> Tensor:
         """(N, C, *S) and (N, C', *S') -> (N, 1, *S), in [0, 1]."""
-        gating = cam.upsample(_over_channels(self.phi, signal), x.shape[2:])
+        gating = functional.upsample(_over_channels(self.phi, signal), x.shape[2:])
         joined = torch.relu(_over_channels(self.theta, x) + gating)
         return _over_channels(self.psi, joined).sigmoid()
 

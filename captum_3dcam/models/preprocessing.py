@@ -104,7 +104,7 @@ def _floating(x: Tensor) -> Tensor:
 
 def _check_size(size: tuple[int, int], name: str) -> tuple[int, int]:
     if len(size) != 2 or not all(isinstance(side, int | np.integer) and side > 0 for side in size):
-        raise ValueError(f"{name}={size!r}: expected (H, W), two positive whole numbers.")
+        raise ValueError(f"{name}={size!r}: expected (H, W), two positive integers.")
     return size
 
 

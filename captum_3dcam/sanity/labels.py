@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_3dcam.capture import Inputs
-from captum_3dcam.sanity.asking import (
+from captum_3dcam._capture import Inputs
+from captum_3dcam.sanity._seeded_request import (
     Question,
     check_scores,
     held_modules,

@@ -8,9 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_3dcam.capture import select_scores
-from captum_3dcam.preserve import all_modules, modules_behind, unchanged
-from captum_3dcam.sanity.asking import (
+from captum_3dcam._capture import select_scores
+from captum_3dcam._model_state import all_modules, modules_behind, unchanged
+from captum_3dcam.sanity._plotting import (
+    FigureAxis,
+    draw_mean,
+    figure_and_axes,
+    finished,
+    include_heights,
+    line_style,
+)
+from captum_3dcam.sanity._seeded_request import (
     as_arguments,
     check_choice,
     check_scores,
@@ -18,14 +26,6 @@ from captum_3dcam.sanity.asking import (
     shape_of,
     target_of_each,
     tracker,
-)
-from captum_3dcam.sanity.pictures import (
-    FigureAxis,
-    draw_mean,
-    figure_and_axes,
-    finished,
-    include_heights,
-    line_style,
 )
 
 Baseline = str | float | Tensor | Callable[[Tensor], Tensor]
@@ -188,7 +188,8 @@ def _check_attribution(inputs: Tensor, attribution: Tensor) -> None:
         raise ValueError(
             f"attribution must be a tensor of shape {expected}, one value for each place of the "
             f"inputs; got {shape_of(attribution)}. Sum over channels, attribution.sum(1, "
-            "keepdim=True); bring a layer's map to the inputs' size with captum_3dcam.cam.upsample."
+            "keepdim=True); bring a layer's map to the inputs' size with "
+            "captum_3dcam.functional.upsample."
         )
     if attribution.isnan().any():
         raise ValueError("attribution holds NaN, so its places have no order.")

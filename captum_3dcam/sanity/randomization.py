@@ -12,18 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from captum_3dcam.capture import Inputs
+from captum_3dcam._capture import Inputs
 from captum_3dcam.layers import resolve_layers
-from captum_3dcam.sanity.asking import (
-    Question,
-    check_choice,
-    kept_target,
-    modules_of,
-    randomness_kept,
-    seed_generators,
-    tracker,
-)
-from captum_3dcam.sanity.pictures import (
+from captum_3dcam.sanity._plotting import (
     MARKERS,
     FigureAxis,
     draw_mean,
@@ -32,6 +23,15 @@ from captum_3dcam.sanity.pictures import (
     include_heights,
     label_steps,
     line_style,
+)
+from captum_3dcam.sanity._seeded_request import (
+    Question,
+    check_choice,
+    kept_target,
+    modules_of,
+    randomness_kept,
+    seed_generators,
+    tracker,
 )
 from captum_3dcam.sanity.similarity import SIMILARITIES, Metric, compare, stack_steps
 

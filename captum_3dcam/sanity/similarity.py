@@ -6,7 +6,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from captum_3dcam.sanity.asking import shape_of
+from captum_3dcam.sanity._seeded_request import shape_of
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 _WINDOW, _SIGMA = 11, 1.5  # of SSIM, as in its paper

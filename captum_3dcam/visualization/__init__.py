@@ -11,9 +11,9 @@ All pictures of a figure share one colour scale, unless ``scale`` says otherwise
 
 from captum_3dcam.visualization.animation import animate_video_attr, save_animation
 from captum_3dcam.visualization.image import visualize_image_attr
-from captum_3dcam.visualization.look import METHODS, SIGNS
 from captum_3dcam.visualization.panels import visualize_classes_attr, visualize_layers_attr
 from captum_3dcam.visualization.profile import visualize_temporal_profile
+from captum_3dcam.visualization.style import METHODS, SIGNS
 from captum_3dcam.visualization.video import visualize_video_attr
 from captum_3dcam.visualization.volume import (
     visualize_volume_attr,

@@ -13,13 +13,13 @@ from matplotlib.artist import Artist
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from captum_3dcam.io.files import whole_or_not
+from captum_3dcam.io._files import whole_or_not
 from captum_3dcam.localization import Boxes, Segment
-from captum_3dcam.visualization.canvas import bare, new_figure, set_title, show, title_of
-from captum_3dcam.visualization.inputs import Values, as_clip
-from captum_3dcam.visualization.look import Look, colour_bar, draw, redraw, scaled
-from captum_3dcam.visualization.outlines import Outlines, Tubes
+from captum_3dcam.visualization._box_overlays import Outlines, Tubes
+from captum_3dcam.visualization._figures import bare, new_figure, set_title, show, title_of
+from captum_3dcam.visualization._inputs import Values, as_clip
 from captum_3dcam.visualization.profile import check_segments, draw_profile
+from captum_3dcam.visualization.style import Look, colour_bar, draw, redraw, scaled
 from captum_3dcam.visualization.video import time_label
 
 

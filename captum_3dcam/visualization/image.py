@@ -3,7 +3,8 @@
 from matplotlib.colors import Colormap
 
 from captum_3dcam.localization import Boxes
-from captum_3dcam.visualization.canvas import (
+from captum_3dcam.visualization._box_overlays import Outlines
+from captum_3dcam.visualization._figures import (
     FigureAxis,
     bare,
     figure_axis,
@@ -11,9 +12,8 @@ from captum_3dcam.visualization.canvas import (
     show,
     title_of,
 )
-from captum_3dcam.visualization.inputs import Values, as_map, as_pictures
-from captum_3dcam.visualization.look import Look, colour_bar, draw
-from captum_3dcam.visualization.outlines import Outlines
+from captum_3dcam.visualization._inputs import Values, as_map, as_pictures
+from captum_3dcam.visualization.style import Look, colour_bar, draw
 
 
 def visualize_image_attr(

@@ -10,8 +10,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_3dcam.visualization.anatomy import Geometry, cut, draw_plane, grey, turned
-from captum_3dcam.visualization.canvas import (
+from captum_3dcam.visualization._figures import (
     MARGIN,
     WIDTH,
     FigureAxes,
@@ -23,7 +22,7 @@ from captum_3dcam.visualization.canvas import (
     set_title,
     show,
 )
-from captum_3dcam.visualization.inputs import (
+from captum_3dcam.visualization._inputs import (
     Array,
     Values,
     as_array,
@@ -37,7 +36,8 @@ from captum_3dcam.visualization.inputs import (
     choose_window,
     strip,
 )
-from captum_3dcam.visualization.look import (
+from captum_3dcam.visualization._slices import Geometry, cut, draw_plane, grey, turned
+from captum_3dcam.visualization.style import (
     Look,
     check_scale,
     colour_bar,

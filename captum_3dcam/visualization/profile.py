@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from captum_3dcam.cam import temporal_profile
+from captum_3dcam.functional import temporal_profile
 from captum_3dcam.localization import Segment
-from captum_3dcam.visualization.canvas import FigureAxis, figure_axis, set_title, show, title_of
-from captum_3dcam.visualization.inputs import (
+from captum_3dcam.visualization._figures import FigureAxis, figure_axis, set_title, show, title_of
+from captum_3dcam.visualization._inputs import (
     Array,
     Values,
     as_array,
@@ -18,7 +18,7 @@ from captum_3dcam.visualization.inputs import (
     check_fps,
     strip,
 )
-from captum_3dcam.visualization.look import Look
+from captum_3dcam.visualization.style import Look
 
 _LINE, _SEGMENT = "#0072B2", "#E69F00"
 

@@ -7,7 +7,8 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from captum_3dcam.localization import Boxes, Segment
-from captum_3dcam.visualization.canvas import (
+from captum_3dcam.visualization._box_overlays import Outlines, Tubes
+from captum_3dcam.visualization._figures import (
     MARGIN,
     WIDTH,
     FigureAxes,
@@ -19,10 +20,9 @@ from captum_3dcam.visualization.canvas import (
     show,
     title_of,
 )
-from captum_3dcam.visualization.inputs import Values, as_clip, choose_frames
-from captum_3dcam.visualization.look import Look, colour_bar, draw, scaled
-from captum_3dcam.visualization.outlines import Outlines, Tubes
+from captum_3dcam.visualization._inputs import Values, as_clip, choose_frames
 from captum_3dcam.visualization.profile import check_segments, draw_profile
+from captum_3dcam.visualization.style import Look, colour_bar, draw, scaled
 
 
 def visualize_video_attr(

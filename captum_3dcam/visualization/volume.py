@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from captum_3dcam.checks import check_choice
-from captum_3dcam.visualization.anatomy import Geometry, Plane, cut, draw_plane, grey, turned
-from captum_3dcam.visualization.canvas import (
+from captum_3dcam._validation import check_choice
+from captum_3dcam.visualization._figures import (
     MARGIN,
     WIDTH,
     FigureAxes,
@@ -22,7 +21,7 @@ from captum_3dcam.visualization.canvas import (
     show,
     title_of,
 )
-from captum_3dcam.visualization.inputs import (
+from captum_3dcam.visualization._inputs import (
     Array,
     Values,
     as_map,
@@ -31,7 +30,8 @@ from captum_3dcam.visualization.inputs import (
     choose_frames,
     choose_window,
 )
-from captum_3dcam.visualization.look import Look, colour_bar, scaled
+from captum_3dcam.visualization._slices import Geometry, Plane, cut, draw_plane, grey, turned
+from captum_3dcam.visualization.style import Look, colour_bar, scaled
 
 _CROSSHAIR: dict[str, Any] = {"color": "#56B4E9", "linewidth": 0.8, "linestyle": "--"}
 _TALLEST = 7.0  # inches

@@ -1,0 +1,476 @@
+"""The command line's door: words, the user's model, exit codes, and what gets imported."""
+
+import argparse
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import captum_3dcam
+from captum_3dcam import functional
+from captum_3dcam.attribution import LayerwiseCAM
+from captum_3dcam.cli import _parser as parser
+from captum_3dcam.cli import _progress as progress
+from captum_3dcam.cli import main
+
+MODEL = """
+import torch
+from torch import nn
+
+def net(classes=3):
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+    return nn.Sequential(features, nn.Conv2d(4, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                         nn.Flatten(), nn.Linear(4, classes))
+
+instance = net()
+number = 7
+
+def text():
+    return "no model"
+
+def broken():
+    raise KeyError("weights")
+
+class Interrupted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 3)
+    def forward(self, x):
+        raise KeyboardInterrupt
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 2, 3)
+    def forward(self, x):
+        return {"scores": self.layer(x)}
+"""
+INPUT_SIZE = ["--input-size", "3", "16", "16"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with a model and a picture, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(MODEL)
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path
+
+
+def explain(*more, name="net", path="picture.png"):
+    return ["explain", path, "--model", f"model.py:{name}", *more]
+
+
+# -------------------------------------------------------------------------------- wrong uses
+
+WRONG = {
+    "no command": (
+        [],
+        "captum-3dcam: error: the following arguments are required: COMMAND",
+    ),
+    "no such input": (
+        explain(path="missing.mp4"),
+        "captum-3dcam explain: error: There is no file or folder 'missing.mp4'.",
+    ),
+    "a model without a colon": (
+        ["layers", "--model", "model.py", *INPUT_SIZE],
+        "captum-3dcam layers: error: --model model.py: expected package.module:callable or "
+        "path/to/file.py:callable.",
+    ),
+    "no such module": (
+        ["layers", "--model", "nowhere.nets:net", *INPUT_SIZE],
+        "captum-3dcam layers: error: --model: there is no module 'nowhere'; expected "
+        "package.module:callable or path/to/file.py:callable. Modules of the current folder are "
+        "found too.",
+    ),
+    "no such file": (
+        ["layers", "--model", "missing.py:net", *INPUT_SIZE],
+        "captum-3dcam layers: error: --model: there is no file 'missing.py'.",
+    ),
+    "no such callable": (
+        ["layers", "--model", "model.py:nett", *INPUT_SIZE],
+        "captum-3dcam layers: error: --model: 'model.py' has no 'nett'. The nearest names are "
+        "'net', 'text'.",
+    ),
+    "no callable": (
+        ["layers", "--model", "model.py:number", *INPUT_SIZE],
+        "captum-3dcam layers: error: --model model.py:number is of type int; expected a callable "
+        "that returns a model, or a model.",
+    ),
+    "no model": (
+        ["layers", "--model", "model.py:text", *INPUT_SIZE],
+        "captum-3dcam layers: error: --model model.py:text gives str; expected a torch.nn.Module.",
+    ),
+    "arguments of an instance": (
+        ["layers", "--model", "model.py:instance", "--model-args", '{"classes": 4}', *INPUT_SIZE],
+        "captum-3dcam layers: error: --model model.py:instance is a model already: it takes no "
+        "--model-args.",
+    ),
+    "arguments that are no JSON": (
+        ["layers", "--model", "model.py:net", "--model-args", "classes=4", *INPUT_SIZE],
+        "captum-3dcam layers: error: argument --model-args: 'classes=4' is no JSON: Expecting "
+        "value: line 1 column 1 (char 0)",
+    ),
+    "arguments without names": (
+        ["layers", "--model", "model.py:net", "--model-args", "[4]", *INPUT_SIZE],
+        "captum-3dcam layers: error: argument --model-args: expected a JSON object of arguments "
+        "by name; got '[4]'",
+    ),
+    "no such checkpoint": (
+        ["layers", "--model", "model.py:net", "--checkpoint", "missing.pt", *INPUT_SIZE],
+        "captum-3dcam layers: error: There is no checkpoint file 'missing.pt'.",
+    ),
+    "an input without space": (
+        ["layers", "--model", "model.py:net", "--input-size", "3"],
+        "captum-3dcam layers: error: --input-size 3: expected C and one spatial axis or more.",
+    ),
+    "a size of nothing": (
+        ["layers", "--model", "model.py:net", "--input-size", "3", "0"],
+        "captum-3dcam layers: error: argument --input-size: expected an integer, 1 or more; "
+        "got '0'",
+    ),
+    "no layers": (
+        explain(),
+        "captum-3dcam explain: error: The model has no LAYERS: give --layers. 'captum-3dcam layers "
+        "--model ... --input-size ...' lists those worth choosing.",
+    ),
+    "no such layer": (
+        explain("--layers", "feature"),
+        "captum-3dcam explain: error: --layers: The model has no layer named 'feature'. The "
+        "nearest names are '0', '0.0', '0.1'; model.named_modules() lists them all.",
+    ),
+    "no such method": (
+        explain("--layers", "0", "--method", "CAM"),
+        "captum-3dcam explain: error: argument --method: 'CAM' is not known; choose from "
+        "GlobalLocal, Counterfactual, WhatWhere, GradCAM, GradCAM++, LayerCAM, HiResCAM, XGradCAM",
+    ),
+    "a fusion of what has its own": (
+        explain("--layers", "0", "2", "--method", "whatwhere", "--fusion", "max"),
+        "captum-3dcam explain: error: --method WhatWhere joins the layers in its own way: it takes "
+        "no --fusion.",
+    ),
+    "a class beyond the last": (
+        explain("--layers", "0", "--target", "3"),
+        "captum-3dcam explain: error: --target: target 3 is out of range: axis 1 of the output, of "
+        "shape (1, 3), takes 0 to 2.",
+    ),
+    "more classes than there are": (
+        explain("--layers", "0", "--target", "top4"),
+        "captum-3dcam explain: error: --target: k must be from 1 to the 3 classes; got 4.",
+    ),
+    "a name without names": (
+        explain("--layers", "0", "--target", "golf"),
+        "captum-3dcam explain: error: --target golf: expected a number, top3 or another count, "
+        "each, an index as 1,4,8, or a name (--classes).",
+    ),
+    "an option of another input": (
+        explain("--layers", "0", "--spacing", "1.5"),
+        "captum-3dcam explain: error: --spacing is for volume input; INPUT is an image.",
+    ),
+    "more windows than axes": (
+        explain("--layers", "0", "--window", "8", "8", "8"),
+        "captum-3dcam explain: error: --window 8 8 8: an image has 2 axes.",
+    ),
+    "a stride longer than its window": (
+        explain("--layers", "0", "--window", "8", "8", "--stride", "9"),
+        "captum-3dcam explain: error: stride=9 is longer than window=(8, 8): it would leave gaps.",
+    ),
+    "a stride of no window": (
+        explain("--layers", "0", "--stride", "4"),
+        "captum-3dcam explain: error: --stride needs --window, from one to the next of which it "
+        "leads.",
+    ),
+    "a size of three sides": (
+        explain("--layers", "0", "--size", "8", "8", "8"),
+        "captum-3dcam explain: error: --size 8 8 8: frames have two sides, H W.",
+    ),
+    "a scale of nothing": (
+        explain("--layers", "0", "--scale", "0"),
+        "captum-3dcam explain: error: scale=0.0: expected a positive number.",
+    ),
+    "scores in a dict": (
+        explain("--layers", "layer", name="Deep"),
+        "captum-3dcam explain: error: The model must return a tensor of scores, one row a sample; "
+        "for an input of shape (1, 3, 20, 24) it returned dict. Wrap it in a module that does.",
+    ),
+    "a file where the folder should be": (
+        explain("--layers", "0", "--output", "model.py"),
+        "captum-3dcam explain: error: --output model.py: a file of that name is in the way.",
+    ),
+    "a dataset without its folder": (
+        ["evaluate", "jhmdb", "--model", "model.py:net", "--layers", "0"],
+        "captum-3dcam evaluate: error: jhmdb needs --root, the dataset's folder.",
+    ),
+    "an option of another dataset": (
+        ["evaluate", "actions", "--model", "model.py:net", "--layers", "0", "--split", "2"],
+        "captum-3dcam evaluate: error: --split is for jhmdb; not for actions.",
+    ),
+    "no such dataset": (
+        ["evaluate", "kinetics", "--model", "model.py:net"],
+        "captum-3dcam evaluate: error: argument DATASET: invalid choice: 'kinetics' (choose from "
+        "actions, jhmdb, ucf24, ilsvrc)",
+    ),
+}
+
+
+@pytest.mark.parametrize("use", WRONG)
+def test_wrong_uses_exit_with_2_and_say_why(use, here, capsys):
+    words, message = WRONG[use]
+    before = set(here.iterdir())
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    # argparse's own messages come after the usage; Python's versions quote choices or not.
+    last = err.rstrip("\n").rpartition("\n")[2]
+    assert last.replace(
+        "'actions', 'jhmdb', 'ucf24', 'ilsvrc'", "actions, jhmdb, ucf24, ilsvrc"
+    ) == (message)
+    assert out == ""
+    assert "Traceback" not in err
+    assert {path for path in here.iterdir() if path.name != "__pycache__"} == before
+
+
+# ------------------------------------------------------------------------------------ failures
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("broken", "--model: calling model.py:broken failed: KeyError: 'weights'"),
+        ("instance", "The model failed on an input of shape (1, 7, 8, 8) (--input-size): "
+         "RuntimeError: Given groups=1, weight of size [4, 3, 3, 3], expected input[1, 7, 8, 8] to "
+         "have 3 channels, but got 7 channels instead"),
+    ],
+)  # fmt: skip
+def test_failures_of_the_users_code_exit_with_1(name, message, here, capsys):
+    assert main(["layers", "--model", f"model.py:{name}", "--input-size", "7", "8", "8"]) == 1
+    assert capsys.readouterr().err == f"captum-3dcam layers: error: {message}\n"
+
+
+def test_a_model_file_that_cannot_be_imported(here, capsys):
+    (here / "model.py").write_text("import nowhere_at_all")
+    assert main(["layers", "--model", "model.py:net", *INPUT_SIZE]) == 1
+    (here / "wrong_syntax_3dcam.py").write_text("def")
+    assert main(["layers", "--model", "wrong_syntax_3dcam:net", *INPUT_SIZE]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        "captum-3dcam layers: error: --model: importing 'model.py' failed: No module named "
+        "'nowhere_at_all'"
+    )
+    assert "--model: importing 'wrong_syntax_3dcam' failed: SyntaxError: " in lines[1]
+    assert len(lines) == 2
+
+
+def test_damaged_files_exit_with_1(here, capsys):
+    (here / "picture.png").write_bytes(b"\x89PNG and no more")
+    assert main(explain("--layers", "0")) == 1
+    (here / "weights.pt").write_bytes(b"nothing")
+    assert main(explain("--layers", "0", "--checkpoint", "weights.pt")) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert "error: 'picture.png' cannot be read as a picture: " in lines[0]
+    assert "error: 'weights.pt' cannot be read as a checkpoint: " in lines[1]
+    assert not (here / "picture_explained").exists()
+
+
+def test_debug_shows_where(here, capsys):
+    assert main(["layers", "--model", "model.py:broken", *INPUT_SIZE, "--debug"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "raise KeyError" in err
+
+
+def test_ctrl_c_exits_with_130(here, capsys):
+    assert main(explain("--layers", "layer", name="Interrupted")) == 130
+    assert capsys.readouterr().err == "captum-3dcam explain: interrupted\n"
+    assert not (here / "picture_explained").exists()
+
+
+def test_a_message_of_several_lines_becomes_one(here, capsys):
+    (here / "model.py").write_text("raise ValueError('one,\\n  two')")
+    assert main(["layers", "--model", "model.py:net", *INPUT_SIZE]) == 1
+    message = "captum-3dcam layers: error: --model: importing 'model.py' failed: one, two\n"
+    assert capsys.readouterr().err == message
+
+
+def test_long_messages_are_cut(here, capsys):
+    long = MODEL.replace('KeyError("weights")', 'KeyError("weights " * 500)')
+    (here / "model.py").write_text(long)
+    assert main(["layers", "--model", "model.py:broken", *INPUT_SIZE]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("... (--debug shows all)")
+    assert len(line) < 800
+
+
+def test_warnings_take_a_line(here, capsys):
+    (here / "model.py").write_text(MODEL + "\nimport warnings\nwarnings.warn('two\\nlines')\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["layers", "--model", "model.py:net", *INPUT_SIZE]) == 0
+    assert capsys.readouterr().err == "captum-3dcam: warning: two lines\n"
+
+
+# ------------------------------------------------------------------------------------ the model
+
+
+def shapes(capsys):
+    layers = json.loads(capsys.readouterr().out)["layers"]
+    return {layer["name"]: layer["shape"] for layer in layers}
+
+
+def test_a_model_comes_from_a_module_of_the_current_folder_or_a_file_or_is_one(here, capsys):
+    (here / "package_3dcam").mkdir()
+    (here / "package_3dcam" / "nets.py").write_text(MODEL)
+    names = ["package_3dcam.nets:net", "package_3dcam/nets.py:net", f"{here}/model.py:instance"]
+    before = list(sys.path)
+    for name in names:
+        assert main(["layers", "--model", name, *INPUT_SIZE, "--json"]) == 0
+        assert shapes(capsys) == {"0": [4, 8, 8], "1": [4, 6, 6], "2": [4, 6, 6]}
+    assert sys.path == before
+
+
+def test_a_model_file_may_import_its_neighbours(here, capsys):
+    (here / "folder").mkdir()
+    (here / "folder" / "neighbour_3dcam.py").write_text("width = 5")
+    (here / "folder" / "model.py").write_text(
+        "from neighbour_3dcam import width\nfrom torch import nn\n"
+        "class Nets:\n    net = lambda: nn.Sequential(nn.Conv2d(3, width, 3))"
+    )
+    assert main(["layers", "--model", "folder/model.py:Nets.net", *INPUT_SIZE, "--json"]) == 0
+    assert shapes(capsys) == {"0": [5, 14, 14]}
+
+
+def test_a_model_takes_arguments_and_a_checkpoint(here, capsys):
+    namespace = {}
+    exec(MODEL, namespace)
+    trained = namespace["net"](4)
+    torch.nn.init.constant_(trained[-1].weight, 0.0)
+    trained[-1].bias.data = torch.tensor([0.0, 0.0, 9.0, 0.0])
+    torch.save({"state_dict": trained.state_dict()}, "weights.pt")
+    arguments = ["--model-args", '{"classes": 4}', "--checkpoint", "weights.pt", "--json"]
+    assert main(explain("--layers", "0", *arguments)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["results"][0]["class"] == 2
+    assert report["results"][0]["score"] == 9.0
+    assert report["model"]["arguments"] == {"classes": 4}
+
+
+def test_a_device_that_is_not_there(here, capsys):
+    assert main(explain("--layers", "0", "--device", "warp")) == 2
+    assert "error: --device warp: RuntimeError: " in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- words and imports
+
+
+def test_the_words_are_the_packages():
+    assert parser.FUSIONS == functional.FUSIONS
+    public = {name for name in captum_3dcam.__all__ if name.startswith("Layerwise")}
+    assert set(parser.METHODS.values()) == {*public, "CounterfactualCAM"}
+    for name in parser.METHODS.values():
+        assert issubclass(getattr(captum_3dcam, name), LayerwiseCAM)
+
+
+def options_of(subparser):
+    return {word for action in subparser._actions for word in action.option_strings}
+
+
+def test_every_command_has_the_common_options_and_help(capsys):
+    built = parser.build_parser()
+    (commands,) = [a for a in built._actions if isinstance(a, argparse._SubParsersAction)]
+    assert set(commands.choices) == {"explain", "layers", "evaluate"}
+    for name, sub in commands.choices.items():
+        assert options_of(sub) >= {"--json", "--quiet", "--debug", "--model", "--checkpoint"}
+        assert main([name, "--help"]) == 0
+        assert "exit codes: 0 done, 1 failed, 2 wrong use, 130" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "terminal, installed, quiet, expected",
+    [(True, True, False, True), (False, True, False, False), (True, False, False, False),
+     (True, True, True, False)],
+)  # fmt: skip
+def test_a_bar_needs_a_terminal_and_tqdm_and_no_quiet(
+    terminal, installed, quiet, expected, monkeypatch
+):
+    err = io.StringIO()
+    err.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(progress, "find_spec", lambda name: object() if installed else None)
+    options = argparse.Namespace(quiet=quiet)
+    assert progress.wanted(options) == expected
+    with progress.bar(options, "counting", 3, "thing") as advance:
+        advance(2)
+    assert ("counting" in err.getvalue()) == expected
+    assert ("2/3" in err.getvalue()) == expected
+
+
+IMPORTS = """
+import sys
+import captum_3dcam
+before = set(sys.modules)
+from captum_3dcam.cli import main
+def show():
+    print(sorted({name.split(".")[0] if not name.startswith("captum_3dcam") else name
+                  for name in set(sys.modules) - before}))
+for words in (["--help"], ["explain", "--help"]):
+    assert main(words) == 0
+print("HELP"); show()
+layers = ["--layers", "0", "--output", "out"]
+assert main(["layers", "--model", "model.py:net", "--input-size", "3", "16", "16"]) == 0
+print("LAYERS"); show()
+assert main(["explain", "picture.png", "--model", "model.py:net", *layers]) == 0
+print("IMAGE"); show()
+"""
+
+
+def test_a_command_imports_only_what_it_is_asked_for(here):
+    code = [sys.executable, "-c", IMPORTS]
+    env = os.environ | {"PYTHONPATH": str(Path(captum_3dcam.__file__).parent.parent)}
+    done = subprocess.run(code, capture_output=True, text=True, check=True, env=env)
+    lines = done.stdout.splitlines()
+    found = {word: lines[lines.index(word) + 1] for word in ("HELP", "LAYERS", "IMAGE")}
+    extras = ["'av'", "'nibabel'", "'pydicom'", "'torchmetrics'"]
+    for name in extras:
+        assert all(name not in line for line in found.values()), name
+    for name in ("'numpy'", "'matplotlib'", "'scipy'", "captum_3dcam.visualization",
+                 "captum_3dcam.datasets", "captum_3dcam.io", "captum_3dcam.models"):  # fmt: skip
+        assert name not in found["HELP"], name
+    for name in ("captum_3dcam.visualization", "captum_3dcam.datasets", "captum_3dcam.evaluation"):
+        assert name not in found["LAYERS"], name
+    assert "captum_3dcam.evaluation" not in found["IMAGE"]
+    assert "captum_3dcam.cli._video" not in found["IMAGE"]
+
+
+def test_ctrl_c_of_a_terminal_leaves_nothing(here):
+    slow = MODEL + (
+        "\nimport pathlib, time\nclass Slow(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.layer = nn.Conv2d(3, 2, 3)\n"
+        "    def forward(self, x):\n"
+        "        pathlib.Path('running').touch()\n        time.sleep(60)\n"
+    )
+    (here / "model.py").write_text(slow)
+    words = [sys.executable, "-m", "captum_3dcam.cli", *explain("--layers", "layer", name="Slow")]
+    env = os.environ | {"PYTHONPATH": str(Path(captum_3dcam.__file__).parent.parent)}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as process:
+        until = time.monotonic() + 50
+        while not (here / "running").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "captum-3dcam explain: interrupted\n"
+    assert {path.name for path in here.iterdir()} - {"__pycache__"} == {
+        "model.py", "picture.png", "running",
+    }  # fmt: skip

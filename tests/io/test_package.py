@@ -1,0 +1,163 @@
+"""What holds for all of io: nothing optional is imported, files come whole or not at all."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from captum_3dcam import io
+from captum_3dcam.io import Volume
+from captum_3dcam.io import _files as files
+
+FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
+VOLUME = Volume(np.ones((2, 3, 4)), np.eye(4))
+
+
+def write_mp4(path):
+    pytest.importorskip("av")
+    io.write_video(FRAMES, path, 25)
+
+
+def write_gif(path):
+    io.write_video(FRAMES, path, 25)
+
+
+def write_nifti(path):
+    pytest.importorskip("nibabel")
+    io.write_nifti(VOLUME, path)
+
+
+def save_map(path):
+    io.save_map(FRAMES, path, {"fps": 25})
+
+
+WRITERS = [
+    ("out.mp4", write_mp4),
+    ("out.gif", write_gif),
+    ("out.nii", write_nifti),
+    ("out.nii.gz", write_nifti),
+    ("OUT.NPZ", save_map),
+]
+EXTRAS = [
+    ("av", "video", lambda: io.read_video("clip.mp4")),
+    ("av", "video", lambda: io.open_video("clip.mp4")),
+    ("av", "video", lambda: io.write_video(FRAMES, "clip.mp4", 25)),
+    ("nibabel", "medical", lambda: io.read_nifti("scan.nii")),
+    ("nibabel", "medical", lambda: io.write_nifti(VOLUME, "scan.nii")),
+    ("pydicom", "medical", lambda: io.read_dicom("scan")),
+]
+
+
+def test_importing_it_imports_nothing_optional():
+    code = (
+        "import sys, captum_3dcam; before = set(sys.modules); import captum_3dcam.io\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new & {'av', 'nibabel', 'pydicom', 'PIL', 'scipy'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("module", "extra", "call"), EXTRAS)
+def test_without_an_optional_package_its_extra_is_named(monkeypatch, tmp_path, module, extra, call):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"need.*: pip install 'captum_3dcam\[{extra}\]'\.$"):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS)
+def test_a_file_appears_as_others_do_and_replaces_the_old_one(tmp_path, name, write):
+    path = tmp_path / name
+    path.write_bytes(b"old")
+    other = tmp_path / "other"
+    other.touch()
+    write(path)
+    assert path.stat().st_size > 3
+    assert path.stat().st_mode == other.stat().st_mode
+    assert {found.name for found in tmp_path.iterdir()} == {name, "other"}
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS)
+def test_ctrl_c_leaves_no_half_written_file(tmp_path, monkeypatch, name, write):
+    (tmp_path / name).write_bytes(b"old")
+    written = []
+
+    def interrupted(self, target):
+        written.append(self.stat().st_size)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / name)
+    assert written[0] > 3
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(name, b"old")]
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS[:-1])  # numpy notes the time in an .npz
+def test_the_same_content_makes_the_same_file(tmp_path, monkeypatch, name, write):
+    contents = []
+    for day in (1, 2):
+        monkeypatch.setattr(time, "time", lambda day=day: 86400.0 * day)
+        write(tmp_path / name)
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS)
+def test_a_link_stays_one(tmp_path, name, write):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / name
+    link.symlink_to(tmp_path / "real" / name)
+    write(link)
+    assert link.is_symlink()
+    assert (tmp_path / "real" / name).is_file()
+
+
+@pytest.mark.parametrize(("name", "write"), WRITERS)
+def test_a_wrong_suffix_or_folder_is_named(tmp_path, name, write):
+    with pytest.raises(ValueError, match=r"'.*out\.txt' should end on \."):
+        write(tmp_path / "out.txt")
+    with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere' to write to"):
+        write(tmp_path / "nowhere" / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("read", [io.read_video, io.read_image, io.read_nifti, io.load_map])
+def test_a_folder_is_no_file(tmp_path, read):
+    pytest.importorskip("av")
+    pytest.importorskip("nibabel")
+    with pytest.raises(FileNotFoundError, match=r"There is no .* '.*folder'"):
+        read(tmp_path / "folder")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"There is no .* '.*folder'"):
+        read(tmp_path / "folder")
+
+
+def test_a_machine_without_memory_is_no_damaged_file():
+    with pytest.raises(MemoryError), files.reading("a.nii", "NIfTI"):
+        raise MemoryError
+    # What PyAV makes of a damaged file that asks for too much is not this machine's lack of it.
+    claimed = type("Claimed", (OSError, MemoryError), {})
+    with (
+        pytest.raises(ValueError, match="cannot be read as a video"),
+        files.reading("a", "a video"),
+    ):
+        raise claimed
+
+
+def test_a_scan_is_read_in_whichever_form_it_comes(tmp_path):
+    pytest.importorskip("nibabel")
+    pytest.importorskip("pydicom")
+    write_nifti(tmp_path / "Scan.NII.GZ")
+    assert io.read_volume(tmp_path / "Scan.NII.GZ").shape == VOLUME.shape
+    with pytest.raises(ValueError, match=r"The folder '.*' has no DICOM files"):
+        io.read_volume(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no NIfTI file 'none\.nii'"):
+        io.read_volume("none.nii")
+    with pytest.raises(FileNotFoundError, match=r"no DICOM file, and no folder of them, 'none'"):
+        io.read_volume("none")

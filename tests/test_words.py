@@ -1,0 +1,114 @@
+"""The glossary of CONTRIBUTING.md: the terms of the field in package, README and docs."""
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "captum_3dcam").rglob("*.py"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+# Not the field's term -> the field's term. Word by word, so that `replace` is not `place`.
+PROSE = {
+    r"(?<!ground )(?<!ground-)truths?": "ground truth",
+    r"(?<!in )(?<!in-)(?<!take )(?<!takes )(?<!out of )places?(?! holders?)": "position or voxel",
+    r"pictures?": "image or figure",
+    r"whole numbers?": "integer",
+    r"rooms?": "module",
+    r"whole or not at all": "atomic write",
+    r"at the door": "input validation",
+    r"(?:goes|go|gone|going) on with": "resumes, continues with",
+    r"to the bit": "bitwise equal",
+    r"a word of explanation|what becomes of|is nobody's": "say what is computed",
+}
+# Words in names, between underscores or as the whole name.
+NAMES = {
+    "came": "received",
+    "wanted": "requested or expected",
+    "said": "prediction",
+    "found": "a name for what it is",
+    "truth": "ground_truth",
+    "truths": "ground_truths",
+    "place": "position",
+    "places": "positions",
+    "picture": "image or figure",
+    "pictures": "images or figures",
+    "room": "module",
+    "rooms": "modules",
+    "MOST": "MAX",
+    "LEAST": "MIN",
+}
+# A word as another library or a format has it.
+EXCEPTIONS: set[tuple[str, str]] = set()
+
+
+def prose_of(path):
+    """(line, text) of comments and string literals of a module, or of a whole page."""
+    text = path.read_text()
+    if path.suffix == ".md":
+        yield from enumerate(text.splitlines(), start=1)
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.STRING) or "FSTRING_MIDDLE" in str(
+            tokenize.tok_name[token.type]
+        ):
+            for offset, line in enumerate(token.string.splitlines()):
+                yield token.start[0] + offset, line
+
+
+def names_of(path):
+    """(line, name) of everything that a module names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def words_of(name):
+    """The words of snake_case and CamelCase names; ground_truth is one word.
+
+    >>> words_of("_MOST_PIXELS"), words_of("PlaceFinder"), words_of("ground_truth")
+    (['MOST', 'PIXELS'], ['place', 'finder'], ['ground-truth'])
+    """
+    name = re.sub(r"ground_truth", "ground-truth", name.strip("_"))
+    parts = [part for part in name.split("_") if part]
+    words = []
+    for part in parts:
+        camel = re.findall(r"[A-Z][a-z]+", part)
+        words += [word.lower() for word in camel] or [part]
+    return words
+
+
+def id_of(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", [*MODULES, *PAGES], ids=id_of)
+def test_prose_uses_the_terms_of_the_field(path):
+    lines = []
+    for number, line in prose_of(path):
+        for pattern, term in PROSE.items():
+            match = re.search(rf"\b(?:{pattern})\b", line, re.IGNORECASE)
+            if match and (path.name, match[0].lower()) not in EXCEPTIONS:
+                lines.append(f"{path.name}:{number}: {match[0]!r} -> {term}: {line.strip()}")
+    assert not lines, "\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=id_of)
+def test_names_use_the_terms_of_the_field(path):
+    lines = [
+        f"{path.name}:{number}: {name} -> {NAMES[word]}"
+        for number, name in names_of(path)
+        for word in words_of(name)
+        if word in NAMES and (path.name, name) not in EXCEPTIONS
+    ]
+    assert not lines, "\n" + "\n".join(lines)

@@ -39,7 +39,7 @@ from captum_3dcam import LayerwiseWhatWhereCAM
 from captum_3dcam.datasets import ACTIONS, SyntheticActionVideos
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import open_video
-from captum_3dcam.io._files import whole_or_not
+from captum_3dcam.io._files import atomic_write
 from captum_3dcam.sliding import Piece, SlidingWindowCAM, Window, shot_boundaries
 from timing import give_back_freed_memory, most_resident_mib
 
@@ -227,7 +227,7 @@ def write_map(
 ) -> None:
     """As ``captum_3dcam.io.save_map``, but piece by piece; whole or not at all."""
     with (
-        whole_or_not(path, (".npz",)) as beside,
+        atomic_write(path, (".npz",)) as beside,
         zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
     ):
         with archive.open("map.npy", "w", force_zip64=True) as file:

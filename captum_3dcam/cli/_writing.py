@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from captum_3dcam.io._files import whole_or_not
+from captum_3dcam.io._files import atomic_write
 
 
 def write_text(path: Path, text: str) -> None:
     """The whole file, or none."""
-    with whole_or_not(path, (path.suffix.lower(),)) as beside:
+    with atomic_write(path, (path.suffix.lower(),)) as beside:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
@@ -40,7 +40,7 @@ def spread(length: int, peak: int, count: int = 8) -> list[int]:
 
 def save_figure(figure: Any, path: Path) -> None:
     """A figure as PNG; the whole file, or none."""
-    with whole_or_not(path, (".png",)) as beside:
+    with atomic_write(path, (".png",)) as beside:
         figure.savefig(beside, dpi=100)
 
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
-from captum_3dcam.io._files import existing
+from captum_3dcam.io._files import existing_path
 
 
 class Problem(NamedTuple):
@@ -62,7 +62,7 @@ def inside(root: Path, entry: str, source: str) -> Path:
 
 def read_bytes(path: Path, what: str) -> bytes:
     """All of a file. Raises FileNotFoundError, and ValueError for one that cannot be read."""
-    existing(path, what)
+    existing_path(path, what)
     try:
         return path.read_bytes()
     except OSError as error:

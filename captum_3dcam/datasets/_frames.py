@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_3dcam.datasets._files import Problem, noted
 from captum_3dcam.io import open_video, read_video
-from captum_3dcam.io._files import existing, reading
+from captum_3dcam.io._files import existing_path, wrap_read_errors
 
 Pixels = NDArray[np.uint8]
 
@@ -103,9 +103,9 @@ def read_image(path: Path) -> Pixels:
     """
     from PIL import Image
 
-    existing(path, "picture")
+    existing_path(path, "picture")
     # No other formats: some of their decoders run programs.
-    with reading(path, "JPEG or PNG"), Image.open(path, formats=("JPEG", "PNG")) as image:
+    with wrap_read_errors(path, "JPEG or PNG"), Image.open(path, formats=("JPEG", "PNG")) as image:
         _check_pixels(*image.size)
         return np.asarray(image.convert("RGB"))
 

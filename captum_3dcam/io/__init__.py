@@ -11,7 +11,6 @@ from captum_3dcam.io.nifti import read_nifti, write_nifti
 from captum_3dcam.io.video import (
     Video,
     VideoFile,
-    import_av,
     open_video,
     read_video,
     write_video,
@@ -23,7 +22,6 @@ __all__ = [
     "Video",
     "VideoFile",
     "Volume",
-    "import_av",
     "load_map",
     "open_video",
     "read_dicom",

@@ -1,4 +1,4 @@
-"""At the door of a file: what is there, what cannot be read, and writing it whole or not at all."""
+"""Shared by all readers and writers: path checks, read errors, atomic writes, optional imports."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,37 +11,39 @@ from typing import Any
 StrPath = str | PathLike[str]
 
 
-def existing(path: StrPath, what: str) -> Path:
-    """The path of a file that is there; FileNotFoundError otherwise."""
+def existing_path(path: StrPath, kind: str) -> Path:
+    """Return the path of an existing file; raise FileNotFoundError if there is none."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no {what} {str(path)!r}.")
+        raise FileNotFoundError(f"There is no {kind} {str(path)!r}.")
     return Path(path)
 
 
 @contextmanager
-def reading(path: StrPath, what: str) -> Iterator[None]:
-    """Inside, whatever a damaged file raises becomes a ValueError that names the file.
+def wrap_read_errors(path: StrPath, kind: str) -> Iterator[None]:
+    """Turn any error of a decoder into a ValueError that names the file.
 
-    >>> with reading("a.png", "a picture"):
+    >>> with wrap_read_errors("a.png", "an image"):
     ...     raise EOFError
     Traceback (most recent call last):
-    ValueError: 'a.png' cannot be read as a picture: EOFError
+    ValueError: 'a.png' cannot be read as an image: EOFError
     """
     try:
         yield
-    except Exception as error:  # decoders of damaged data raise whatever they meet
-        if type(error) is MemoryError:  # PyAV has a kind of its own, for files that claim too much
+    except Exception as error:  # a decoder may raise any error for damaged data
+        # Not isinstance: PyAV raises a subclass of MemoryError for files with a damaged header.
+        if type(error) is MemoryError:
             raise
-        why = str(error) or type(error).__name__
-        raise ValueError(f"{str(path)!r} cannot be read as {what}: {why}") from error
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{str(path)!r} cannot be read as {kind}: {reason}") from error
 
 
 @contextmanager
-def whole_or_not(path: StrPath, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """A place beside ``path`` to write to; the file goes to ``path`` when all of it is there.
+def atomic_write(path: StrPath, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success, rename it to ``path``.
 
-    On any error, Ctrl-C included, nothing is left, and a file that was there before stays as it
-    was. Raises ValueError for another suffix, FileNotFoundError without the folder.
+    On any error, Ctrl-C included, the temporary file is deleted and an existing file at ``path``
+    is kept. Raises ValueError for a suffix that is not in ``suffixes``, and FileNotFoundError if
+    the folder does not exist.
     """
     target = Path(path).resolve()
     suffix = next((s for s in suffixes if target.name.lower().endswith(s)), None)
@@ -49,17 +51,17 @@ def whole_or_not(path: StrPath, suffixes: tuple[str, ...]) -> Iterator[Path]:
         raise ValueError(f"{str(path)!r} should end on {' or '.join(suffixes)}.")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {str(target.parent)!r} to write to.")
-    beside = target.with_name(f".{token_hex(8)}{suffix}")
+    temporary = target.with_name(f".{token_hex(8)}{suffix}")
     try:
-        yield beside
-        beside.replace(target)
+        yield temporary
+        temporary.replace(target)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def import_extra(module: str, need: str, extra: str) -> Any:
-    """An optional module; without it, ImportError that says which extra of the package has it."""
+def import_extra(module: str, purpose: str, extra: str) -> Any:
+    """Import an optional package; if it is missing, name the extra that installs it."""
     try:
         return import_module(module)
     except ImportError as error:
-        raise ImportError(f"{need}: pip install 'captum_3dcam[{extra}]'.") from error
+        raise ImportError(f"{purpose}: pip install 'captum_3dcam[{extra}]'.") from error

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._files import StrPath, existing, import_extra, reading
+from captum_3dcam.io._files import StrPath, existing_path, import_extra, wrap_read_errors
 from captum_3dcam.io.volume import Volume, check_size
 
 _MAX_BYTES = 2**29  # a slice's file
@@ -93,9 +93,9 @@ class _Slice(NamedTuple):
 
 def _files(source: StrPath | Sequence[StrPath]) -> list[Path]:
     if not isinstance(source, (str, PathLike)):
-        return [existing(path, "DICOM file") for path in source]
+        return [existing_path(path, "DICOM file") for path in source]
     if not Path(source).is_dir():
-        return [existing(source, "DICOM file, and no folder of them,")]
+        return [existing_path(source, "DICOM file, and no folder of them,")]
     found = [path for path in sorted(Path(source).iterdir()) if _may_be_slice(path)]
     if not found:
         raise ValueError(f"The folder {str(source)!r} has no DICOM files.")
@@ -112,7 +112,7 @@ def _may_be_slice(path: Path) -> bool:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    with reading(path, "a slice in DICOM"), warnings.catch_warnings():
+    with wrap_read_errors(path, "a slice in DICOM"), warnings.catch_warnings():
         # Scanners break the standard in many small ways; what matters here is checked here.
         warnings.simplefilter("ignore")
         yield

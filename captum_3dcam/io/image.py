@@ -1,4 +1,4 @@
-"""Pictures in."""
+"""Read images."""
 
 import warnings
 from typing import TYPE_CHECKING
@@ -6,51 +6,61 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._files import StrPath, existing, reading
+from captum_3dcam.io._files import StrPath, existing_path, wrap_read_errors
 
 if TYPE_CHECKING:
     from PIL import Image
 
-# Not all that Pillow knows: some of its decoders run programs.
+# Not every format of Pillow: some of its decoders run external programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_MAX_PIXELS = 2**26
+_MAX_PIXELS = 2**26  # the largest image of ImageNet has 61 million
 
 
-def read_image(path: StrPath) -> NDArray[np.uint8]:
-    """A picture as RGB bytes (H, W, 3), upright: its EXIF orientation is applied.
+def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint8]:
+    """Read an image as RGB, (H, W, 3) uint8.
 
-    BMP, GIF (the first frame), JPEG, PNG, PPM, TIFF and WebP, in any mode that has a range: grey
-    is repeated, 16 bits become 8, transparency is dropped.
+    Supports BMP, GIF (first frame), JPEG, PNG, PPM, TIFF and WebP. Grey images are repeated over
+    the three channels, 16-bit values are scaled to 8 bits, and transparency is dropped.
 
-    Raises FileNotFoundError, and ValueError for a file that is damaged, of another format, of
-    more than 2^26 pixels, or of numbers without a range (32-bit integers, floats).
+    Args:
+        path: the file.
+        apply_orientation: rotate and flip the image as its EXIF orientation says. Set it to False
+            to get the pixels as stored, e.g. where box annotations refer to those. Pillow always
+            decodes TIFF upright.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, has another format or more than 2^26 pixels, or if its
+            values have no defined range (32-bit integers and floats).
 
     >>> read_image("missing.png")
     Traceback (most recent call last):
-    FileNotFoundError: There is no picture 'missing.png'.
+    FileNotFoundError: There is no image file 'missing.png'.
     """
     from PIL import Image, ImageOps
 
-    existing(path, "picture")
-    with reading(path, "a picture"), warnings.catch_warnings():
-        # Odd metadata is common and does no harm; the size is checked below.
+    existing_path(path, "image file")
+    with wrap_read_errors(path, "an image"), warnings.catch_warnings():
+        # Pillow warns of damaged metadata, which does not affect the pixels, and of large images,
+        # which are checked below.
         warnings.simplefilter("ignore")
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > _MAX_PIXELS:
-                raise ValueError(f"{width} x {height} pixels are too many.")
-            return _rgb(ImageOps.exif_transpose(image), image.format)
+                raise ValueError(f"{width} x {height} pixels exceed the limit of {_MAX_PIXELS}.")
+            upright = ImageOps.exif_transpose(image) if apply_orientation else image
+            return _to_rgb(upright, image.format)
 
 
-def _rgb(image: "Image.Image", file_format: str | None) -> NDArray[np.uint8]:
-    # Some versions of Pillow open PNG and PPM of 16 bits as 32-bit integers.
+def _to_rgb(image: "Image.Image", file_format: str | None) -> NDArray[np.uint8]:
+    # Some versions of Pillow open 16-bit PNG and PPM as 32-bit integers.
     if image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM")):
         grey = (np.asarray(image).astype(np.int64) * 255 + 32767) // 65535
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"its numbers (mode {image.mode!r}) have no range that would say what is white. Save "
-            "it with 8 or 16 bits."
+            f"the values of mode {image.mode!r} have no defined range. Save the image with 8 or 16 "
+            "bits per channel."
         )
-    # Palettes with transparency go through RGBA, or Pillow warns.
+    # Via RGBA, because Pillow warns if a palette with transparency is converted to RGB directly.
     return np.array(image.convert("RGBA").convert("RGB"))

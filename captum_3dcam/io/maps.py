@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from captum_3dcam.io._files import StrPath, existing, reading, whole_or_not
+from captum_3dcam.io._files import StrPath, atomic_write, existing_path, wrap_read_errors
 
 _MAX_METADATA = 2**24
 _MAX_PACKED = 1032  # bytes out of one, the most that zip's deflate can do
@@ -47,7 +47,7 @@ def save_map(
         text = json.dumps(dict(metadata or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata has to be what JSON can say: {error}") from error
-    with whole_or_not(path, (".npz",)) as beside:
+    with atomic_write(path, (".npz",)) as beside:
         np.savez_compressed(beside, map=np.asarray(array, np.float32), metadata=np.array(text))
 
 
@@ -56,8 +56,8 @@ def load_map(path: StrPath) -> Map:
 
     Raises FileNotFoundError, and ValueError for a file that is damaged or of another kind.
     """
-    existing(path, "map file")
-    with reading(path, "a saved map"), zipfile.ZipFile(path) as archive:
+    existing_path(path, "map file")
+    with wrap_read_errors(path, "a saved map"), zipfile.ZipFile(path) as archive:
         data = _member(archive, "map.npy", "f")
         text = _member(archive, "metadata.npy", "U")
         metadata = json.loads(str(text))

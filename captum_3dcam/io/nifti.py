@@ -7,7 +7,13 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._files import StrPath, existing, import_extra, reading, whole_or_not
+from captum_3dcam.io._files import (
+    StrPath,
+    atomic_write,
+    existing_path,
+    import_extra,
+    wrap_read_errors,
+)
 from captum_3dcam.io.volume import Volume, check_size
 
 _REVERSED = [2, 1, 0, 3]  # of an affine's columns: a file's (i, j, k) are our (w, h, d)
@@ -29,8 +35,8 @@ def read_nifti(path: StrPath) -> Volume:
     where its voxels lie.
     """
     nibabel = _import_nibabel()
-    found = existing(path, "NIfTI file")
-    with reading(path, "NIfTI"), found.open("rb") as file:
+    found = existing_path(path, "NIfTI file")
+    with wrap_read_errors(path, "NIfTI"), found.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         most = found.stat().st_size * (_MAX_PACKED if packed else 1)
@@ -66,7 +72,7 @@ def write_nifti(volume: Volume, path: StrPath) -> None:
     image.set_qform(affine, volume.space)
     if not _agree(image.header.get_qform(), affine, volume):
         image.set_qform(None)
-    with whole_or_not(path, (".nii", ".nii.gz")) as beside, beside.open("wb") as file:
+    with atomic_write(path, (".nii", ".nii.gz")) as beside, beside.open("wb") as file:
         if beside.suffix == ".gz":
             # No time and no name in it: the same volume makes the same file.
             with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:

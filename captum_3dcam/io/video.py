@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._files import StrPath, existing, import_extra, reading, whole_or_not
+from captum_3dcam.io._files import (
+    StrPath,
+    atomic_write,
+    existing_path,
+    import_extra,
+    wrap_read_errors,
+)
 
 Pixels = NDArray[np.uint8]
 
@@ -48,7 +54,7 @@ class VideoFile:
 
     def __iter__(self) -> Iterator[Pixels]:
         """The frames, (H, W, 3) RGB bytes each."""
-        with reading(self.path, "a video"), _open(self.path) as container:
+        with wrap_read_errors(self.path, "a video"), _open(self.path) as container:
             for frame in _decode(container):
                 yield _pixels(frame, self.size)
 
@@ -83,9 +89,9 @@ def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
     ...     [chunk.shape for chunk in video.chunks(32)]
     [(32, 16, 24, 3), (18, 16, 24, 3)]
     """
-    import_av()
-    found = existing(path, "video file")
-    with reading(path, "a video"), _open(found) as container:
+    _import_av()
+    found = existing_path(path, "video file")
+    with wrap_read_errors(path, "a video"), _open(found) as container:
         if not container.streams.video:
             raise ValueError("it has no pictures.")
         stream = container.streams.video[0]
@@ -129,7 +135,7 @@ def write_video(frames: Iterable[Pixels], path: StrPath, fps: float) -> None:
     folder, and ValueError for another suffix, for frames that are not RGB bytes of one size, for
     none at all, and for a rate that is not positive or, in a GIF, above 50.
     """
-    with whole_or_not(path, (".mp4", ".gif")) as beside:
+    with atomic_write(path, (".mp4", ".gif")) as beside:
         gif = beside.suffix == ".gif"
         if not 0 < fps < math.inf or (gif and fps > _FASTEST_GIF):
             most = f" up to {_FASTEST_GIF}, the most that a GIF shows" if gif else ""
@@ -137,7 +143,7 @@ def write_video(frames: Iterable[Pixels], path: StrPath, fps: float) -> None:
         (_write_gif if gif else _write_mp4)(_checked(frames), beside, fps)
 
 
-def import_av() -> Any:
+def _import_av() -> Any:
     """PyAV; ImportError names the extra that has it."""
     return import_extra("av", "Reading video needs PyAV", "video")
 
@@ -147,7 +153,7 @@ def import_av() -> Any:
 
 def _open(path: Path) -> Any:
     # A whole path, so that no part of a name reads as a protocol.
-    return import_av().open(str(path.absolute()), options={"format_whitelist": _CONTAINERS})
+    return _import_av().open(str(path.absolute()), options={"format_whitelist": _CONTAINERS})
 
 
 def _decode(container: Any) -> Iterator[Any]:

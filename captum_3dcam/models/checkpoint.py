@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum_3dcam.io._files import existing
+from captum_3dcam.io._files import existing_path
 
 _WRAPPED_AS = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
@@ -95,7 +95,7 @@ def _is_in(name: str, part: str) -> bool:
 def _read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a file by name, without the wrappers' prefix."""
     shown = repr(str(path))
-    with existing(path, "checkpoint file").open("rb") as file:
+    with existing_path(path, "checkpoint file").open("rb") as file:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged file can raise anything

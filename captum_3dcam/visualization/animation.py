@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from captum_3dcam.io._files import whole_or_not
+from captum_3dcam.io._files import atomic_write
 from captum_3dcam.localization import Boxes, Segment
 from captum_3dcam.visualization._box_overlays import Outlines, Tubes
 from captum_3dcam.visualization._figures import bare, new_figure, set_title, show, title_of
@@ -102,7 +102,7 @@ def save_animation(animation: Animation, path: str | os.PathLike[str], dpi: floa
     Raises ValueError for another suffix, FileNotFoundError for a folder that is not there, and
     ImportError without ffmpeg and PyAV (the extra ``video``).
     """
-    with whole_or_not(path, (".gif", ".mp4")) as beside:
+    with atomic_write(path, (".gif", ".mp4")) as beside:
         writer = "pillow" if beside.suffix == ".gif" else _movie_writer()
         animation.save(beside, writer=writer, dpi=dpi)
 

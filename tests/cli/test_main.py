@@ -278,7 +278,7 @@ def test_damaged_files_exit_with_1(here, capsys):
     (here / "weights.pt").write_bytes(b"nothing")
     assert main(explain("--layers", "0", "--checkpoint", "weights.pt")) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert "error: 'picture.png' cannot be read as a picture: " in lines[0]
+    assert "error: 'picture.png' cannot be read as an image: " in lines[0]
     assert "error: 'weights.pt' cannot be read as a checkpoint: " in lines[1]
     assert not (here / "picture_explained").exists()
 

@@ -139,13 +139,13 @@ def test_a_folder_is_no_file(tmp_path, read):
 
 
 def test_a_machine_without_memory_is_no_damaged_file():
-    with pytest.raises(MemoryError), files.reading("a.nii", "NIfTI"):
+    with pytest.raises(MemoryError), files.wrap_read_errors("a.nii", "NIfTI"):
         raise MemoryError
     # What PyAV makes of a damaged file that asks for too much is not this machine's lack of it.
     claimed = type("Claimed", (OSError, MemoryError), {})
     with (
         pytest.raises(ValueError, match="cannot be read as a video"),
-        files.reading("a", "a video"),
+        files.wrap_read_errors("a", "a video"),
     ):
         raise claimed
 

@@ -37,7 +37,8 @@ from captum_3dcam.functional import LINEAR_MODES, normalize, temporal_profile
 from captum_3dcam.io import read_video
 from captum_3dcam.layers import resolve_layers
 from captum_3dcam.visualization import visualize_image_attr
-from efficientnet import (
+from explain_video import NEAR, Clip, clip_around, near_cut, share
+from trained_networks.efficientnet import (
     LAYERS,
     Photograph,
     class_name,
@@ -46,12 +47,12 @@ from efficientnet import (
     preprocess,
     read_photograph,
 )
-from explain_video import NEAR, Clip, clip_around, demo_video, near_cut, share
-from transnet import (
+from trained_networks.transnet import (
     CELLS,
     FRAME_SIZE,
     boundary_logits,
     boundary_probabilities,
+    demo_video,
     find_cuts,
     load_transnet,
     make_differentiable,

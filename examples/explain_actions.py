@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from action_net import LAYERS, ActionNet, load_action_net
 from captum_3dcam import (
     CounterfactualCAM3D,
     GlobalLocalCAM3D,
@@ -42,6 +41,7 @@ from captum_3dcam.visualization import (
     visualize_classes_attr,
     visualize_video_attr,
 )
+from trained_networks.action_net import LAYERS, ActionNet, load_action_net
 
 METHODS: dict[str, Callable[..., LayerwiseCAM]] = {
     "LayerwiseWhatWhereCAM": LayerwiseWhatWhereCAM,

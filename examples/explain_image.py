@@ -40,7 +40,7 @@ from captum_3dcam import (
 )
 from captum_3dcam.layers import resolve_layers
 from captum_3dcam.visualization import visualize_image_attr
-from efficientnet import (
+from trained_networks.efficientnet import (
     LAYERS,
     Photograph,
     class_name,

@@ -29,7 +29,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from action_net import WIDTHS, load_action_net
 from captum_3dcam import (
     GlobalLocalCAM3D,
     Layer,
@@ -41,6 +40,7 @@ from captum_3dcam import (
 from captum_3dcam.datasets import ACTIONS, ActionClip, SyntheticActions
 from captum_3dcam.metrics import energy_inside
 from captum_3dcam.visualization import visualize_layers_attr
+from trained_networks.action_net import WIDTHS, load_action_net
 
 METHODS = {
     method.__name__: method

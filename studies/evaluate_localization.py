@@ -20,7 +20,6 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from action_net import LAYERS, WEIGHTS, ActionNet, load_action_net
 from captum_3dcam import (
     CounterfactualCAM,
     LayerwiseGlobalLocalCAM,
@@ -34,6 +33,7 @@ from captum_3dcam import (
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.datasets import SyntheticActions
 from captum_3dcam.evaluation import COLUMNS, Attribution, Evaluation, Sample, evaluate, grid
+from trained_networks.action_net import LAYERS, WEIGHTS, ActionNet, load_action_net
 
 METHODS: dict[str, type[LayerwiseCAM]] = {
     "GlobalLocal": LayerwiseGlobalLocalCAM,

@@ -41,9 +41,9 @@ from captum_3dcam.metrics import (
     scoremap_ious,
 )
 from captum_3dcam.metrics.wsol import protocol_name
-from efficientnet import SIZE, Photograph, fit, load_efficientnet, preprocess
 from study import METHODS as STUDIED
 from study import Array, Method, mean_interval, quantile_interval, table, write
+from trained_networks.efficientnet import SIZE, Photograph, fit, load_efficientnet, preprocess
 
 try:
     import skimage.data

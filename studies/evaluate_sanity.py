@@ -32,7 +32,6 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from action_net import LAYERS, WEIGHTS, load_action_net
 from captum_3dcam.datasets import SyntheticActions
 from captum_3dcam.evaluation import Bootstrap
 from captum_3dcam.sanity import (
@@ -43,6 +42,7 @@ from captum_3dcam.sanity import (
     perturbation_curve,
 )
 from study import METHODS, Method, mean_interval, table, write
+from trained_networks.action_net import LAYERS, WEIGHTS, load_action_net
 
 HELD_OUT_SEED = 10**6  # as in train_actions.py
 STEPS = [*LAYERS, "fc"]  # what is randomised

@@ -82,7 +82,7 @@ def video_network(make: Callable[[int], Any], classes: int, checkpoint: Path | N
 
 
 def efficientnet(classes: int, checkpoint: Path | None) -> Network:
-    from efficientnet import LAYERS, SIZE, load_efficientnet
+    from trained_networks.efficientnet import LAYERS, SIZE, load_efficientnet
 
     module = load_efficientnet()
     if checkpoint is not None:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from action_net import ActionNet
 from captum_3dcam.datasets import ActionClip, SyntheticActions, freeze
+from trained_networks.action_net import ActionNet
 
 BATCH = 16
 LEARNING_RATE = 3e-3

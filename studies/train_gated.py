@@ -34,7 +34,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from action_net import LAYERS, WEIGHTS, load_action_net
 from captum_3dcam.datasets import ACTIONS, HMDB51, UCF101, SyntheticActions
 from captum_3dcam.models import (
     LayerwiseGatedClassifier,
@@ -43,6 +42,7 @@ from captum_3dcam.models import (
     resnext101_3d,
 )
 from study import table
+from trained_networks.action_net import LAYERS, WEIGHTS, load_action_net
 
 HELD_OUT_SEED = 10**6
 CLIP_LENGTH = 16

@@ -610,7 +610,7 @@ def test_the_bar_counts_what_was_done_before(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    action_net = pytest.importorskip("action_net")
+    action_net = pytest.importorskip("trained_networks.action_net")
     path = tmp_path_factory.mktemp("weights") / "net.pt"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -652,7 +652,7 @@ def test_the_script_over_two_actors(weights, tmp_path, capsys):
 
 def test_the_scripts_samples_and_its_default_rows():
     evaluate_localization = pytest.importorskip("evaluate_localization")
-    from action_net import LAYERS, ActionNet
+    from trained_networks.action_net import LAYERS, ActionNet
 
     clips = evaluate_localization.SyntheticActions(3, seed=4, actors=2, frames=4, size=32)
     samples = evaluate_localization.ActorSamples(clips)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import action_net
-from action_net import ActionNet, load_action_net
 from captum_3dcam import LayerwiseGlobalLocalCAM
 from captum_3dcam.datasets import ACTIONS, SyntheticActions, freeze
+from trained_networks import action_net
+from trained_networks.action_net import ActionNet, load_action_net
 
 pytest.importorskip("tqdm")
 

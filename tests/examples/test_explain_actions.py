@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import explain_actions
-from action_net import load_action_net
 from captum_3dcam import LayerwiseWhatWhereCAM
 from captum_3dcam.datasets import ACTIONS, ActionClip, SyntheticActions
 from captum_3dcam.localization import Tube
+from trained_networks.action_net import load_action_net
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -25,8 +25,10 @@ ONE_2D, TWO_3D = "_blocks.10._swish", ["SDDCNN.2.DDCNN.0", "SDDCNN.2.DDCNN.1"]
 
 @pytest.fixture(scope="module")
 def scripts():
-    names = ("efficientnet", "explain_image", "compare_with_captum")
-    return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    names = ("explain_image", "compare_with_captum")
+    modules = {name: importlib.import_module(name) for name in names}
+    efficientnet = importlib.import_module("trained_networks.efficientnet")
+    return SimpleNamespace(efficientnet=efficientnet, **modules)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from PIL import Image
 
 import explain_long_video
-from action_net import LAYERS, load_action_net
 from captum_3dcam import GlobalLocalCAM3D, LayerwiseWhatWhereCAM
 from captum_3dcam.datasets import ACTIONS, SyntheticActions, SyntheticActionVideos
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import load_map
 from captum_3dcam.sliding import Piece, SlidingWindowCAM, Window, shot_boundaries
 from explain_long_video import HELD_OUT_SEED, Segment, Timeline
+from trained_networks.action_net import LAYERS, load_action_net
 
 SECONDS = 18
 FRAMES = SECONDS * 25

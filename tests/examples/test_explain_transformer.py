@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 import explain_transformer
-from action_net import load_action_net
 from captum_3dcam import GlobalLocalCAM3D, Layer, tokens_to_grid
 from captum_3dcam.datasets import SyntheticActions
 from explain_transformer import GRID, VideoTransformer
+from trained_networks.action_net import load_action_net
 
 RESHAPE = tokens_to_grid(GRID, prefix_tokens=1)
 

@@ -13,8 +13,8 @@ pytest.importorskip("skvideo")
 av = pytest.importorskip("av")
 
 import explain_video  # noqa: E402
-import transnet  # noqa: E402
 from captum_3dcam.io import read_video  # noqa: E402
+from trained_networks import transnet  # noqa: E402
 
 CUTS = [29, 75, 136, 186, 241]
 
@@ -26,7 +26,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def frames():
-    return torch.from_numpy(read_video(explain_video.demo_video(), transnet.FRAME_SIZE).frames)
+    return torch.from_numpy(read_video(transnet.demo_video(), transnet.FRAME_SIZE).frames)
 
 
 def test_loading_leaves_the_global_state_alone():

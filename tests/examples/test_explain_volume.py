@@ -11,8 +11,8 @@ nibabel = pytest.importorskip("nibabel")
 pydicom = pytest.importorskip("pydicom")
 
 import explain_volume  # noqa: E402
-import volume_net  # noqa: E402
 from captum_3dcam.io import Volume, read_dicom, write_nifti  # noqa: E402
+from trained_networks import volume_net  # noqa: E402
 
 MODEL = '''
 from torch import nn

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 import smoothgrad_cam
-from action_net import LAYERS, load_action_net
 from captum_3dcam import GlobalLocalCAM3D
 from captum_3dcam.datasets import SyntheticActions
+from trained_networks.action_net import LAYERS, load_action_net
 
 
 @pytest.fixture(autouse=True, scope="module")

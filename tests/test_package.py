@@ -21,6 +21,7 @@ MODULES = [
     "_capture",
     "functional",
     "attribution",
+    "layer_survey",
     "sliding",
     "localization",
     "metrics",

@@ -1,0 +1,285 @@
+"""The survey of layers: receptive fields against kernel arithmetic, known networks."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from captum_3dcam import survey_layers
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONSTANT = "the score's gradient is the same at every position"
+SIGNED = "the output has negative values"
+UNREACHED = "the highest score does not depend on this layer. Leave it out."
+
+
+def survey(model, *size, nested=False):
+    inputs = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
+    return survey_layers(model.eval(), inputs, nested=nested)
+
+
+def recommended(layers):
+    return [layer.name for layer in layers if layer.recommended]
+
+
+def warned(layers, warning):
+    return [layer.name for layer in layers if any(w.startswith(warning) for w in layer.warnings)]
+
+
+class Block(nn.Module):
+    """A residual block, relu(shortcut(x) + conv(relu(conv(x))))."""
+
+    def __init__(self, inputs, outputs, stride=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.relu(self.conv2(self.relu(self.conv1(x))) + self.shortcut(x))
+
+
+class Residual(nn.Module):
+    """A small ResNet: a stem, two stages of blocks, global average pooling, a linear head."""
+
+    def __init__(self, classes=5):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 5, 2, 2)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        self.layer1 = nn.Sequential(Block(4, 4), Block(4, 4))
+        self.layer2 = nn.Sequential(Block(4, 8, 2), Block(8, 8))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x):
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        return self.fc(self.avgpool(self.layer2(self.layer1(x))).flatten(1))
+
+
+def plain():
+    """A small VGG: single operations in a Sequential of their own."""
+    features = nn.Sequential(
+        *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.MaxPool2d(2)),
+        *(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Dropout()),
+    )
+    return nn.Sequential(features, nn.Flatten(), nn.LazyLinear(3))
+
+
+# ----------------------------------------------------------------------------- receptive fields
+
+
+@settings(max_examples=15)
+@given(
+    st.integers(1, 3),
+    st.lists(st.tuples(st.integers(1, 3), st.integers(1, 2)), min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_receptive_fields_equal_kernel_arithmetic(rank, shapes, rectified):
+    torch.manual_seed(1)
+    blocks, expected, size, jump = [], [], 1, 1
+    for kernel, stride in shapes:
+        size += (kernel - 1) * jump
+        jump *= stride
+        expected.append(size)
+        conv = CONV[rank](3, 3, kernel, stride)
+        blocks.append(nn.Sequential(conv, nn.ReLU() if rectified else nn.Tanh()))
+    layers = survey(nn.Sequential(*blocks), 3, *[24] * rank, nested=True)
+    by_name = {layer.name: layer for layer in layers}
+    for position, size in enumerate(expected):
+        layer = by_name[str(position)]
+        if rectified:  # a ReLU after only three channels may hide an edge of the field
+            assert all(side <= size for side in layer.receptive_field)
+        else:
+            assert layer.receptive_field == (size,) * rank
+
+
+def test_a_field_that_reaches_the_edge_is_clipped():
+    near, far = survey(nn.Sequential(nn.Conv1d(1, 1, 5), nn.Conv1d(1, 1, 9)), 1, 14, nested=True)
+    assert (near.receptive_field, near.receptive_field_clipped) == ((5,), False)
+    assert (far.receptive_field, far.receptive_field_clipped) == ((13,), True)
+
+
+def test_the_field_is_that_of_the_central_position_away_from_padding():
+    (conv,) = survey(nn.Sequential(nn.Conv2d(1, 1, 5, padding=2)), 1, 12, 9)
+    assert (conv.receptive_field, conv.receptive_field_clipped) == ((5, 5), False)
+
+
+def test_channels_that_cancel_have_a_receptive_field():
+    model = nn.Sequential(nn.Conv1d(1, 4, 3), Mirrored(), nn.GroupNorm(1, 8))
+    conv, both, group = survey(model, 1, 20)
+    assert conv.receptive_field == both.receptive_field == (3,)
+    assert group.receptive_field == (20,)  # a normalisation over space sees all of it
+
+
+class Mirrored(nn.Module):
+    """The sum over its channels is zero, and so is the gradient of that sum."""
+
+    def forward(self, y):
+        return torch.cat([y, -y], dim=1)
+
+
+# ------------------------------------------------------------------------------ recommendation
+
+
+def test_a_residual_network_gets_the_ends_of_its_stages():
+    layers = survey(Residual(), 3, 32, 40)
+    assert [layer.name for layer in layers] == [
+        "conv1", "bn1", "relu", "maxpool", "layer1", "layer2",
+    ]  # fmt: skip
+    assert recommended(layers) == ["relu", "layer1", "layer2"]
+    assert [layer.output_shape for layer in layers if layer.recommended] == [
+        (4, 16, 20), (4, 8, 10), (8, 4, 5),
+    ]  # fmt: skip
+
+
+def test_a_wrapper_around_the_network_changes_only_the_names():
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(3)
+            self.backbone = Residual()
+
+        def forward(self, x):
+            return self.backbone(self.norm(x))
+
+    assert recommended(survey(Wrapped(), 3, 32, 32)) == [
+        "backbone.relu", "backbone.layer1", "backbone.layer2",
+    ]  # fmt: skip
+
+
+def test_of_single_operations_the_last_rectified_one_at_each_resolution():
+    # At 8x8 a convolution follows the ReLU that is recommended; at 4x4 a dropout follows.
+    assert recommended(survey(plain(), 3, 16, 16)) == ["0.1", "0.4", "0.9"]
+
+
+def test_padding_neither_begins_a_stage_nor_changes_the_depth():
+    def block(inputs, stride):
+        return Padded(nn.Sequential(nn.ZeroPad1d(1), nn.Conv1d(inputs, 4, 3, stride), nn.ReLU()))
+
+    class Padded(nn.Module):
+        def __init__(self, inside):
+            super().__init__()
+            self.inside = inside
+
+        def forward(self, x):
+            return self.inside(x)
+
+    model = nn.Sequential(block(2, 1), block(4, 2), block(4, 1), block(4, 2), nn.Flatten())
+    layers = survey(model, 2, 40)
+    assert [layer.name for layer in layers] == ["0", "1", "2", "3"]
+    assert recommended(layers) == ["0", "2", "3"]
+    outside = nn.Sequential(nn.ZeroPad1d(20), model)  # the padded input is not a layer
+    first, *_ = survey(outside, 2, 40, nested=True)
+    assert first.name == "1.0.inside.1"
+    # Without padding, sizes shrink slightly (38, 36, 34), then by a stride.
+    shrinking = nn.Sequential(*(nn.Conv1d(2, 2, 3) for _ in range(3)), nn.Conv1d(2, 2, 3, 2))
+    assert recommended(survey(shrinking, 2, 40)) == ["2", "3"]
+
+
+def test_without_a_relu_the_last_layer_is_recommended_with_a_warning():
+    model = nn.Sequential(nn.Conv1d(2, 2, 3), nn.Tanh(), nn.Conv1d(2, 2, 3, 2), nn.Flatten())
+    layers = survey(model, 2, 20)
+    assert recommended(layers) == ["1", "2"]
+    assert warned(layers, SIGNED) == ["0", "1", "2"]
+
+
+def test_a_block_with_negative_values_is_not_skipped_for_the_stem():
+    stage = nn.Sequential(nn.Conv1d(2, 2, 3, padding=1), nn.Tanh())
+    model = nn.Sequential(nn.Conv1d(2, 2, 1), nn.ReLU(), stage, nn.AvgPool1d(2), nn.Flatten())
+    assert recommended(survey(model, 2, 8)) == ["2", "3"]
+
+
+def test_nested_adds_the_layers_inside_and_recommends_the_same():
+    layers = survey(Residual(), 3, 32, 40, nested=True)
+    names = {name for name, module in Residual().named_modules() if name}
+    assert {layer.name for layer in layers} == names - {"avgpool", "fc"}
+    assert recommended(layers) == ["relu", "layer1", "layer2"]
+
+
+def test_the_last_layer_before_average_pooling_gets_a_warning():
+    layers = {layer.name: layer for layer in survey(Residual(), 3, 32, 32)}
+    assert layers["layer2"].gradient_is_constant
+    assert not any(layers[name].gradient_is_constant for name in ("relu", "maxpool", "layer1"))
+    assert recommended(layers.values()) == ["relu", "layer1", "layer2"]
+    assert warned(layers.values(), CONSTANT) == ["layer2"]
+    assert not any(layer.warnings for layer in layers.values() if layer.name in ("relu", "layer1"))
+    head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    assert not any(layer.gradient_is_constant for layer in survey(head, 3, 8, 8))
+
+
+def test_a_layer_that_does_not_reach_the_score_gets_a_warning():
+    class SideBranch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.used, self.unused = nn.Conv1d(1, 2, 3), nn.Conv1d(2, 2, 3)
+
+        def forward(self, x):
+            y = self.used(x)
+            self.unused(y)
+            return y.amax(dim=2)
+
+    used, unused = survey(SideBranch(), 1, 9)
+    assert (used.reaches_score, unused.reaches_score) == (True, False)
+    assert warned([used, unused], UNREACHED) == ["unused"]
+
+
+def test_a_frozen_model_that_writes_into_its_input():
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 2, 3).requires_grad_(False)
+
+        def forward(self, x):
+            return self.conv(x.sub_(0.5)).amax(dim=2)
+
+    (conv,) = survey(InPlace(), 1, 9)
+    assert conv.receptive_field == (3,)
+
+
+# ------------------------------------------------------------------------------- what is returned
+
+
+def test_every_layer_has_a_reason():
+    reasons = {layer.name: layer.reason for layer in survey(Residual(), 3, 32, 40, nested=True)}
+    assert reasons["relu"] == "last layer without negative values at its resolution"
+    assert reasons["conv1"] == reasons["bn1"] == "relu has the same resolution"
+    assert reasons["layer1.0"] == "not on the main path"
+    tanh = nn.Sequential(nn.Conv1d(2, 2, 3), nn.Tanh(), nn.Flatten())
+    assert survey(tanh, 2, 9)[1].reason == "last layer at its resolution"
+
+
+def test_the_model_is_left_as_it_was():
+    model = Residual().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    survey_layers(model, torch.rand(1, 3, 16, 16))
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    hooks = [(m._forward_hooks, m._forward_pre_hooks) for m in model.modules()]
+    assert not any(after or before for after, before in hooks)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "model, size, error, message",
+    [
+        (nn.Linear(4, 3), (9, 4), ValueError,
+         "No layer of this model outputs a feature map (1, C, *S) with 1 spatial axes and more "
+         "than one position. For a layer of tokens, pass captum_3dcam.Layer(..., "
+         "reshape=tokens_to_grid(...))."),
+        (nn.Linear(4, 3), (4,), ValueError,
+         "inputs: expected one sample or more, (N, C, *S), with a spatial axis; got shape (2, 4)."),
+        (nn.Sequential(nn.Linear(4, 3)), (9, 5), RuntimeError,
+         "The model failed on an input of shape (1, 9, 5): RuntimeError: mat1 and mat2 shapes "
+         "cannot be multiplied (9x5 and 4x3)"),
+    ],
+)  # fmt: skip
+def test_errors(model, size, error, message):
+    with pytest.raises(error) as caught:
+        survey(model, *size)
+    assert str(caught.value) == message

@@ -1,9 +1,9 @@
 """The command line: ``captum-3dcam explain``, ``layers`` and ``evaluate``.
 
-A command imports what it needs when it runs: of the optional packages only those that its input
-asks for, and nothing heavy for ``--help``.
+A command's modules are imported when it runs, so that it needs only the optional packages of its
+input, and ``--help`` imports nothing heavy.
 """
 
-from captum_3dcam.cli._run import main
+from captum_3dcam.cli._entry_point import main
 
 __all__ = ["main"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from captum_3dcam.cli._run import main
+from captum_3dcam.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,25 +1,23 @@
-"""What can go wrong, in words: what was asked cannot be, or it was tried and failed."""
+"""Errors of the command line, and how they are printed."""
 
-_LONGEST = 700
+_MAX_LENGTH = 700
 
 
-class WrongUseError(Exception):
-    """The command line asks for something that cannot be."""
+class UsageError(Exception):
+    """The arguments are wrong, or do not fit the input or the model."""
 
 
 class FailedError(Exception):
-    """What was asked was tried, and failed."""
+    """The arguments are right, but the computation failed."""
 
 
-def in_a_line(error: BaseException) -> str:
-    """The message without line breaks; the type is named where the message is not this package's.
+def one_line(error: BaseException) -> str:
+    """The message without line breaks, behind the type of an unexpected error.
 
-    >>> in_a_line(ValueError("one\\n  two")), in_a_line(ZeroDivisionError("by zero"))
+    >>> one_line(ValueError("one\\n  two")), one_line(ZeroDivisionError("by zero"))
     ('one two', 'ZeroDivisionError: by zero')
     """
     text = " ".join(str(error).split())
-    if not isinstance(
-        error, (WrongUseError, FailedError, ValueError, FileNotFoundError, ImportError)
-    ):
+    if not isinstance(error, (UsageError, FailedError, ValueError, FileNotFoundError, ImportError)):
         text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... (--debug shows all)"
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}... (--debug shows all)"

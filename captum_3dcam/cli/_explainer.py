@@ -1,280 +1,160 @@
-"""The class to explain, and its map: in one pass, or window by window."""
+"""Choose the classes of an input, and compute their maps in one pass or over windows."""
 
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from captum_3dcam._capture import select_scores, top_classes
 from captum_3dcam.attribution import LayerwiseCAM
-from captum_3dcam.cli._errors import FailedError, WrongUseError, in_a_line
-from captum_3dcam.cli._model import load_model, make_cam, named_layers
+from captum_3dcam.cli._errors import UsageError
+from captum_3dcam.cli._model import choose_layers, make_cam
+from captum_3dcam.cli._output import shows_progress
 from captum_3dcam.cli._parser import Target
+from captum_3dcam.cli._prediction import Classifier, Prediction, read_class_names, resolve_name
 from captum_3dcam.sliding import SlidingWindowCAM, Window
 
-Chunks = Callable[[], Iterable[Tensor]]
+Keep = Callable[[Tensor], object]
+"""Receives the next part (t, *S) of the maps."""
 
 
-class Said(NamedTuple):
-    """One class, and what the model says of it."""
+class Stream(NamedTuple):
+    """An input that is read in chunks along its first axis."""
 
-    target: Any
-    """An index; None for each window's own class, or a model of a single score."""
-    name: str
-    score: float
-    """As the model returns it; over windows, the mean."""
-    probability: float
-    windows: list[Window]
-    """Empty where there was one pass."""
-
-    def report(self) -> dict[str, Any]:
-        found = {
-            "class": self.target,
-            "name": self.name,
-            "score": self.score,
-            "probability": self.probability,
-        }
-        if self.windows:
-            found["windows"] = [
-                {
-                    "start": list(window.start),
-                    "stop": list(window.stop),
-                    "class": window.target,
-                    "score": window.score,
-                    "probability": window.factor,
-                }
-                for window in self.windows
-            ]
-        return found
+    chunks: Callable[[], Iterable[Tensor]]
+    """Starts a pass over the input; a chunk is (C, t, *S). The first one is longer than the
+    window, unless it is the whole input."""
+    boundaries: Sequence[int] = ()
+    """The first frames of scenes, which no window crosses."""
+    length: int | None = None
+    """For the progress bar."""
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A model, an attribution of it, and which class to explain."""
+    """An attribution, the target to explain, and the windows."""
 
-    module: nn.Module
+    classifier: Classifier
     cam: LayerwiseCAM
     target: Target
-    names: list[str]
-    """Of the classes; empty where they are not known."""
-    logits: bool
-    """Whether the model returns logits; otherwise probabilities."""
-    device: torch.device
     window: tuple[int, ...] | None
     stride: tuple[int, ...] | int | None
-    """One number is for all axes of the window."""
+    """One number holds for all axes of the window."""
     batch_size: int
+    progress: bool
 
-    @classmethod
-    def of(cls, options: Namespace) -> "Explainer":
-        names = _read_names(options.classes)
-        target = _named(options.target, names)
-        module = load_model(options)
-        layers = named_layers(module, options.layers)
-        return cls(
-            module,
-            make_cam(module, layers, options.method, options.fusion),
-            target,
-            names,
-            options.returns == "logits",
-            torch.device(options.device),
-            options.window and tuple(options.window),
-            _one_or_several(options.stride),
-            options.batch_size,
-        )
+    def explain(self, inputs: Tensor) -> tuple[list[Prediction], Tensor]:
+        """The predictions for inputs (1, C, *S), and their maps (classes, *S)."""
+        parts: list[Tensor] = []
+        size = inputs.shape[2:]
+        stream = Stream(lambda: [inputs[0]], length=size[0])
+        predictions = self.explain_stream(stream, parts.append)
+        return predictions, torch.cat(parts).reshape(len(predictions), *size)
 
-    # --------------------------------------------------------------------------- one pass
+    def explain_stream(self, stream: Stream, keep: Keep) -> list[Prediction]:
+        """The predictions for a stream; ``keep`` receives their maps, class after class."""
+        first = next(iter(stream.chunks()))[None]
+        sizes = list(zip(first.shape[2:], self.window or (), strict=False))
+        if not stream.boundaries and all(size <= window for size, window in sizes):
+            return self._explain_in_one_pass(first, keep)
+        for axis, (size, window) in enumerate(sizes, start=2):
+            first = first.narrow(axis, 0, min(size, window))
+        sliding = self._sliding_cam()
+        targets = self._window_targets(sliding, self.classifier.scores(first), stream)
+        return [self._explain_windows(sliding, target, stream, keep) for target in targets]
 
-    def once(self, x: Tensor) -> list[tuple[Said, Tensor]]:
-        """The classes of an input (1, C, *S), each with its map (*S)."""
-        output = self.scores(x)
-        targets = self._targets(output)
+    def _explain_in_one_pass(self, inputs: Tensor, keep: Keep) -> list[Prediction]:
+        scores = self.classifier.scores(inputs)
+        targets = self.classifier.targets(scores, self.target)
         if len(targets) > 1:
-            maps = self.cam.attribute_top_k(x, k=len(targets))[0][0]
+            maps = self.cam.attribute_top_k(inputs, k=len(targets))[0][0]
         else:
-            maps = self.cam.attribute(x, target=targets[0])[0]
-        return [
-            (self._said(output, target), heat.cpu())
-            for target, heat in zip(targets, maps, strict=True)
-        ]
+            maps = self.cam.attribute(inputs, target=targets[0])[0]
+        for heat_map in maps:
+            keep(heat_map.cpu())
+        return [self.classifier.prediction(scores, target) for target in targets]
 
-    @torch.no_grad()
-    def scores(self, x: Tensor) -> Tensor:
-        """What the model returns."""
+    # ------------------------------------------------------------------------------- windows
+
+    def _sliding_cam(self) -> SlidingWindowCAM:
+        assert self.window is not None, "without windows there is one pass"
+        scale = "probability" if self.classifier.returns_logits else "score"
         try:
-            output = self.module(x)
-        except Exception as error:  # the user's code may raise anything
-            raise FailedError(
-                f"The model failed on an input of shape {tuple(x.shape)}: {in_a_line(error)}"
-            ) from error
-        if not isinstance(output, Tensor) or output.ndim < 1 or len(output) != len(x):
-            came = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise WrongUseError(
-                f"The model must return a tensor of scores, one row a sample; for an input of "
-                f"shape {tuple(x.shape)} it returned {came}. Wrap it in a module that does."
-            )
-        return output.to(torch.promote_types(output.dtype, torch.float32))
-
-    def _targets(self, output: Tensor) -> list[Any]:
-        """What is to be explained of scores (1, ...)."""
-        wanted = self.target
-        try:
-            if wanted.index is not None:
-                select_scores(output, wanted.index)
-                return [wanted.index]
-            if output.numel() == 1 and wanted.top == 1:
-                return [None]
-            return list(top_classes(output, wanted.top)[0].tolist())
-        except (ValueError, IndexError, TypeError) as error:
-            raise WrongUseError(f"--target: {error}") from error
-
-    def _said(self, output: Tensor, target: Any) -> Said:
-        score = select_scores(output, target).item()
-        probability = select_scores(self._likely(output), target).item()
-        return Said(target, self._name(target), score, probability, [])
-
-    def _likely(self, output: Tensor) -> Tensor:
-        """Probabilities of scores (N, ...)."""
-        if not self.logits:
-            return output
-        several = output.ndim > 1 and output.shape[1] > 1
-        return output.softmax(dim=1) if several else output.sigmoid()
-
-    def _name(self, target: Any) -> str:
-        if target is None:
-            return "score"
-        if isinstance(target, int) and target < len(self.names):
-            return self.names[target]
-        return f"class {target}"
-
-    # ---------------------------------------------------------------------------- windows
-
-    def fits(self, size: Sequence[int]) -> bool:
-        """Whether a spatial size needs no windows."""
-        return self.window is None or all(
-            length <= window for length, window in zip(size, self.window, strict=False)
-        )
-
-    def slide(
-        self,
-        first: Tensor,
-        chunks: Chunks,
-        boundaries: Sequence[int],
-        keep: Callable[[Tensor], None],
-        advance: Callable[[int], object],
-    ) -> list[Said]:
-        """The classes of an input in chunks (C, t, *S); their maps (t, *S) go to ``keep``.
-
-        ``first``, (1, C, *S), is enough of it to see what the model returns.
-        """
-        assert self.window is not None, "fits() has said no"
-        scale = "probability" if self.logits else "score"
-        try:
-            sliding = SlidingWindowCAM(
+            return SlidingWindowCAM(
                 self.cam, self.window, self.stride, batch_size=self.batch_size, scale=scale
             )
         except ValueError as error:
-            raise WrongUseError(str(error)) from error
-        output = self.scores(first)
+            raise UsageError(str(error)) from error
+
+    def _window_targets(
+        self, sliding: SlidingWindowCAM, scores: Tensor, stream: Stream
+    ) -> list[Any]:
+        """The targets for all windows, given the scores of the first one."""
         if self.target.each:
-            targets = [None]
-        elif self.target.index is not None or output.numel() == 1:
-            targets = self._targets(output)
-        else:
-            targets = self._targets(self._mean_output(sliding, chunks, boundaries, advance))
-        return [
-            self._explained(sliding, chunks, target, boundaries, keep, advance)
-            for target in targets
-        ]
+            return [None]
+        if self.target.index is None and scores.numel() > 1:
+            scores = self._mean_probabilities(sliding, stream)
+        return self.classifier.targets(scores, self.target)
 
-    def passes(self) -> int:
-        """About how often :meth:`slide` goes through the input."""
-        chosen = self.target.each or self.target.index is not None
-        return self.target.top + (0 if chosen else 1)
-
-    def _explained(
-        self,
-        sliding: SlidingWindowCAM,
-        chunks: Chunks,
-        target: Any,
-        boundaries: Sequence[int],
-        keep: Callable[[Tensor], None],
-        advance: Callable[[int], object],
-    ) -> Said:
+    def _explain_windows(
+        self, sliding: SlidingWindowCAM, target: Any, stream: Stream, keep: Keep
+    ) -> Prediction:
         windows: list[Window] = []
-        for piece in sliding.stream(chunks(), target, boundaries=boundaries):
-            windows += piece.windows
-            keep(piece.attribution[0, 0].cpu())
-            advance(piece.attribution.shape[2])
-        name = "each window's own class" if self.target.each else self._name(target)
-        score = sum(window.score for window in windows) / len(windows)
-        probability = sum(window.factor for window in windows) / len(windows)
-        return Said(target, name, score, probability, windows)
+        with self._bar("explaining", stream) as bar:
+            for piece in sliding.stream(stream.chunks(), target, boundaries=stream.boundaries):
+                windows += piece.windows
+                keep(piece.attribution[0, 0].cpu())
+                bar.update(piece.attribution.shape[2])
+        name = self.classifier.class_name(target)
+        if self.target.each:
+            name = "highest class of each window"
+        score = fmean(window.score for window in windows)
+        probability = fmean(window.factor for window in windows)
+        return Prediction(target, name, score, probability, windows)
 
-    def _mean_output(
-        self,
-        sliding: SlidingWindowCAM,
-        chunks: Chunks,
-        boundaries: Sequence[int],
-        advance: Callable[[int], object],
-    ) -> Tensor:
-        """The mean of all windows' probabilities, (1, classes), by a pass without gradients."""
-        sums: list[Tensor] = []
-        count = 0
+    def _mean_probabilities(self, sliding: SlidingWindowCAM, stream: Stream) -> Tensor:
+        """The mean probabilities over all windows, (1, classes), by a pass without gradients."""
+        probabilities: list[Tensor] = []
 
-        def add(module: nn.Module, args: Any, output: Tensor) -> None:
-            nonlocal count
-            count += len(output)
-            sums[:] = [self._likely(output.double()).sum(dim=0) + sum(sums)]
+        def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+            probabilities.append(self.classifier.probabilities(output.double()))
 
-        def counted() -> Iterator[Tensor]:
-            for chunk in chunks():
-                yield chunk
-                advance(chunk.shape[1])
+        def chunks() -> Iterator[Tensor]:
+            with self._bar("choosing classes", stream) as bar:
+                for chunk in stream.chunks():
+                    yield chunk
+                    bar.update(chunk.shape[1])
 
-        handle = self.module.register_forward_hook(add)
+        handle = self.classifier.model.register_forward_hook(keep)
         try:
-            sliding.whole_target(counted(), boundaries=boundaries)
+            sliding.whole_target(chunks(), boundaries=stream.boundaries)
         except ValueError as error:
-            raise WrongUseError(f"--target: {error}") from error
+            raise UsageError(f"--target: {error}") from error
         finally:
             handle.remove()
-        return sums[0][None] / count
+        return torch.cat(probabilities).mean(dim=0, keepdim=True)
+
+    def _bar(self, description: str, stream: Stream) -> Any:
+        disable = not self.progress
+        return tqdm(desc=description, total=stream.length, unit="frame", disable=disable)
 
 
-# ------------------------------------------------------------------------------------ options
-
-
-def _one_or_several(numbers: list[int] | None) -> tuple[int, ...] | int | None:
-    if numbers is None:
-        return None
-    return numbers[0] if len(numbers) == 1 else tuple(numbers)
-
-
-def _read_names(path: Path | None) -> list[str]:
-    if path is None:
-        return []
-    if not path.is_file():
-        raise WrongUseError(f"--classes: there is no file {str(path)!r}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FailedError(f"--classes: {str(path)!r} is no text in UTF-8: {error}") from error
-    return [line.strip() for line in text.rstrip().splitlines()]
-
-
-def _named(target: Target, names: list[str]) -> Target:
-    """With the index of a name."""
-    if target.name is None:
-        return target
-    if target.name in names:
-        return replace(target, index=names.index(target.name), name=None)
-    known = f"a name in --classes ({', '.join(names[:5])}, ...)" if names else "a name (--classes)"
-    raise WrongUseError(
-        f"--target {target.name}: expected a number, top3 or another count, each, an index as "
-        f"1,4,8, or {known}."
+def make_explainer(
+    options: Namespace, model: nn.Module, default_window: tuple[int, ...] | None
+) -> Explainer:
+    """The explainer of ``captum-3dcam explain``."""
+    class_names = read_class_names(options.classes)
+    stride = options.stride and tuple(options.stride)
+    return Explainer(
+        Classifier(model, class_names, options.returns == "logits"),
+        make_cam(model, choose_layers(model, options.layers), options.method, options.fusion),
+        resolve_name(options.target, class_names),
+        tuple(options.window) if options.window else default_window,
+        stride[0] if stride and len(stride) == 1 else stride,
+        options.batch_size,
+        shows_progress(options),
     )

@@ -1,10 +1,10 @@
-"""The user's model: its code imported as asked, its weights loaded, its preprocessing found."""
+"""The user's model: its code, weights, layers and preprocessing."""
 
 import importlib
 import importlib.util
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,159 +16,139 @@ from torch import Tensor, nn
 
 from captum_3dcam import attribution
 from captum_3dcam.attribution import LayerwiseCAM
-from captum_3dcam.cli._errors import FailedError, WrongUseError, in_a_line
+from captum_3dcam.cli._errors import FailedError, UsageError, one_line
 from captum_3dcam.cli._parser import METHODS, WITHOUT_FUSION
 from captum_3dcam.models import Preprocessing, load_checkpoint
-
-Prepare = Callable[[Tensor], Tensor]
 
 _EXPECTED = "expected package.module:callable or path/to/file.py:callable"
 
 
 def load_model(options: Namespace) -> nn.Module:
-    """The model in eval mode, on its device, with its checkpoint's weights."""
-    where, colon, name = options.model.rpartition(":")
-    if not colon or not where or not name:
-        raise WrongUseError(f"--model {options.model}: {_EXPECTED}.")
-    made = _call(_find(_module(where), name, where), options)
-    if not isinstance(made, nn.Module):
-        raise WrongUseError(
-            f"--model {options.model} gives {type(made).__name__}; expected a torch.nn.Module."
-        )
+    """The model of ``--model`` in eval mode, on its device, with the checkpoint's weights."""
+    module_name, _, name = options.model.rpartition(":")
+    if not module_name or not name:
+        raise UsageError(f"--model {options.model}: {_EXPECTED}.")
+    factory = _attribute(_import(module_name), name, module_name)
+    model = _build(factory, options.model, options.model_args)
     if options.checkpoint is not None:
-        load_checkpoint(options.checkpoint, made)
-    return made.eval().to(_device(options.device))
-
-
-def _device(name: str) -> torch.device:
+        load_checkpoint(options.checkpoint, model)
     try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=options.device)
     except (RuntimeError, AssertionError) as error:
-        raise WrongUseError(f"--device {name}: {in_a_line(error)}") from error
-    return device
+        raise UsageError(f"--device {options.device}: {one_line(error)}") from error
+    return model.eval().to(options.device)
 
 
-def _module(where: str) -> ModuleType:
-    if where.endswith(".py"):
-        return _from_file(Path(where))
+def _import(name: str) -> ModuleType:
+    is_file = name.endswith(".py")
+    if is_file and not Path(name).is_file():
+        raise UsageError(f"--model: there is no file {name!r}.")
     try:
-        return importlib.import_module(where)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{where}.".startswith(f"{error.name}."):
-            raise WrongUseError(
-                f"--model: there is no module {error.name!r}; {_EXPECTED}. Modules of the current "
+        return _import_file(Path(name)) if is_file else importlib.import_module(name)
+    except Exception as error:  # the user's code may raise anything
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and not is_file and f"{name}.".startswith(f"{missing}."):
+            raise UsageError(
+                f"--model: there is no module {missing!r}; {_EXPECTED}. Modules in the current "
                 "folder are found too."
             ) from error
-        raise FailedError(f"--model: importing {where!r} failed: {in_a_line(error)}") from error
-    except Exception as error:  # the user's code may raise anything
-        raise FailedError(f"--model: importing {where!r} failed: {in_a_line(error)}") from error
+        raise FailedError(f"--model: importing {name!r} failed: {one_line(error)}") from error
 
 
-def _from_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise WrongUseError(f"--model: there is no file {str(path)!r}.")
-    # A name of its own: the file may be called as a module that is imported already.
+def _import_file(path: Path) -> ModuleType:
+    # A prefixed name, because another module of the file's name may be imported already.
     name = f"_captum_3dcam_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None, "its suffix is that of Python's source"
-    assert spec.loader is not None, "its suffix is that of Python's source"
+    assert spec is not None, "the suffix is .py"
+    assert spec.loader is not None, "the suffix is .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent.absolute()))  # its neighbours; main() puts it back
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's code may raise anything
-        raise FailedError(f"--model: importing {str(path)!r} failed: {in_a_line(error)}") from error
+    sys.path.insert(0, str(path.parent.absolute()))  # for its neighbours; main() restores the path
+    spec.loader.exec_module(module)
     return module
 
 
-def _find(module: ModuleType, name: str, where: str) -> Any:
-    found: Any = module
+def _attribute(module: ModuleType, name: str, module_name: str) -> Any:
+    value: Any = module
     for part in name.split("."):
-        if not hasattr(found, part):
-            near = get_close_matches(part, dir(found), n=3, cutoff=0.5)
-            hint = f" The nearest names are {', '.join(map(repr, near))}." if near else ""
-            raise WrongUseError(f"--model: {where!r} has no {name!r}.{hint}")
-        found = getattr(found, part)
-    return found
+        if not hasattr(value, part):
+            nearest = get_close_matches(part, dir(value), n=3, cutoff=0.5)
+            hint = f" The nearest names are {', '.join(map(repr, nearest))}." if nearest else ""
+            raise UsageError(f"--model: {module_name!r} has no {name!r}.{hint}")
+        value = getattr(value, part)
+    return value
 
 
-def _call(found: Any, options: Namespace) -> Any:
-    if isinstance(found, nn.Module):
-        if options.model_args:
-            raise WrongUseError(
-                f"--model {options.model} is a model already: it takes no --model-args."
-            )
-        return found
-    if not callable(found):
-        raise WrongUseError(
-            f"--model {options.model} is of type {type(found).__name__}; expected a callable that "
-            "returns a model, or a model."
+def _build(factory: Any, name: str, arguments: dict[str, Any]) -> nn.Module:
+    """The model that a callable returns, or the model itself."""
+    if isinstance(factory, nn.Module):
+        if arguments:
+            raise UsageError(f"--model {name} is already a model: it takes no --model-args.")
+        return factory
+    if not callable(factory):
+        raise UsageError(
+            f"--model {name} is of type {type(factory).__name__}; expected a model, or a callable "
+            "that returns one."
         )
     try:
-        return found(**options.model_args)
+        model = factory(**arguments)
     except Exception as error:  # the user's code may raise anything
-        raise FailedError(f"--model: calling {options.model} failed: {in_a_line(error)}") from error
+        raise FailedError(f"--model: calling {name} failed: {one_line(error)}") from error
+    if not isinstance(model, nn.Module):
+        returned = type(model).__name__
+        raise UsageError(f"--model {name} returns {returned}; expected a torch.nn.Module.")
+    return model
 
 
-# ------------------------------------------------------------------------------ preprocessing
+def make_preprocessing(model: nn.Module, options: Namespace) -> Callable[[Tensor], Tensor]:
+    """From RGB frames, (3, H, W) or (3, T, H, W), to the model's input without the batch axis.
 
-
-def preparation(module: nn.Module, options: Namespace) -> Prepare:
-    """From RGB frames, (3, H, W) or (3, T, H, W), to the model's input of one sample.
-
-    The model's own ``PREPROCESSING``, in which ``--size``, ``--scale`` and ``--mean`` replace
-    what they name.
+    It is the model's own ``PREPROCESSING``, in which ``--size``, ``--scale`` and ``--mean``
+    replace a value each.
     """
-    own = getattr(module, "PREPROCESSING", Preprocessing(1.0, (0.0, 0.0, 0.0)))
-    size = None if options.size is None else tuple(options.size)
-    given = {"size": size, "scale": options.scale, "mean": options.mean and tuple(options.mean)}
+    own = getattr(model, "PREPROCESSING", Preprocessing(1.0, (0.0, 0.0, 0.0)))
+    size, mean = options.size and tuple(options.size), options.mean and tuple(options.mean)
+    given = {"size": size, "scale": options.scale, "mean": mean}
     given = {name: value for name, value in given.items() if value is not None}
     if not callable(own) or (given and not isinstance(own, Preprocessing)):
-        raise WrongUseError(
+        raise UsageError(
             f"The model's PREPROCESSING is of type {type(own).__name__}, which "
-            + ("--size, --scale and --mean cannot change." if callable(own) else "is no callable.")
+            + ("--size, --scale and --mean cannot change." if callable(own) else "is not callable.")
         )
     if size is not None and len(size) != 2:
-        raise WrongUseError(f"--size {' '.join(map(str, size))}: frames have two sides, H W.")
+        raise UsageError(f"--size {' '.join(map(str, size))}: expected H W for frames.")
     try:
         return replace(own, **given) if isinstance(own, Preprocessing) else own
     except ValueError as error:
-        raise WrongUseError(str(error)) from error
+        raise UsageError(str(error)) from error
 
 
-# ------------------------------------------------------------------------------------- layers
+def choose_layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, Any]:
+    """The layers by their names in ``--layers``; by default all of the model's ``LAYERS``.
 
-
-def named_layers(module: nn.Module, given: list[str] | None) -> dict[str, Any]:
-    """The layers by the names that the user gave them, all of the model's ``LAYERS`` by default.
-
-    ``LAYERS`` may give names of its own to layers: dotted names, or :class:`captum_3dcam.Layer`.
+    ``LAYERS`` may be a dict from own names to dotted names or :class:`captum_3dcam.Layer` objects.
     """
-    own = getattr(module, "LAYERS", {})
+    own = getattr(model, "LAYERS", {})
     known = dict(own) if isinstance(own, Mapping) else {name: name for name in own}
-    if given is None and not known:
-        raise WrongUseError(
-            "The model has no LAYERS: give --layers. 'captum-3dcam layers --model ... "
-            "--input-size ...' lists those worth choosing."
+    if names is None and not known:
+        raise UsageError(
+            "The model has no LAYERS: pass --layers. 'captum-3dcam layers --model ... "
+            "--input-size ...' recommends some."
         )
-    return {name: known.get(name, name) for name in (known if given is None else given)}
+    return {name: known.get(name, name) for name in (known if names is None else names)}
 
 
 def make_cam(
-    module: nn.Module, layers: Mapping[str, Any], method: str, fusion: str | None
+    model: nn.Module, layers: Mapping[str, Any], method: str, fusion: str | None
 ) -> LayerwiseCAM:
     """The attribution of a method over layers."""
     if fusion is not None and method == WITHOUT_FUSION:
-        raise WrongUseError(
-            f"--method {method} joins the layers in its own way: it takes no --fusion."
-        )
-    make = getattr(attribution, METHODS[method])
+        raise UsageError(f"--method {method} has its own fusion of the layers: omit --fusion.")
+    arguments = {} if fusion is None else {"fusion": fusion}
     try:
-        cam: LayerwiseCAM = make(
-            module, list(layers.values()), **({} if fusion is None else {"fusion": fusion})
+        cam: LayerwiseCAM = getattr(attribution, METHODS[method])(
+            model, list(layers.values()), **arguments
         )
     except (TypeError, ValueError) as error:
-        raise WrongUseError(f"--layers: {error}") from error
+        raise UsageError(f"--layers: {error}") from error
     return cam

@@ -1,12 +1,13 @@
-"""The words of the command line, checked as far as words alone can be. Imports nothing heavy."""
+"""The arguments of the commands, checked as far as possible without the model."""
 
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import captum_3dcam
 
 PROGRAM = "captum-3dcam"
 
@@ -20,35 +21,37 @@ METHODS = {
     "HiResCAM": "LayerwiseHiResCAM",
     "XGradCAM": "LayerwiseXGradCAM",
 }
-"""The names of the methods in tables, and their classes."""
+"""The names of the methods, and their classes."""
 WITHOUT_FUSION = "WhatWhere"
 FUSIONS = ("sum", "mean", "max", "product", "geometric_mean")
 DATASETS = ("actions", "jhmdb", "ucf24", "ilsvrc")
 
-_EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted"
+_EXIT_CODES = "exit codes: 0 success, 1 failure, 2 wrong use, 130 interrupted"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Which class to explain."""
+    """The class or classes to explain."""
 
     top: int = 1
-    """The so many highest, unless another field says more."""
+    """The number of classes, the highest first, unless another field is set."""
     index: int | tuple[int, ...] | None = None
-    """Its number, or its place in an output of more axes."""
+    """A class index, or an index into an output with more axes."""
     name: str | None = None
-    """To be looked up among the classes' names."""
+    """A class name."""
     each: bool = False
-    """In each window its own highest."""
+    """The highest class of each window."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; ``command`` says which one was chosen."""
+    """The parser of all commands; ``command`` is the one chosen."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
-        description="Where, and when, did a 2D or 3D convolutional network look?",
-        epilog=f"{_EXIT_CODES}; COMMAND --help says more",
+        description="Class activation maps from all depths of 2D and 3D convolutional networks.",
+        epilog=f"{_EXIT_CODES}; see also COMMAND --help",
     )
+    version = f"{PROGRAM} {captum_3dcam.__version__}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_explain(commands)
     _add_layers(commands)
@@ -60,150 +63,130 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_explain(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "explain",
-        "explain an image, a video of any length, or a scan",
-        "Writes the map (map.npz), figures, for a video its overlay, for a scan the map as NIfTI "
-        "on the scan's own grid, and report.json, into a folder.",
-    )
+    parser = _add_command(commands, "explain", "explain an image, a video of any length, or a scan",
+        "Writes the map (map.npz), figures, the overlay of a video, the map of a scan as NIfTI on "
+        "the scan's own grid, and report.json, to a folder.")  # fmt: skip
     add = parser.add_argument
-    add("input", metavar="INPUT", type=Path, help="image, video, .nii, .nii.gz, folder of DICOM")
+    add("input", metavar="INPUT", type=Path, help="image, video, .nii, .nii.gz, DICOM folder")
     _add_model(parser)
-    add("--layers", nargs="+", metavar="NAME", help="to look at; by default the model's LAYERS")
-    add("--method", type=_one_of(METHODS), default="GlobalLocal", metavar="METHOD",
-        help=f"one of {', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
+    add("--layers", nargs="+", metavar="NAME", help="to explain (default: the model's LAYERS)")
+    add("--method", type=_method, choices=METHODS, default="GlobalLocal", metavar="METHOD",
+        help=f"{', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
     _add_fusion(parser)
     add("--target", type=_target, default=Target(), metavar="TARGET",
-        help="a class: its number or name; top3: so many, the highest first; each: in each window "
-        "its own highest; a,b,c: an index into an output of more axes (default: the highest "
-        "class)")  # fmt: skip
-    add("--classes", type=Path, metavar="FILE", help="the classes' names, one a line, from 0 on")
+        help="a class index or name; top3: the three highest classes; each: the highest class of "
+        "each window; a,b,c: an index into an output with more axes (default: top1)")  # fmt: skip
+    add("--classes", type=Path, metavar="FILE", help="class names, one per line, from index 0")
     add("--returns", choices=("logits", "probabilities"), default="logits",
-        help="what the model's scores are (default: logits)")  # fmt: skip
-    _add_preparation(parser, "+", "H W of frames, or D H W of volumes: what the model is given")
+        help="what the model returns (default: logits)")  # fmt: skip
+    _add_preprocessing(parser, "+", "H W of frames or D H W of volumes, as the model input")
     add("--output", type=Path, metavar="DIR", help="folder to write to (default: INPUT_explained)")
-    windows = parser.add_argument_group("windows, for what is too long or too big for one pass")
-    windows.add_argument(
-        "--window", nargs="+", type=_count, metavar="N",
-        help="of frames (default: 16), or along each axis of an image or volume (default: all)",
-    )  # fmt: skip
-    windows.add_argument("--stride", nargs="+", type=_count, metavar="N",
-        help="from window to window (default: half a window)")  # fmt: skip
-    windows.add_argument("--batch-size", type=_count, default=4, metavar="N",
-        help="windows at once (default: 4)")  # fmt: skip
-    video = parser.add_argument_group("videos")
-    video.add_argument("--boundaries", type=_boundaries, metavar="auto|none|F,F",
-        help="the first frames of scenes, which no window crosses (default: auto, found by frame "
+    add = parser.add_argument_group("windows, for inputs too large for one pass").add_argument
+    add("--window", nargs="+", type=_count, metavar="N",
+        help="frames (default: 16), or size along each axis of an image or volume (default: the "
+        "whole input)")  # fmt: skip
+    add("--stride", nargs="+", type=_count, metavar="N", help="step (default: half a window)")
+    add("--batch-size", type=_count, default=4, metavar="N", help="windows at once (default: 4)")
+    add = parser.add_argument_group("videos").add_argument
+    add("--boundaries", type=_boundaries, metavar="auto|none|F,F",
+        help="the first frames of scenes, which no window crosses (default: auto, from frame "
         "differences)")  # fmt: skip
-    video.add_argument("--overlay", choices=("mp4", "gif", "none"),
-        help="the video with the map over it (default: mp4)")  # fmt: skip
-    volumes = parser.add_argument_group("volumes, prepared in this order")
-    volumes.add_argument("--series", metavar="UID", help="which of several DICOM series")
-    volumes.add_argument("--orientation", metavar="CODES",
-        help="where D, H and W grow to, as SPL: slices from the feet up")  # fmt: skip
-    volumes.add_argument("--spacing", nargs="+", type=float, metavar="MM",
-        help="one number, or D H W: resample to voxels of this size")  # fmt: skip
-    volumes.add_argument("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"),
-        help="values below and above become these; black and white of the figures")  # fmt: skip
-    volumes.add_argument("--normalize", choices=("none", "unit", "zscore"),
-        help="unit: to [0, 1] from the lowest (or LOW) to the highest value; zscore: to mean 0, "
-        "deviation 1 (default: none)")  # fmt: skip
+    add("--overlay", choices=("mp4", "gif", "none"),
+        help="format of the video with the map over it (default: mp4)")  # fmt: skip
+    add = parser.add_argument_group("volumes, preprocessed in this order").add_argument
+    add("--series", metavar="UID", help="the DICOM series, if there are several")
+    add("--orientation", metavar="CODES", help="directions of D, H and W, such as SPL")
+    add("--spacing", nargs="+", type=float, metavar="MM",
+        help="voxel size to resample to: one number, or D H W")  # fmt: skip
+    add("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"),
+        help="clip the values to this range, black to white in the figures")  # fmt: skip
+    add("--normalize", choices=("none", "unit", "zscore"),
+        help="unit: the range (or LOW HIGH) to [0, 1]; zscore: to mean 0 and standard deviation 1 "
+        "(default: none)")  # fmt: skip
     _add_common(parser)
 
 
 def _add_layers(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "layers",
-        "list the layers worth choosing",
-        "Runs the model once or twice on random numbers. One layer is marked at the end of each "
-        "resolution, after a ReLU where there is one. The receptive size is an estimate: where "
-        "the gradient of a layer's middle place is not zero in that input.",
-    )
+    parser = _add_command(commands, "layers", "list the layers of a model and recommend some",
+        "Runs the model on random inputs, and recommends the last layer at each resolution, after "
+        "a ReLU if there is one. Receptive fields are estimated from input gradients.")  # fmt: skip
     _add_model(parser)
-    parser.add_argument(
-        "--input-size", nargs="+", type=_count, required=True, metavar="N",
-        help="of one sample: C and its spatial axes, as 3 16 112 112",
-    )  # fmt: skip
-    parser.add_argument("--all", action="store_true", help="list the layers inside of these too")
+    parser.add_argument("--input-size", nargs="+", type=_count, required=True, metavar="N",
+        help="of one sample: C and its spatial axes, such as 3 16 112 112")  # fmt: skip
+    parser.add_argument("--all", action="store_true", help="also list the layers inside of these")
     _add_common(parser)
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "evaluate",
-        "score methods against boxes of a dataset",
-        "Prints a table with confidence intervals, beside boxes that look at nothing.",
-    )
+    parser = _add_command(commands, "evaluate", "score methods against the boxes of a dataset",
+        "Prints a table with confidence intervals and baselines.")  # fmt: skip
     add = parser.add_argument
     add("dataset", choices=DATASETS, metavar="DATASET",
-        help=f"{', '.join(DATASETS)}; actions are synthetic and drawn anew")  # fmt: skip
+        help=f"{', '.join(DATASETS)}; actions are synthetic")  # fmt: skip
     _add_model(parser)
     add("--layers", nargs="+", action="append", metavar="NAME",
-        help="a set of layers; once for each set. By default the model's LAYERS")  # fmt: skip
-    add("--methods", nargs="+", type=_one_of(METHODS), default=["GlobalLocal"], metavar="METHOD",
-        help=f"of {', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
+        help="a set of layers; repeat for more sets (default: the model's LAYERS)")  # fmt: skip
+    add("--methods", nargs="+", type=_method, choices=METHODS, default=["GlobalLocal"],
+        metavar="METHOD", help=f"{', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
     _add_fusion(parser)
-    _add_preparation(parser, 2, "H W of the frames that the model is given")
+    _add_preprocessing(parser, 2, "H W of the frames, as the model input")
     add("--target", choices=("label", "predicted"), default="label",
-        help="the class to explain: the true one, or the model's (default: label)")  # fmt: skip
+        help="the class to explain: the label's or the predicted one (default: label)")  # fmt: skip
     add("--limit", type=_count, metavar="N",
-        help="so many samples, spread over the dataset (default: all; 64 actions)")  # fmt: skip
-    add("--root", type=Path, help="the dataset's folder; all but actions need it")
-    add("--images", type=Path, help="ilsvrc: the pictures' folder, if not under the root")
+        help="number of samples, evenly spaced (default: all; 64 actions)")  # fmt: skip
+    add("--root", type=Path, help="the dataset's folder, needed by all but actions")
+    add("--images", type=Path, help="ilsvrc: the folder of the images, if not under the root")
     add("--subset", choices=("train", "test"), help="jhmdb, ucf24 (default: test)")
     add("--split", type=int, choices=(1, 2, 3), help="jhmdb (default: 1)")
     add("--seed", type=int, help="actions (default: 0)")
-    add("--output", type=Path, metavar="FILE", help="write the JSON to this file too")
+    add("--output", type=Path, metavar="FILE", help="also write the JSON to this file")
     add("--resume", type=Path, metavar="DIR",
-        help="keep every finished sample here, and go on from what is here")  # fmt: skip
+        help="store each finished sample in this folder, and resume from it")  # fmt: skip
     _add_common(parser)
 
 
 # ------------------------------------------------------------------------------ shared options
 
 
-def _command(commands: Any, name: str, says: str, more: str) -> argparse.ArgumentParser:
+def _add_command(commands: Any, name: str, summary: str, more: str) -> argparse.ArgumentParser:
+    description = f"{summary[0].upper()}{summary[1:]}. {more}"
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=says, description=f"{says[0].upper()}{says[1:]}. {more}", epilog=_EXIT_CODES
+        name, help=summary, description=description, epilog=_EXIT_CODES
     )
     return parser
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", required=True, metavar="WHERE:NAME",
-        help="package.module:callable or path/to/file.py:callable, which returns the model (or is "
-        "it); its code is run")  # fmt: skip
+    add("--model", required=True, metavar="MODULE:NAME",
+        help="package.module:callable or path/to/file.py:callable, which returns the model, or the "
+        "model itself; its code is run")  # fmt: skip
     add("--model-args", type=_json_object, default={}, metavar="JSON",
-        help="""arguments of the callable, as '{"num_classes": 5}'""")  # fmt: skip
-    add("--checkpoint", type=Path, metavar="FILE", help="weights to load; nothing in it is run")
-    add("--device", default="cpu", help="of torch, as cuda (default: cpu)")
+        help="""keyword arguments of the callable, such as '{"num_classes": 5}'""")  # fmt: skip
+    add("--checkpoint", type=Path, metavar="FILE", help="weights to load; no code in it is run")
+    add("--device", default="cpu", help="PyTorch device, such as cuda (default: cpu)")
 
 
 def _add_fusion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fusion", choices=FUSIONS, help="of the layers' maps (default: sum)")
 
 
-def _add_preparation(parser: argparse.ArgumentParser, count: Any, size: str) -> None:
-    group = parser.add_argument_group("what the model is given, instead of its PREPROCESSING")
-    add = group.add_argument
-    add("--size", nargs=count, type=_count, metavar="N", help=size)
-    add("--scale", type=float, help="RGB in [0, 1] is multiplied by this (default: 1)")
-    add("--mean", nargs=3, type=float, metavar=("R", "G", "B"),
-        help="and this taken off then (default: 0 0 0)")  # fmt: skip
+def _add_preprocessing(parser: argparse.ArgumentParser, count: Any, size: str) -> None:
+    group = parser.add_argument_group("preprocessing, instead of that in the model's PREPROCESSING")
+    group.add_argument("--size", nargs=count, type=_count, metavar="N", help=size)
+    group.add_argument("--scale", type=float, help="factor for RGB in [0, 1] (default: 1)")
+    group.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"),
+        help="subtracted after scaling (default: 0 0 0)")  # fmt: skip
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--json", action="store_true", help="print JSON, and nothing else, to the output")
-    add("--quiet", action="store_true", help="no progress bars")
-    add("--debug", action="store_true", help="show where an error comes from")
+    add("--json", action="store_true", help="print JSON to the standard output, and nothing else")
+    add("--quiet", action="store_true", help="show no progress bars")
+    add("--debug", action="store_true", help="show the traceback of an error")
 
 
-# ------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------ argument types
 
 
 def _count(text: str) -> int:
@@ -212,30 +195,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _one_of(known: Iterable[str]) -> Callable[[str], str]:
-    """One of the names, written in small or capital letters."""
-    names = {name.casefold(): name for name in known}
-
-    def choose(text: str) -> str:
-        if text.casefold() not in names:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is not known; choose from {', '.join(known)}"
-            )
-        return names[text.casefold()]
-
-    return choose
+def _method(text: str) -> str:
+    """The method of that name in any case."""
+    return next((name for name in METHODS if name.casefold() == text.casefold()), text)
 
 
 def _json_object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(
-            f"expected a JSON object of arguments by name; got {text!r}"
-        )
-    return found
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object; got {text!r}")
+    return value
 
 
 def _target(text: str) -> Target:
@@ -253,11 +225,10 @@ def _target(text: str) -> Target:
 def _boundaries(text: str) -> str | list[int]:
     if text in ("auto", "none"):
         return text
-    found = (
-        [int(part) for part in text.split(",")] if re.fullmatch("[0-9]+(,[0-9]+)*", text) else []
-    )
-    if not found or found != sorted(set(found)) or found[0] < 1:
+    frames = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
+    if frames[0] < 1 or frames != sorted(set(frames)):
         raise argparse.ArgumentTypeError(
-            f"expected auto, none, or the first frames of scenes in order, as 120,345; got {text!r}"
+            "expected auto, none, or the first frames of scenes in ascending order, such as "
+            f"120,345; got {text!r}"
         )
-    return found
+    return frames

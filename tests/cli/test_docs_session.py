@@ -1,4 +1,4 @@
-"""The session of docs/command_line.md, from scratch: each command, its output, its exit code."""
+"""Replay the session of docs/command_line.md: each command, its output, its exit code."""
 
 import json
 import re
@@ -20,14 +20,14 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def commands(block):
-    """(words, the lines that it should print) of each command of a console block."""
+    """(command line, expected lines) for each command of a console block."""
     for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
         line, _, output = part.partition("\n")
         yield line, output.splitlines()
 
 
-def check(line, expected):
-    """The same text; numbers may differ by rounding, and by what a video decoder rounds."""
+def check_line(line, expected):
+    """The same text; numbers may differ by rounding, also in the video decoder."""
     assert NUMBER.sub("#", line) == NUMBER.sub("#", expected)
     numbers = [[float(number) for number in NUMBER.findall(text)] for text in (line, expected)]
     assert numbers[0] == pytest.approx(numbers[1], rel=0.02, abs=0.021)
@@ -35,7 +35,7 @@ def check(line, expected):
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A folder that looks as the repository does from the command line."""
+    """A folder with the examples, as in a clone of the repository."""
     pytest.importorskip("av")
     pytest.importorskip("nibabel")
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -44,10 +44,10 @@ def clone(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_session_from_scratch(clone, capsys):
+def test_the_session(clone, capsys):
     names = {}
-    after_the_session = False
-    said, codes = {}, set()
+    in_errors = False
+    outputs, codes = {}, set()
     for language, code in BLOCK.findall(PAGE.read_text()):
         if language == "python":
             first = code.partition("\n")[0]
@@ -60,24 +60,23 @@ def test_the_session_from_scratch(clone, capsys):
                 assert program == "captum-3dcam"
                 exit_code = main(words)
                 out, err = capsys.readouterr()
-                after_the_session = after_the_session or "missing.mp4" in line
+                in_errors = in_errors or "missing.mp4" in line
                 codes.add(exit_code)
-                assert (exit_code > 0) == after_the_session, err
-                # A table says something on the output, an error on the other one.
-                lines = (err if after_the_session else out).splitlines()
-                assert (out if after_the_session else err) == ""
+                assert (exit_code > 0) == in_errors, err
+                lines = (err if in_errors else out).splitlines()
+                assert (out if in_errors else err) == ""
                 assert len(lines) == len(expected), lines
-                for got, wanted in zip(lines, expected, strict=True):
-                    check(got, wanted)
-                said[line] = lines
+                for printed, documented in zip(lines, expected, strict=True):
+                    check_line(printed, documented)
+                outputs[line] = lines
     assert codes == {0, 1, 2}
-    assert sum(line.startswith("captum-3dcam") for line in said) >= 18
+    assert sum(line.startswith("captum-3dcam") for line in outputs) >= 18
     _check_files(clone)
     _check_lesion(clone, names["lesion"])
 
 
 def _check_files(folder):
-    """What the session wrote: figures that show something, overlays as long as their video."""
+    """The files of the session: figures that are not empty, overlays as long as their video."""
     for name in ("two_explained", "two_top", "two_against", "long_explained", "scan_explained"):
         report = json.loads((folder / name / "report.json").read_text())
         assert {Path(path).name for path in report["files"].values()} | {"report.json"} == {
@@ -92,7 +91,7 @@ def _check_files(folder):
 
 
 def _check_lesion(folder, lesion):
-    """World coordinates of the lesion and of the map's peak agree within a voxel."""
+    """The world coordinates of the lesion and of the peak agree within a voxel."""
     import nibabel
 
     assert ", ".join(f"{x:.1f}" for x in lesion) + " mm, where" in PAGE.read_text()

@@ -41,7 +41,7 @@ PREPARE = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(MODEL)
     torch.set_num_threads(1)
@@ -63,14 +63,14 @@ def network(name="Net"):
 def scores_of(text):
     rows = json.loads(text)["rows"]
     return {
-        row: {name: cell["value"] for name, cell in found.items()} for row, found in rows.items()
+        row: {name: cell["value"] for name, cell in cells.items()} for row, cells in rows.items()
     }
 
 
 def expected(attributions, samples):
     return {
-        row: {name: interval.value for name, interval in found.items()}
-        for row, found in evaluate(attributions, samples).summary.items()
+        row: {name: interval.value for name, interval in scores.items()}
+        for row, scores in evaluate(attributions, samples).summary.items()
     }
 
 
@@ -80,14 +80,14 @@ def sample(clip, label, boxes, mask=None):
 
 
 def small(masks):
-    """One actor's masks (1, T, H, W) in the model's size, pixel by pixel."""
+    """One actor's masks (1, T, H, W) in the size of the model input, pixel by pixel."""
     height, width = masks.shape[2:]
     rows = [int((y + 0.5) * height / 12) for y in range(12)]
     columns = [int((x + 0.5) * width / 16) for x in range(16)]
     return masks[0][:, rows][:, :, columns]
 
 
-def test_actions(here, capsys):
+def test_actions(folder, capsys):
     words = ["--layers", "first", "second", "--limit", "3", "--seed", "5", "--methods",
              "globallocal", "hirescam"]  # fmt: skip
     out = run(capsys, "actions", *words, "--json")
@@ -103,10 +103,10 @@ def test_actions(here, capsys):
     assert table.rstrip("\n") == evaluate(rows, samples).table()
 
 
-def test_sets_of_layers_fusions_and_the_models_own_class(here, capsys):
+def test_sets_of_layers_fusions_and_the_predicted_class(folder, capsys):
     words = ["--layers", "first", "--layers", "first", "second", "--fusion", "max", "--limit", "2",
              "--methods", "GlobalLocal", "WhatWhere", "--target", "predicted"]  # fmt: skip
-    found = scores_of(run(capsys, "actions", *words, "--json"))
+    scores = scores_of(run(capsys, "actions", *words, "--json"))
     model = network()
     clips = [SyntheticActions(2)[i] for i in range(2)]
     with torch.no_grad():
@@ -118,14 +118,14 @@ def test_sets_of_layers_fusions_and_the_models_own_class(here, capsys):
     ]
     row = "GlobalLocal (max): first+second"
     cam = GlobalLocalCAM3D(model, ["first", "second"], fusion="max")
-    assert found[row] == expected({row: cam}, samples)[row]
-    assert list(found)[:4] == [
+    assert scores[row] == expected({row: cam}, samples)[row]
+    assert list(scores)[:4] == [
         "GlobalLocal (max): first", "WhatWhere: first", row, "WhatWhere: first+second",
     ]  # fmt: skip
 
 
-def test_jhmdb(here, capsys):
-    write_jhmdb(here / "data")
+def test_jhmdb(folder, capsys):
+    write_jhmdb(folder / "data")
     out = run(capsys, "jhmdb", "--root", "data", "--layers", "first", "--split", "2", "--json")
     data = JHMDB("data", "test", 2)
     clips = [clip for clip in (data[i] for i in range(len(data)))
@@ -137,45 +137,44 @@ def test_jhmdb(here, capsys):
     assert json.loads(out)["run"]["samples"] == len(clips)
 
 
-def test_ucf24(here, capsys):
-    write_ucf24(here / "data")
+def test_ucf24(folder, capsys):
+    write_ucf24(folder / "data")
     words = ["--root", "data", "--layers", "first", "--limit", "2", "--subset", "train", "--json"]
     out = run(capsys, "ucf24", *words)
     data = UCF101_24("data", "train", annotated_only=True)
-    places = [0, len(data) // 2]
-    samples = [sample(data[i].clip, data[i].label, data[i].boxes) for i in places]
+    indices = [0, len(data) // 2]
+    samples = [sample(data[i].clip, data[i].label, data[i].boxes) for i in indices]
     row = {"GlobalLocal: first": GlobalLocalCAM3D(network(), "first")}
     assert scores_of(out) == expected(row, samples)
 
 
-def test_ilsvrc(here, capsys):
-    write_ilsvrc_text(here / "data", images=4)
-    # The first picture has no box: it is left out.
-    text = (here / "data" / "localization.txt").read_text().splitlines()
-    first = (here / "data" / "image_ids.txt").read_text().splitlines()[0]
+def test_ilsvrc(folder, capsys):
+    write_ilsvrc_text(folder / "data", images=4)
+    # The first image has no box and is left out.
+    text = (folder / "data" / "localization.txt").read_text().splitlines()
+    first = (folder / "data" / "image_ids.txt").read_text().splitlines()[0]
     kept = [line for line in text if not line.startswith(first)]
-    (here / "data" / "localization.txt").write_text("\n".join(kept))
+    (folder / "data" / "localization.txt").write_text("\n".join(kept))
     words = ["--root", "data", "--images", "data", "--layers", "first", "--json"]
     out = run(capsys, "ilsvrc", *words, name="image")
     data = ILSVRCLocalization("data")
     samples = [
-        sample(found.image, found.label, found.boxes[:, None])
-        for found in (data[i] for i in (1, 2, 3))
+        sample(each.image, each.label, each.boxes[:, None]) for each in (data[i] for i in (1, 2, 3))
     ]
     row = {"GlobalLocal: first": GlobalLocalCAM2D(network("image"), "first")}
     assert scores_of(out) == expected(row, samples)
 
 
-def test_the_result_is_written_and_a_run_goes_on(here, capsys):
+def test_the_result_is_written_and_a_run_is_resumed(folder, capsys):
     words = ["--layers", "first", "--limit", "2", "--resume", "kept", "--output", "scores.json"]
     first = run(capsys, "actions", *words, "--json")
-    assert (here / "scores.json").read_text() == first
-    lines = (here / "kept" / "process-0.jsonl").read_text().splitlines()
+    assert (folder / "scores.json").read_text() == first
+    lines = (folder / "kept" / "process-0.jsonl").read_text().splitlines()
     assert len(lines) == 2
-    # A sample that is kept is not done again: what was kept is what counts.
+    # A stored sample is not scored again: its stored scores are used.
     changed = json.loads(lines[0])
     changed["scores"]["GlobalLocal: first"][0] = 77.0
-    (here / "kept" / "process-0.jsonl").write_text(json.dumps(changed) + "\n" + lines[1] + "\n")
+    (folder / "kept" / "process-0.jsonl").write_text(json.dumps(changed) + "\n" + lines[1] + "\n")
     again = scores_of(run(capsys, "actions", *words, "--json"))
     assert again["GlobalLocal: first"]["energy"] > 38
     other = ["evaluate", "actions", "--model", "model.py:Net", *words, "--methods", "GradCAM"]
@@ -187,24 +186,24 @@ def test_the_result_is_written_and_a_run_goes_on(here, capsys):
     "name, words, message",
     [
         ("Own", ["actions", "--layers", "first"],
-         "evaluate scales boxes along with frames, which needs a model whose PREPROCESSING is a "
+         "evaluate scales boxes as it resizes frames, which needs a model whose PREPROCESSING is a "
          "captum_3dcam.models.Preprocessing; it is of type function."),
         ("Net", ["actions", "--layers", "first", "--output", "no/where.json"],
          "--output: there is no folder 'no'."),
         ("Net", ["actions", "--layers", "first", "--methods", "WhatWhere", "--fusion", "sum"],
-         "WhatWhere joins the layers in its own way: it takes no --fusion."),
+         "WhatWhere has its own fusion of the layers: omit --fusion."),
         ("Net", ["actions", "--layers", "first", "--root", "data"],
          "--root is for jhmdb, ucf24, ilsvrc; not for actions."),
         ("Net", ["ucf24", "--layers", "first", "--root", "missing"],
          "There is no file 'pyannot.pkl' in 'missing/splitfiles' or 'missing'."),
     ],
 )  # fmt: skip
-def test_wrong_uses(name, words, message, here, capsys):
+def test_usage_errors(name, words, message, folder, capsys):
     assert main(["evaluate", *words, "--model", f"model.py:{name}"]) == 2
     assert capsys.readouterr() == ("", f"captum-3dcam evaluate: error: {message}\n")
 
 
-def test_a_model_of_too_few_classes_fails(here, capsys):
+def test_a_model_of_too_few_classes_fails(folder, capsys):
     words = ["evaluate", "actions", "--model", "model.py:few", "--layers", "first", "--limit", "4"]
     assert main(words) == 1
     err = capsys.readouterr().err

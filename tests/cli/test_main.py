@@ -1,4 +1,4 @@
-"""The command line's door: words, the user's model, exit codes, and what gets imported."""
+"""The command line as a whole: arguments, the user's model, exit codes, imports."""
 
 import argparse
 import io
@@ -20,8 +20,8 @@ import captum_3dcam
 from captum_3dcam import functional
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.cli import _parser as parser
-from captum_3dcam.cli import _progress as progress
 from captum_3dcam.cli import main
+from captum_3dcam.cli._output import shows_progress
 
 MODEL = """
 import torch
@@ -60,22 +60,22 @@ INPUT_SIZE = ["--input-size", "3", "16", "16"]
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A folder with a model and a picture, which is the current one."""
+def folder(tmp_path, monkeypatch):
+    """The current folder, with a model and an image."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.py").write_text(MODEL)
     pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    Image.fromarray(pixels).save(tmp_path / "image.png")
     return tmp_path
 
 
-def explain(*more, name="net", path="picture.png"):
+def explain(*more, name="net", path="image.png"):
     return ["explain", path, "--model", f"model.py:{name}", *more]
 
 
-# -------------------------------------------------------------------------------- wrong uses
+# ------------------------------------------------------------------------------ usage errors
 
-WRONG = {
+USAGE_ERRORS = {
     "no command": (
         [],
         "captum-3dcam: error: the following arguments are required: COMMAND",
@@ -92,7 +92,7 @@ WRONG = {
     "no such module": (
         ["layers", "--model", "nowhere.nets:net", *INPUT_SIZE],
         "captum-3dcam layers: error: --model: there is no module 'nowhere'; expected "
-        "package.module:callable or path/to/file.py:callable. Modules of the current folder are "
+        "package.module:callable or path/to/file.py:callable. Modules in the current folder are "
         "found too.",
     ),
     "no such file": (
@@ -106,27 +106,27 @@ WRONG = {
     ),
     "no callable": (
         ["layers", "--model", "model.py:number", *INPUT_SIZE],
-        "captum-3dcam layers: error: --model model.py:number is of type int; expected a callable "
-        "that returns a model, or a model.",
+        "captum-3dcam layers: error: --model model.py:number is of type int; expected a model, or "
+        "a callable that returns one.",
     ),
     "no model": (
         ["layers", "--model", "model.py:text", *INPUT_SIZE],
-        "captum-3dcam layers: error: --model model.py:text gives str; expected a torch.nn.Module.",
+        "captum-3dcam layers: error: --model model.py:text returns str; expected a "
+        "torch.nn.Module.",
     ),
     "arguments of an instance": (
         ["layers", "--model", "model.py:instance", "--model-args", '{"classes": 4}', *INPUT_SIZE],
-        "captum-3dcam layers: error: --model model.py:instance is a model already: it takes no "
+        "captum-3dcam layers: error: --model model.py:instance is already a model: it takes no "
         "--model-args.",
     ),
     "arguments that are no JSON": (
         ["layers", "--model", "model.py:net", "--model-args", "classes=4", *INPUT_SIZE],
-        "captum-3dcam layers: error: argument --model-args: 'classes=4' is no JSON: Expecting "
+        "captum-3dcam layers: error: argument --model-args: 'classes=4' is not JSON: Expecting "
         "value: line 1 column 1 (char 0)",
     ),
     "arguments without names": (
         ["layers", "--model", "model.py:net", "--model-args", "[4]", *INPUT_SIZE],
-        "captum-3dcam layers: error: argument --model-args: expected a JSON object of arguments "
-        "by name; got '[4]'",
+        "captum-3dcam layers: error: argument --model-args: expected a JSON object; got '[4]'",
     ),
     "no such checkpoint": (
         ["layers", "--model", "model.py:net", "--checkpoint", "missing.pt", *INPUT_SIZE],
@@ -134,7 +134,7 @@ WRONG = {
     ),
     "an input without space": (
         ["layers", "--model", "model.py:net", "--input-size", "3"],
-        "captum-3dcam layers: error: --input-size 3: expected C and one spatial axis or more.",
+        "captum-3dcam layers: error: --input-size 3: expected C and at least one spatial axis.",
     ),
     "a size of nothing": (
         ["layers", "--model", "model.py:net", "--input-size", "3", "0"],
@@ -143,8 +143,8 @@ WRONG = {
     ),
     "no layers": (
         explain(),
-        "captum-3dcam explain: error: The model has no LAYERS: give --layers. 'captum-3dcam layers "
-        "--model ... --input-size ...' lists those worth choosing.",
+        "captum-3dcam explain: error: The model has no LAYERS: pass --layers. 'captum-3dcam layers "
+        "--model ... --input-size ...' recommends some.",
     ),
     "no such layer": (
         explain("--layers", "feature"),
@@ -153,13 +153,13 @@ WRONG = {
     ),
     "no such method": (
         explain("--layers", "0", "--method", "CAM"),
-        "captum-3dcam explain: error: argument --method: 'CAM' is not known; choose from "
-        "GlobalLocal, Counterfactual, WhatWhere, GradCAM, GradCAM++, LayerCAM, HiResCAM, XGradCAM",
+        "captum-3dcam explain: error: argument --method: invalid choice: 'CAM' (choose from "
+        "GlobalLocal, Counterfactual, WhatWhere, GradCAM, GradCAM++, LayerCAM, HiResCAM, XGradCAM)",
     ),
     "a fusion of what has its own": (
         explain("--layers", "0", "2", "--method", "whatwhere", "--fusion", "max"),
-        "captum-3dcam explain: error: --method WhatWhere joins the layers in its own way: it takes "
-        "no --fusion.",
+        "captum-3dcam explain: error: --method WhatWhere has its own fusion of the layers: omit "
+        "--fusion.",
     ),
     "a class beyond the last": (
         explain("--layers", "0", "--target", "3"),
@@ -172,8 +172,8 @@ WRONG = {
     ),
     "a name without names": (
         explain("--layers", "0", "--target", "golf"),
-        "captum-3dcam explain: error: --target golf: expected a number, top3 or another count, "
-        "each, an index as 1,4,8, or a name (--classes).",
+        "captum-3dcam explain: error: --target golf: expected a class index, top3 or another "
+        "count, each, an index such as 1,4,8, or a class name (--classes).",
     ),
     "an option of another input": (
         explain("--layers", "0", "--spacing", "1.5"),
@@ -189,12 +189,11 @@ WRONG = {
     ),
     "a stride of no window": (
         explain("--layers", "0", "--stride", "4"),
-        "captum-3dcam explain: error: --stride needs --window, from one to the next of which it "
-        "leads.",
+        "captum-3dcam explain: error: --stride needs --window.",
     ),
     "a size of three sides": (
         explain("--layers", "0", "--size", "8", "8", "8"),
-        "captum-3dcam explain: error: --size 8 8 8: frames have two sides, H W.",
+        "captum-3dcam explain: error: --size 8 8 8: expected H W for frames.",
     ),
     "a scale of nothing": (
         explain("--layers", "0", "--scale", "0"),
@@ -202,12 +201,13 @@ WRONG = {
     ),
     "scores in a dict": (
         explain("--layers", "layer", name="Deep"),
-        "captum-3dcam explain: error: The model must return a tensor of scores, one row a sample; "
-        "for an input of shape (1, 3, 20, 24) it returned dict. Wrap it in a module that does.",
+        "captum-3dcam explain: error: The model must return a tensor of scores, one row per "
+        "sample; for an input of shape (1, 3, 20, 24) it returned dict. Wrap it in a module that "
+        "does.",
     ),
     "a file where the folder should be": (
         explain("--layers", "0", "--output", "model.py"),
-        "captum-3dcam explain: error: --output model.py: a file of that name is in the way.",
+        "captum-3dcam explain: error: --output model.py: a file of that name exists.",
     ),
     "a dataset without its folder": (
         ["evaluate", "jhmdb", "--model", "model.py:net", "--layers", "0"],
@@ -225,20 +225,19 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("use", WRONG)
-def test_wrong_uses_exit_with_2_and_say_why(use, here, capsys):
-    words, message = WRONG[use]
-    before = set(here.iterdir())
+@pytest.mark.parametrize("case", USAGE_ERRORS)
+def test_usage_errors_exit_with_2(case, folder, capsys):
+    words, message = USAGE_ERRORS[case]
+    before = set(folder.iterdir())
     assert main(words) == 2
     out, err = capsys.readouterr()
     # argparse's own messages come after the usage; Python's versions quote choices or not.
     last = err.rstrip("\n").rpartition("\n")[2]
-    assert last.replace(
-        "'actions', 'jhmdb', 'ucf24', 'ilsvrc'", "actions, jhmdb, ucf24, ilsvrc"
-    ) == (message)
+    before_choices, choose, choices = last.partition("(choose from ")
+    assert before_choices + choose + choices.replace("'", "") == message
     assert out == ""
     assert "Traceback" not in err
-    assert {path for path in here.iterdir() if path.name != "__pycache__"} == before
+    assert {path for path in folder.iterdir() if path.name != "__pycache__"} == before
 
 
 # ------------------------------------------------------------------------------------ failures
@@ -248,20 +247,20 @@ def test_wrong_uses_exit_with_2_and_say_why(use, here, capsys):
     "name, message",
     [
         ("broken", "--model: calling model.py:broken failed: KeyError: 'weights'"),
-        ("instance", "The model failed on an input of shape (1, 7, 8, 8) (--input-size): "
-         "RuntimeError: Given groups=1, weight of size [4, 3, 3, 3], expected input[1, 7, 8, 8] to "
+        ("instance", "The model failed on an input of shape (1, 7, 8, 8): RuntimeError: "
+         "Given groups=1, weight of size [4, 3, 3, 3], expected input[1, 7, 8, 8] to "
          "have 3 channels, but got 7 channels instead"),
     ],
 )  # fmt: skip
-def test_failures_of_the_users_code_exit_with_1(name, message, here, capsys):
+def test_failures_of_the_users_code_exit_with_1(name, message, folder, capsys):
     assert main(["layers", "--model", f"model.py:{name}", "--input-size", "7", "8", "8"]) == 1
     assert capsys.readouterr().err == f"captum-3dcam layers: error: {message}\n"
 
 
-def test_a_model_file_that_cannot_be_imported(here, capsys):
-    (here / "model.py").write_text("import nowhere_at_all")
+def test_a_model_file_that_cannot_be_imported(folder, capsys):
+    (folder / "model.py").write_text("import nowhere_at_all")
     assert main(["layers", "--model", "model.py:net", *INPUT_SIZE]) == 1
-    (here / "wrong_syntax_3dcam.py").write_text("def")
+    (folder / "wrong_syntax_3dcam.py").write_text("def")
     assert main(["layers", "--model", "wrong_syntax_3dcam:net", *INPUT_SIZE]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == (
@@ -272,48 +271,48 @@ def test_a_model_file_that_cannot_be_imported(here, capsys):
     assert len(lines) == 2
 
 
-def test_damaged_files_exit_with_1(here, capsys):
-    (here / "picture.png").write_bytes(b"\x89PNG and no more")
+def test_damaged_files_exit_with_1(folder, capsys):
+    (folder / "image.png").write_bytes(b"\x89PNG and no more")
     assert main(explain("--layers", "0")) == 1
-    (here / "weights.pt").write_bytes(b"nothing")
+    (folder / "weights.pt").write_bytes(b"nothing")
     assert main(explain("--layers", "0", "--checkpoint", "weights.pt")) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert "error: 'picture.png' cannot be read as an image: " in lines[0]
+    assert "error: 'image.png' cannot be read as an image: " in lines[0]
     assert "error: 'weights.pt' cannot be read as a checkpoint: " in lines[1]
-    assert not (here / "picture_explained").exists()
+    assert not (folder / "image_explained").exists()
 
 
-def test_debug_shows_where(here, capsys):
+def test_debug_shows_where(folder, capsys):
     assert main(["layers", "--model", "model.py:broken", *INPUT_SIZE, "--debug"]) == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "raise KeyError" in err
 
 
-def test_ctrl_c_exits_with_130(here, capsys):
+def test_ctrl_c_exits_with_130(folder, capsys):
     assert main(explain("--layers", "layer", name="Interrupted")) == 130
     assert capsys.readouterr().err == "captum-3dcam explain: interrupted\n"
-    assert not (here / "picture_explained").exists()
+    assert not (folder / "image_explained").exists()
 
 
-def test_a_message_of_several_lines_becomes_one(here, capsys):
-    (here / "model.py").write_text("raise ValueError('one,\\n  two')")
+def test_a_message_of_several_lines_is_printed_in_one(folder, capsys):
+    (folder / "model.py").write_text("raise ValueError('one,\\n  two')")
     assert main(["layers", "--model", "model.py:net", *INPUT_SIZE]) == 1
     message = "captum-3dcam layers: error: --model: importing 'model.py' failed: one, two\n"
     assert capsys.readouterr().err == message
 
 
-def test_long_messages_are_cut(here, capsys):
+def test_long_messages_are_cut(folder, capsys):
     long = MODEL.replace('KeyError("weights")', 'KeyError("weights " * 500)')
-    (here / "model.py").write_text(long)
+    (folder / "model.py").write_text(long)
     assert main(["layers", "--model", "model.py:broken", *INPUT_SIZE]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("... (--debug shows all)")
     assert len(line) < 800
 
 
-def test_warnings_take_a_line(here, capsys):
-    (here / "model.py").write_text(MODEL + "\nimport warnings\nwarnings.warn('two\\nlines')\n")
+def test_a_warning_is_printed_in_one_line(folder, capsys):
+    (folder / "model.py").write_text(MODEL + "\nimport warnings\nwarnings.warn('two\\nlines')\n")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         assert main(["layers", "--model", "model.py:net", *INPUT_SIZE]) == 0
@@ -325,13 +324,13 @@ def test_warnings_take_a_line(here, capsys):
 
 def shapes(capsys):
     layers = json.loads(capsys.readouterr().out)["layers"]
-    return {layer["name"]: layer["shape"] for layer in layers}
+    return {layer["name"]: layer["output_shape"] for layer in layers}
 
 
-def test_a_model_comes_from_a_module_of_the_current_folder_or_a_file_or_is_one(here, capsys):
-    (here / "package_3dcam").mkdir()
-    (here / "package_3dcam" / "nets.py").write_text(MODEL)
-    names = ["package_3dcam.nets:net", "package_3dcam/nets.py:net", f"{here}/model.py:instance"]
+def test_a_model_from_a_module_in_the_current_folder_from_a_file_or_as_an_instance(folder, capsys):
+    (folder / "package_3dcam").mkdir()
+    (folder / "package_3dcam" / "nets.py").write_text(MODEL)
+    names = ["package_3dcam.nets:net", "package_3dcam/nets.py:net", f"{folder}/model.py:instance"]
     before = list(sys.path)
     for name in names:
         assert main(["layers", "--model", name, *INPUT_SIZE, "--json"]) == 0
@@ -339,10 +338,10 @@ def test_a_model_comes_from_a_module_of_the_current_folder_or_a_file_or_is_one(h
     assert sys.path == before
 
 
-def test_a_model_file_may_import_its_neighbours(here, capsys):
-    (here / "folder").mkdir()
-    (here / "folder" / "neighbour_3dcam.py").write_text("width = 5")
-    (here / "folder" / "model.py").write_text(
+def test_a_model_file_may_import_its_neighbours(folder, capsys):
+    (folder / "folder").mkdir()
+    (folder / "folder" / "neighbour_3dcam.py").write_text("width = 5")
+    (folder / "folder" / "model.py").write_text(
         "from neighbour_3dcam import width\nfrom torch import nn\n"
         "class Nets:\n    net = lambda: nn.Sequential(nn.Conv2d(3, width, 3))"
     )
@@ -350,7 +349,7 @@ def test_a_model_file_may_import_its_neighbours(here, capsys):
     assert shapes(capsys) == {"0": [5, 14, 14]}
 
 
-def test_a_model_takes_arguments_and_a_checkpoint(here, capsys):
+def test_a_model_takes_arguments_and_a_checkpoint(folder, capsys):
     namespace = {}
     exec(MODEL, namespace)
     trained = namespace["net"](4)
@@ -365,15 +364,15 @@ def test_a_model_takes_arguments_and_a_checkpoint(here, capsys):
     assert report["model"]["arguments"] == {"classes": 4}
 
 
-def test_a_device_that_is_not_there(here, capsys):
+def test_a_device_that_is_not_there(folder, capsys):
     assert main(explain("--layers", "0", "--device", "warp")) == 2
     assert "error: --device warp: RuntimeError: " in capsys.readouterr().err
 
 
-# ---------------------------------------------------------------------------- words and imports
+# ------------------------------------------------------------------------ arguments and imports
 
 
-def test_the_words_are_the_packages():
+def test_methods_and_fusions_are_those_of_the_package():
     assert parser.FUSIONS == functional.FUSIONS
     public = {name for name in captum_3dcam.__all__ if name.startswith("Layerwise")}
     assert set(parser.METHODS.values()) == {*public, "CounterfactualCAM"}
@@ -392,27 +391,33 @@ def test_every_command_has_the_common_options_and_help(capsys):
     for name, sub in commands.choices.items():
         assert options_of(sub) >= {"--json", "--quiet", "--debug", "--model", "--checkpoint"}
         assert main([name, "--help"]) == 0
-        assert "exit codes: 0 done, 1 failed, 2 wrong use, 130" in capsys.readouterr().out
+        assert "exit codes: 0 success, 1 failure, 2 wrong use, 130" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "terminal, installed, quiet, expected",
-    [(True, True, False, True), (False, True, False, False), (True, False, False, False),
-     (True, True, True, False)],
-)  # fmt: skip
-def test_a_bar_needs_a_terminal_and_tqdm_and_no_quiet(
-    terminal, installed, quiet, expected, monkeypatch
-):
-    err = io.StringIO()
-    err.isatty = lambda: terminal
-    monkeypatch.setattr(sys, "stderr", err)
-    monkeypatch.setattr(progress, "find_spec", lambda name: object() if installed else None)
-    options = argparse.Namespace(quiet=quiet)
-    assert progress.wanted(options) == expected
-    with progress.bar(options, "counting", 3, "thing") as advance:
-        advance(2)
-    assert ("counting" in err.getvalue()) == expected
-    assert ("2/3" in err.getvalue()) == expected
+    "terminal, quiet, expected",
+    [(True, False, True), (False, False, False), (True, True, False)],
+)
+def test_a_progress_bar_needs_a_terminal_and_no_quiet(terminal, quiet, expected, monkeypatch):
+    error_output = io.StringIO()
+    error_output.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stderr", error_output)
+    assert shows_progress(argparse.Namespace(quiet=quiet)) == expected
+
+
+def test_the_progress_bars_of_a_command(folder, monkeypatch):
+    error_output = io.StringIO()
+    error_output.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", error_output)
+    assert main(explain("--layers", "0", "--window", "12", "12")) == 0
+    assert "choosing classes: 100%" in error_output.getvalue()
+    assert "explaining: 100%" in error_output.getvalue()
+    assert "20/20" in error_output.getvalue()
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr() == (f"captum-3dcam {captum_3dcam.__version__}\n", "")
 
 
 IMPORTS = """
@@ -429,30 +434,30 @@ print("HELP"); show()
 layers = ["--layers", "0", "--output", "out"]
 assert main(["layers", "--model", "model.py:net", "--input-size", "3", "16", "16"]) == 0
 print("LAYERS"); show()
-assert main(["explain", "picture.png", "--model", "model.py:net", *layers]) == 0
+assert main(["explain", "image.png", "--model", "model.py:net", *layers]) == 0
 print("IMAGE"); show()
 """
 
 
-def test_a_command_imports_only_what_it_is_asked_for(here):
+def test_a_command_imports_only_what_it_needs(folder):
     code = [sys.executable, "-c", IMPORTS]
     env = os.environ | {"PYTHONPATH": str(Path(captum_3dcam.__file__).parent.parent)}
     done = subprocess.run(code, capture_output=True, text=True, check=True, env=env)
     lines = done.stdout.splitlines()
-    found = {word: lines[lines.index(word) + 1] for word in ("HELP", "LAYERS", "IMAGE")}
+    imported = {word: lines[lines.index(word) + 1] for word in ("HELP", "LAYERS", "IMAGE")}
     extras = ["'av'", "'nibabel'", "'pydicom'", "'torchmetrics'"]
     for name in extras:
-        assert all(name not in line for line in found.values()), name
+        assert all(name not in line for line in imported.values()), name
     for name in ("'numpy'", "'matplotlib'", "'scipy'", "captum_3dcam.visualization",
                  "captum_3dcam.datasets", "captum_3dcam.io", "captum_3dcam.models"):  # fmt: skip
-        assert name not in found["HELP"], name
+        assert name not in imported["HELP"], name
     for name in ("captum_3dcam.visualization", "captum_3dcam.datasets", "captum_3dcam.evaluation"):
-        assert name not in found["LAYERS"], name
-    assert "captum_3dcam.evaluation" not in found["IMAGE"]
-    assert "captum_3dcam.cli._video" not in found["IMAGE"]
+        assert name not in imported["LAYERS"], name
+    assert "captum_3dcam.evaluation" not in imported["IMAGE"]
+    assert "captum_3dcam.cli._video" not in imported["IMAGE"]
 
 
-def test_ctrl_c_of_a_terminal_leaves_nothing(here):
+def test_ctrl_c_in_a_terminal_leaves_no_file(folder):
     slow = MODEL + (
         "\nimport pathlib, time\nclass Slow(nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n"
@@ -460,17 +465,17 @@ def test_ctrl_c_of_a_terminal_leaves_nothing(here):
         "    def forward(self, x):\n"
         "        pathlib.Path('running').touch()\n        time.sleep(60)\n"
     )
-    (here / "model.py").write_text(slow)
+    (folder / "model.py").write_text(slow)
     words = [sys.executable, "-m", "captum_3dcam.cli", *explain("--layers", "layer", name="Slow")]
     env = os.environ | {"PYTHONPATH": str(Path(captum_3dcam.__file__).parent.parent)}
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as process:
         until = time.monotonic() + 50
-        while not (here / "running").exists() and time.monotonic() < until:
+        while not (folder / "running").exists() and time.monotonic() < until:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert err == "captum-3dcam explain: interrupted\n"
-    assert {path.name for path in here.iterdir()} - {"__pycache__"} == {
-        "model.py", "picture.png", "running",
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {
+        "model.py", "image.png", "running",
     }  # fmt: skip

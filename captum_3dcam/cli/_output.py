@@ -1,0 +1,66 @@
+"""Progress bars, JSON, and files of text and figures."""
+
+import json
+import re
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captum_3dcam.cli._parser import Target
+from captum_3dcam.io._files import atomic_write
+from captum_3dcam.localization import Segment, Tube
+
+
+def shows_progress(options: Namespace) -> bool:
+    """Whether the standard error is a terminal, and ``--quiet`` is not given."""
+    return not options.quiet and sys.stderr.isatty()
+
+
+def to_json(report: dict[str, Any]) -> str:
+    """Indented JSON, with lists of numbers on one line, and tensors rounded to two decimals.
+
+    >>> print(to_json({"box": np.array([1, 2.504])}))
+    {
+      "box": [1.0, 2.5]
+    }
+    """
+    text = json.dumps(report, indent=2, allow_nan=False, default=_to_json_type)
+    # Strings never match: their line breaks are escaped, and quotes are excluded.
+    return re.sub(r"\[\n[^][{}\"]*\]", lambda match: f"[{' '.join(match[0][1:-1].split())}]", text)
+
+
+def _to_json_type(value: Any) -> Any:
+    if isinstance(value, Segment | Tube):
+        region = {"start": value.start, "end": value.end, "seconds": np.array(value.seconds)}
+        boxes = {"boxes": value.boxes} if isinstance(value, Tube) else {}
+        return {**region, "score": value.score, **boxes}
+    if isinstance(value, Target):
+        return asdict(value)
+    return str(value) if isinstance(value, Path) else np.asarray(value, float).round(2).tolist()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with atomic_write(path, (path.suffix.lower(),)) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure as PNG atomically."""
+    with atomic_write(path, (".png",)) as temporary:
+        figure.savefig(temporary, dpi=100)
+
+
+def spread_frames(length: int, peak: int, count: int = 8) -> list[int]:
+    """``count`` frames out of ``length``, evenly spaced, but with the nearest moved to the peak.
+
+    >>> spread_frames(16, 9), spread_frames(4, 2)
+    ([0, 2, 4, 6, 9, 11, 13, 15], [0, 1, 2, 3])
+    """
+    frames = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
+    nearest = min(frames, key=lambda frame: abs(frame - peak))
+    return sorted({peak, *frames} - ({nearest} - {peak}))

@@ -1,0 +1,86 @@
+"""The report of an explanation, and its summary."""
+
+import platform
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import captum_3dcam
+from captum_3dcam.cli._explanation import Explanation
+from captum_3dcam.cli._prediction import Prediction
+
+
+def make_report(
+    options: Namespace,
+    source: Mapping[str, Any],
+    layers: Sequence[str],
+    explanation: Explanation,
+    files: Mapping[str, Path],
+) -> dict[str, Any]:
+    """The contents of ``report.json``."""
+    results = zip(explanation.predictions, explanation.regions, strict=True)
+    libraries = {name: version(name) for name in ("torch", "captum", "numpy")}
+    return {
+        "input": {"path": options.input, **source},
+        "model": {
+            "name": options.model,
+            "arguments": options.model_args,
+            "checkpoint": options.checkpoint,
+            "layers": layers,
+        },
+        "results": [{**_describe(prediction), **regions} for prediction, regions in results],
+        "files": files,
+        "settings": {k: v for k, v in vars(options).items() if k not in ("json", "debug")},
+        "versions": {
+            "python": platform.python_version(),
+            "captum_3dcam": captum_3dcam.__version__,
+            **libraries,
+        },
+    }
+
+
+def _describe(prediction: Prediction) -> dict[str, Any]:
+    fields = {
+        "class": prediction.target,
+        "name": prediction.name,
+        "score": prediction.score,
+        "probability": prediction.probability,
+    }
+    windows = [
+        {
+            "start": window.start,
+            "stop": window.stop,
+            "class": window.target,
+            "score": window.score,
+            "probability": window.factor,
+        }
+        for window in prediction.windows
+    ]
+    return {**fields, "windows": windows} if windows else fields
+
+
+def summarize(explanation: Explanation, files: Sequence[Path]) -> str:
+    """A line per class, and one with the files."""
+    lines = map(_line, explanation.predictions, explanation.regions)
+    names = ", ".join(path.name for path in files)
+    return "\n".join([*lines, f"wrote {names} into {files[0].parent}"])
+
+
+def _line(prediction: Prediction, regions: Mapping[str, Any]) -> str:
+    target, name = prediction.target, prediction.name
+    title = name if target is None or name == f"class {target}" else f"{target} {name}"
+    parts = [f"{title}: score {prediction.score:.2f}, probability {prediction.probability:.2f}"]
+    boxes, tubes, peak = (regions.get(kind) for kind in ("boxes", "tubes", "peak"))
+    if peak:
+        voxel = ", ".join(map(str, peak["voxel"]))
+        world = ", ".join(f"{x:.1f}" for x in peak["mm"])
+        parts.append(f"peak at voxel ({voxel}), {world} mm RAS")
+    if boxes:
+        parts.append(f"box {', '.join(f'{x:.0f}' for x in boxes[0]['box'].tolist())}")
+    if tubes:
+        parts.append(f"tube over frames {tubes[0].start} to {tubes[0].end - 1}")
+    if not boxes and not tubes:
+        parts.append("the map is zero")
+    return "; ".join(parts)

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+import torch
+from explain_command import MODEL, SEED
+from matplotlib.figure import Figure
+from PIL import Image
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with the models of explain_command in model.py."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(MODEL)
+    torch.set_num_threads(1)
+    return tmp_path
+
+
+@pytest.fixture
+def figures_not_drawn(monkeypatch):
+    """Figures take most of the time, and few tests read them."""
+
+    def save(figure, path, **options):
+        Image.new("RGB", (1, 1)).save(path)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+
+
+@pytest.fixture
+def image_file(folder):
+    """A path and its pixels."""
+    pixels = np.random.default_rng(SEED).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("image.png")
+    return "image.png", torch.from_numpy(pixels)

@@ -1,0 +1,137 @@
+"""``captum-3dcam explain`` of images, against what the attribution classes return."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from explain_command import fails, maps, network, run
+
+from captum_3dcam import CounterfactualCAM, GlobalLocalCAM2D, LayerwiseHiResCAM
+from captum_3dcam import localization as loc
+from captum_3dcam.io import load_map, read_image
+from captum_3dcam.models import Preprocessing
+from captum_3dcam.sliding import SlidingWindowCAM
+
+
+def test_an_image(image_file, capsys):
+    path, pixels = image_file
+    report = run(capsys, path, "image", "--layers", "first", "second")
+    model, _ = network("image")
+    x = pixels.movedim(-1, 0)[None] / 255
+    cam = GlobalLocalCAM2D(model, ["first", "second"])
+    with torch.no_grad():
+        scores = model(x)[0]
+    torch.testing.assert_close(maps(), cam.attribute(x)[0])
+    (result,) = report["results"]
+    assert result["class"] == scores.argmax()
+    assert result["name"] == f"class {result['class']}"
+    assert result["score"] == pytest.approx(scores.max().item(), rel=1e-4)
+    assert result["probability"] == pytest.approx(scores.softmax(0).max().item(), rel=1e-4)
+    (boxes,) = loc.boxes(cam.attribute(x), select="all")
+    assert [each["box"] for each in result["boxes"]] == boxes.boxes.tolist()
+    assert report["input"] == {
+        "path": path, "kind": "image", "size": [24, 32], "model_size": [24, 32],
+    }  # fmt: skip
+    assert set(report["files"]) == {"map", "figure"}
+    assert read_image("out/figure.png").std() > 10
+    metadata = load_map("out/map.npz").metadata
+    assert metadata["layers"] == ["first", "second"]
+    assert metadata["classes"] == [result["class"]]
+
+
+@pytest.mark.parametrize(
+    "more, make, target",
+    [
+        (["--target", "2"], GlobalLocalCAM2D, 2),
+        (["--method", "Counterfactual", "--target", "1"], CounterfactualCAM, 1),
+        (["--method", "HiResCAM", "--fusion", "product", "--target", "0"],
+         lambda *given: LayerwiseHiResCAM(*given, fusion="product"), 0),
+    ],
+)  # fmt: skip
+def test_targets_methods_and_fusions(more, make, target, image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    report = run(capsys, path, "image", "--layers", "first", "second", *more)
+    model, _ = network("image")
+    expected = make(model, ["first", "second"]).attribute(pixels.movedim(-1, 0)[None] / 255, target)
+    torch.testing.assert_close(maps(), expected[0])
+    assert report["results"][0]["class"] == target
+
+
+def test_the_highest_classes(image_file, capsys):
+    path, pixels = image_file
+    Path("names.txt").write_text("golf\nswim\nrun\nsit")
+    more = ["--target", "top3", "--classes", "names.txt"]
+    report = run(capsys, path, "image", "--layers", "first", "second", *more)
+    model, _ = network("image")
+    x = pixels.movedim(-1, 0)[None] / 255
+    expected, classes = GlobalLocalCAM2D(model, ["first", "second"]).attribute_top_k(x, 3)
+    torch.testing.assert_close(maps(), expected[0])
+    assert [result["class"] for result in report["results"]] == classes[0].tolist()
+    names = ["golf", "swim", "run", "sit"]
+    assert [result["name"] for result in report["results"]] == [names[c] for c in classes[0]]
+    scores = [result["score"] for result in report["results"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_pixel_of_a_segmentation(image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    report = run(capsys, path, "Segmentation", "--layers", "first", "--target", "1,8,9")
+    model, _ = network("Segmentation")
+    expected = GlobalLocalCAM2D(model, "first").attribute(
+        pixels.movedim(-1, 0)[None] / 255, target=(1, 8, 9)
+    )
+    torch.testing.assert_close(maps(), expected[0])
+    assert report["results"][0]["class"] == [1, 8, 9]
+    message, code = fails(capsys, path, "Segmentation", "--layers", "first")
+    assert code == 2
+    assert message.startswith("--target: attribute_top_k needs scores of shape (N, classes)")
+
+
+def test_the_models_own_layers_and_preprocessing(image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    report = run(capsys, path, "prepared")
+    model, received = network("prepared")
+    x = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))(pixels.movedim(-1, 0))[None]
+    torch.testing.assert_close(received[0], x)
+    expected = GlobalLocalCAM2D(model, ["first", "second"]).attribute(x)
+    torch.testing.assert_close(maps(), expected[0])
+    assert report["model"]["layers"] == ["first", "second"]
+    assert report["input"]["model_size"] == [12, 16]
+    # In pixels of the image, which is twice as large.
+    (boxes,) = loc.boxes(expected, select="all")
+    assert [each["box"] for each in report["results"][0]["boxes"]] == (boxes.boxes * 2).tolist()
+    run(capsys, path, "prepared", "--layers", "late")
+    torch.testing.assert_close(maps(), GlobalLocalCAM2D(model, "second").attribute(x)[0])
+
+
+def test_options_replace_values_of_the_preprocessing(image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    run(capsys, path, "prepared", "--size", "8", "10", "--mean", "-1", "0", "0.5")
+    _, received = network("prepared")
+    expected = Preprocessing(2.0, (-1.0, 0.0, 0.5), (8, 10))(pixels.movedim(-1, 0))[None]
+    torch.testing.assert_close(received[0], expected)
+
+
+def test_a_preprocessing_that_is_a_function(image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    run(capsys, path, "halves", "--layers", "first")
+    _, received = network("halves")
+    torch.testing.assert_close(received[0], pixels.movedim(-1, 0)[None, :, ::2, ::2] / 255)
+    assert fails(capsys, path, "halves", "--layers", "first", "--scale", "2") == (
+        "The model's PREPROCESSING is of type function, which --size, --scale and --mean cannot "
+        "change.", 2,
+    )  # fmt: skip
+
+
+def test_an_image_in_windows(image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    more = ["--window", "12", "16", "--stride", "3", "8", "--target", "2"]
+    report = run(capsys, path, "image", "--layers", "first", *more)
+    model, _ = network("image")
+    sliding = SlidingWindowCAM(GlobalLocalCAM2D(model, "first"), (12, 16), (3, 8))
+    expected = sliding.explain(pixels.movedim(-1, 0)[None] / 255, 2)
+    torch.testing.assert_close(maps(), expected.attribution[0])
+    windows = report["results"][0]["windows"]
+    assert [(tuple(w["start"]), tuple(w["stop"])) for w in windows] == [
+        (w.start, w.stop) for w in expected.windows[0]
+    ]

@@ -1,0 +1,313 @@
+"""``captum-3dcam explain`` of videos, against what the library returns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from explain_command import FPS, SEED, fails, maps, network, run
+from matplotlib import colormaps
+from PIL import Image, ImageSequence
+from torch import nn
+
+from captum_3dcam import GlobalLocalCAM3D
+from captum_3dcam import localization as loc
+from captum_3dcam.cli import _explain as explain
+from captum_3dcam.cli import _overlay as overlay
+from captum_3dcam.cli import _video as video
+from captum_3dcam.cli import main
+from captum_3dcam.functional import temporal_profile
+from captum_3dcam.io import VideoFile, read_video, write_video
+from captum_3dcam.sliding import SlidingWindowCAM, shot_boundaries
+
+
+def frames_of(length, seed=SEED, size=(16, 20)):
+    """Smooth drifting frames, which the codec hardly changes."""
+    rng = np.random.default_rng(seed)
+    wide = rng.uniform(40, 216, (4, 5 + length // 6 + 2, 3))
+    y = np.linspace(0, 3, size[0])
+    frames = []
+    for t in range(length):
+        x = np.linspace(0, 4, size[1]) + t / 6
+        rows = wide[y.astype(int)] * (1 - y % 1)[:, None, None]
+        rows = rows + wide[np.minimum(y.astype(int) + 1, 3)] * (y % 1)[:, None, None]
+        columns = rows[:, x.astype(int)] * (1 - x % 1)[None, :, None]
+        frames.append(columns + rows[:, x.astype(int) + 1] * (x % 1)[None, :, None])
+    return np.stack(frames).round().astype(np.uint8)
+
+
+@pytest.fixture
+def video_file(folder):
+    """Write a video of scenes of these lengths; return its path and the decoded clip."""
+    pytest.importorskip("av")
+
+    def make(*lengths):
+        scenes = [frames_of(length, seed) for seed, length in enumerate(lengths)]
+        write_video(np.concatenate(scenes), "video.mp4", FPS)
+        clip = torch.from_numpy(read_video("video.mp4").frames)
+        return "video.mp4", clip.movedim(-1, 0)[None] / 255
+
+    return make
+
+
+def test_a_video_of_one_window(video_file, capsys):
+    path, clip = video_file(14)
+    report = run(capsys, path, "clip", "--layers", "first", "second")
+    model, _ = network("clip")
+    expected = GlobalLocalCAM3D(model, ["first", "second"]).attribute(clip)
+    torch.testing.assert_close(maps(), expected[0])
+    (result,) = report["results"]
+    assert "windows" not in result
+    with torch.no_grad():
+        assert result["score"] == pytest.approx(model(clip).max().item(), rel=1e-4)
+    assert report["input"] == {
+        "path": path, "kind": "video", "size": [16, 20], "frames": 14, "fps": FPS,
+        "boundaries": [], "model_size": [16, 20],
+    }  # fmt: skip
+    assert set(report["files"]) == {"map", "figure", "overlay"}
+
+
+def test_tubes_and_segments_are_those_of_localization(video_file, figures_not_drawn, capsys):
+    path, _ = video_file(45)
+    report = run(capsys, path, "prepared_clip", "--overlay", "none", "--layers", "late")
+    heat = maps()[None]
+    (result,) = report["results"]
+    (segments,) = loc.segments(temporal_profile(heat), fps=FPS)
+    assert [(s["start"], s["end"]) for s in result["segments"]] == [
+        (s.start, s.end) for s in segments
+    ]
+    assert result["segments"][0]["seconds"] == pytest.approx(segments[0].seconds, abs=0.005)
+    (tubes,) = loc.link(loc.frame_boxes(heat, select="all"), 0.1, 2, fps=FPS)
+    assert [(t["start"], t["end"]) for t in result["tubes"]] == [
+        (t.start, t.end) for t in tubes[: video._MAX_TUBES]
+    ]
+    # In pixels of the video, 16 x 20; the model receives 12 x 16.
+    scale = torch.tensor([20 / 16, 16 / 12, 20 / 16, 16 / 12])
+    for reported, tube in zip(result["tubes"], tubes, strict=False):
+        boxes = torch.tensor(reported["boxes"])
+        torch.testing.assert_close(boxes, tube.boxes * scale, atol=0.006, rtol=0)
+
+
+def explain_in_windows(model, clip, boundaries=(), target=None, **more):
+    sliding = SlidingWindowCAM(GlobalLocalCAM3D(model, "first"), 16, batch_size=4, **more)
+    return sliding.explain(clip, target, boundaries=boundaries)
+
+
+def windows_of(report, number=0):
+    return [(w["start"][0], w["stop"][0], w["class"]) for w in report["results"][number]["windows"]]
+
+
+def test_a_longer_video_is_explained_in_windows_for_one_class(
+    video_file, figures_not_drawn, capsys
+):
+    path, clip = video_file(45)
+    report = run(capsys, path, "clip", "--layers", "first")
+    model, _ = network("clip")
+    expected = explain_in_windows(model, clip, target="whole")
+    torch.testing.assert_close(maps()[None], expected.attribution)
+    assert windows_of(report) == [(w.start[0], w.stop[0], w.target) for w in expected.windows[0]]
+    (result,) = report["results"]
+    assert result["class"] == expected.windows[0][0].target
+    means = [sum(part) / len(part) for part in zip(
+        *((w.score, w.factor) for w in expected.windows[0]), strict=True
+    )]  # fmt: skip
+    assert [result["score"], result["probability"]] == pytest.approx(means, rel=1e-4)
+
+
+def test_target_each_is_the_highest_class_of_each_window(video_file, figures_not_drawn, capsys):
+    path, clip = video_file(45)
+    more = ["--target", "each", "--overlay", "none"]
+    report = run(capsys, path, "clip", "--layers", "first", *more)
+    model, _ = network("clip")
+    expected = explain_in_windows(model, clip)
+    torch.testing.assert_close(maps()[None], expected.attribution)
+    assert windows_of(report) == [(w.start[0], w.stop[0], w.predicted) for w in expected.windows[0]]
+    (result,) = report["results"]
+    assert (result["class"], result["name"]) == (None, "highest class of each window")
+
+
+def test_the_highest_classes_of_a_longer_video(video_file, capsys):
+    path, clip = video_file(45)
+    report = run(capsys, path, "clip", "--layers", "first", "--target", "top2")
+    model, _ = network("clip")
+    starts = [0, 8, 16, 24, 29]
+    with torch.no_grad():
+        outputs = torch.cat([model(clip[:, :, t : t + 16]) for t in starts])
+    top = outputs.softmax(1).mean(0).topk(2)
+    assert [result["class"] for result in report["results"]] == top.indices.tolist()
+    probabilities = [result["probability"] for result in report["results"]]
+    assert probabilities == pytest.approx(top.values.tolist(), rel=1e-4)
+    for heat, target in zip(maps(), top.indices.tolist(), strict=True):
+        torch.testing.assert_close(
+            heat[None, None], explain_in_windows(model, clip, target=target).attribution
+        )
+    a, b = top.indices.tolist()
+    assert set(report["files"]) == {"map", "figure", f"overlay_{a}", f"overlay_{b}"}
+
+
+def test_the_default_class_has_the_highest_mean_probability(folder, figures_not_drawn, capsys):
+    pytest.importorskip("av")
+    levels = np.repeat([10, 128, 128, 254], 16)
+    frames = np.broadcast_to(levels[:, None, None, None], (64, 16, 20, 3)).astype(np.uint8)
+    write_video(frames, "levels.mp4", FPS)
+    more = ["--layers", "active", "--stride", "16", "--boundaries", "none", "--overlay", "none"]
+    (result,) = run(capsys, "levels.mp4", "Brightness", *more)["results"]
+    # Neither the class of the first window, nor that of the highest mean score, which is white.
+    assert result["class"] == 1
+    assert [w["probability"] > 0.9 for w in result["windows"]] == [False, True, True, False]
+
+
+def test_a_model_of_probabilities(video_file, figures_not_drawn, capsys):
+    path, clip = video_file(45)
+    more = ["--returns", "probabilities", "--target", "1", "--overlay", "none"]
+    report = run(capsys, path, "likely", "--layers", "first", *more)
+    model, _ = network("likely")
+    expected = explain_in_windows(model, clip, target=1, scale="score")
+    torch.testing.assert_close(maps()[None], expected.attribution)
+    (result,) = report["results"]
+    assert result["probability"] == pytest.approx(result["score"])
+    short = run(capsys, path, "likely", "--layers", "first", *more, "--window", "60")
+    assert short["results"][0]["probability"] == short["results"][0]["score"]
+
+
+def test_a_model_of_one_score(video_file, figures_not_drawn, capsys):
+    path, clip = video_file(45)
+    report = run(capsys, path, "single", "--layers", "first", "--overlay", "none")
+    model, _ = network("single")
+    torch.testing.assert_close(maps()[None], explain_in_windows(model, clip).attribution)
+    (result,) = report["results"]
+    assert (result["class"], result["name"]) == (None, "score")
+    probabilities = [torch.tensor(w["score"]).sigmoid().item() for w in result["windows"]]
+    assert result["probability"] == pytest.approx(sum(probabilities) / len(probabilities), rel=1e-4)
+
+
+def test_no_window_crosses_a_boundary(video_file, figures_not_drawn, capsys):
+    path, clip = video_file(20, 22)
+    assert shot_boundaries(clip[0]) == [20]
+    words = ["clip", "--layers", "first", "--target", "2", "--overlay", "none"]
+    report = run(capsys, path, *words)
+    model, _ = network("clip")
+    assert report["input"]["boundaries"] == [20]
+    torch.testing.assert_close(maps()[None], explain_in_windows(model, clip, [20], 2).attribution)
+    assert all(stop <= 20 or start >= 20 for start, stop, _ in windows_of(report))
+    given = run(capsys, path, *words, "--boundaries", "10,30")
+    assert given["input"]["boundaries"] == [10, 30]
+    torch.testing.assert_close(
+        maps()[None], explain_in_windows(model, clip, [10, 30], 2).attribution
+    )
+    run(capsys, path, *words, "--boundaries", "none")
+    torch.testing.assert_close(maps()[None], explain_in_windows(model, clip, [], 2).attribution)
+
+
+def test_a_boundary_in_the_first_window(video_file, figures_not_drawn, capsys):
+    path, clip = video_file(7, 8)
+    report = run(capsys, path, "clip", "--layers", "first", "--target", "2", "--overlay", "none")
+    model, _ = network("clip")
+    assert windows_of(report) == [(0, 7, 2), (7, 15, 2)]
+    torch.testing.assert_close(maps()[None], explain_in_windows(model, clip, [7], 2).attribution)
+
+
+def test_a_long_video_is_never_in_memory_as_a_whole(video_file, capsys, monkeypatch):
+    path, _ = video_file(70)
+    lengths = []
+    frames = VideoFile._chunks
+
+    def counted(self, length):
+        for chunk in frames(self, length):
+            lengths.append(len(chunk))
+            yield chunk
+
+    monkeypatch.setattr(VideoFile, "_chunks", counted)
+    monkeypatch.setattr(video, "_MAX_FIGURE_FRAMES", 16)
+    run(capsys, path, "clip", "--layers", "first", "--target", "1")
+    _, received = network("clip")
+    assert max(lengths) == 17
+    assert max(x.shape[0] * x.shape[2] for x in received) == 4 * 16
+    assert maps().shape[1] == 70
+
+
+def test_the_overlay_shows_the_map_over_the_video(video_file, figures_not_drawn, capsys):
+    path, _ = video_file(14)
+    for suffix in ("mp4", "gif"):
+        run(capsys, path, "prepared_clip", "--overlay", suffix)
+        shown = read_video(f"out/overlay.{suffix}")
+        assert shown.frames.shape == (14, 16, 20, 3)
+        assert shown.fps == pytest.approx(FPS, rel=0.01)
+        # Grey where the map is zero, and more colourful where it is higher.
+        colour = np.ptp(shown.frames.astype(float), axis=-1)
+        heat = nn.functional.interpolate(maps(), (16, 20), mode="bilinear")[0].numpy()
+        assert np.corrcoef(colour.ravel(), np.sqrt(heat).ravel())[0, 1] > 0.7
+
+
+def test_the_overlay_is_blended_as_the_figures_are():
+    rng = np.random.default_rng(SEED)
+    frame = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    heat = rng.uniform(0, 2, (4, 6)).astype(np.float32)
+    look = overlay.Look("blended_heat_map", "positive", None, 0.8, None).over([heat])
+    blended = overlay.blend(heat, frame, look)
+    for y in range(4):
+        for x in range(6):
+            grey = frame[y, x].mean() / 255
+            share = heat[y, x] / heat.max()
+            colour = np.array(colormaps["inferno"](share)[:3])
+            expected = grey + 0.8 * share**0.5 * (colour - grey)
+            assert (
+                np.abs(blended[y, x] - 255 * expected).max() <= 1.5
+            )  # the colour map has 256 colours
+
+
+def test_a_gif_of_a_fast_video_skips_frames(folder, figures_not_drawn, capsys):
+    pytest.importorskip("av")
+    write_video(frames_of(12), "fast.mp4", 60)
+    run(capsys, "fast.mp4", "clip", "--layers", "first", "--overlay", "gif")
+    with Image.open("out/overlay.gif") as shown:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(shown)]
+    assert len(durations) == 6
+    assert sum(durations) == 200  # ms, of 12 frames at 60 a second
+
+
+def test_a_preprocessing_may_not_change_the_number_of_frames(video_file, figures_not_drawn, capsys):
+    path, _ = video_file(14)
+    assert fails(capsys, path, "skipping", "--layers", "first") == (
+        "The model's PREPROCESSING turns 14 frames into (3, 7, 16, 20); expected (C, T, H, W) with "
+        "as many frames.", 2,
+    )  # fmt: skip
+
+
+def test_a_file_that_is_not_a_video(folder, figures_not_drawn, capsys):
+    pytest.importorskip("av")
+    Path("notes.txt").write_text("no frames")
+    message, code = fails(capsys, "notes.txt", "clip", "--layers", "first")
+    assert code == 1
+    assert message.startswith("'notes.txt' cannot be read as a video: ")
+
+
+@pytest.mark.parametrize("step", ["map", "overlay", "report"])
+def test_ctrl_c_leaves_no_partial_file(step, video_file, figures_not_drawn, capsys, monkeypatch):
+    path, _ = video_file(45)
+    Path("out").mkdir()
+    (Path("out") / "overlay.mp4").write_bytes(b"of an earlier run")
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    if step == "map":
+        monkeypatch.setattr(video._MapFile, "read", interrupt)
+    elif step == "overlay":
+        blend, calls = overlay.blend, []
+
+        def interrupt_frame_20(*arguments):
+            calls.append(arguments)
+            return interrupt() if len(calls) == 20 else blend(*arguments)
+
+        monkeypatch.setattr(overlay, "blend", interrupt_frame_20)
+    else:
+        monkeypatch.setattr(explain, "make_report", interrupt)
+    words = ["explain", path, "--model", "model.py:clip", "--layers", "first", "--output", "out"]
+    assert main([*words, "--target", "1"]) == 130
+    assert capsys.readouterr() == ("", "captum-3dcam explain: interrupted\n")
+    names = {path.name for path in Path("out").iterdir()}
+    complete = {"map": set(), "overlay": {"map.npz", "figure.png"}}
+    assert names == {"overlay.mp4", *complete.get(step, {"map.npz", "figure.png"})}
+    kept = (Path("out") / "overlay.mp4").read_bytes() == b"of an earlier run"
+    assert kept == (step != "report")

@@ -1,6 +1,7 @@
-"""Videos, pictures and scans in; maps, overlays and volumes out, where they belong.
+"""Read and write videos, images, volumes and maps.
 
-What needs an optional package says which extra installs it. Files are written whole or not at all.
+A function that needs an optional package raises ImportError with the extra that installs it. Every
+write is atomic.
 """
 
 from captum_3dcam.io.dicom import read_dicom
@@ -8,13 +9,7 @@ from captum_3dcam.io.image import read_image
 from captum_3dcam.io.maps import Map, load_map, save_map
 from captum_3dcam.io.medical import read_volume
 from captum_3dcam.io.nifti import read_nifti, write_nifti
-from captum_3dcam.io.video import (
-    Video,
-    VideoFile,
-    open_video,
-    read_video,
-    write_video,
-)
+from captum_3dcam.io.video import Video, VideoFile, open_video, read_video, write_video
 from captum_3dcam.io.volume import Volume
 
 __all__ = [

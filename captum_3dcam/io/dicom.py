@@ -1,9 +1,8 @@
-"""DICOM series in: slices from scattered files to one volume, or an error that names the file."""
+"""Read a DICOM series as one volume."""
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,98 +11,73 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_3dcam.io._files import StrPath, existing_path, import_extra, wrap_read_errors
-from captum_3dcam.io.volume import Volume, check_size
+from captum_3dcam.io.volume import Volume, check_shape
 
-_MAX_BYTES = 2**29  # a slice's file
-_MAX_PIXELS = 2**26  # a slice
+_MAX_PIXELS = 2**26  # per slice
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-_PHYSICAL = ("CT", "PT")  # modalities whose numbers mean what they are
-_HEADER = [
-    "SeriesInstanceUID",
-    "SeriesDescription",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "Rows",
-    "Columns",
-    "PixelSpacing",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "SpacingBetweenSlices",
-    "SliceThickness",
-]
-_OFF = 0.1  # of the distance between slices: how far one may be from where it should be
+_QUANTITATIVE = ("CT", "PT")  # modalities whose values are measurements
+_REQUIRED = ["Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"]
+_OPTIONAL = ["NumberOfFrames", "SamplesPerPixel", "SpacingBetweenSlices", "SliceThickness"]
+_TAGS = ["SeriesInstanceUID", "SeriesDescription", *_REQUIRED, *_OPTIONAL]
+_TOLERANCE = 0.1  # of a slice's position, as a fraction of the distance between slices
+
+_Header = dict[str, Any]
 
 
 def read_dicom(source: StrPath | Sequence[StrPath], series: str | None = None) -> Volume:
-    """A DICOM series, a folder of its files or a list of them, as a :class:`Volume`.
+    """Read a DICOM series as a :class:`Volume`.
 
-    ``data[d, h, w]`` is row h, column w of slice d; slices are sorted by their position along
-    their normal, so that an axial scan runs from the feet up. Each slice's rescale slope and
-    intercept (or modality table) are applied: CT comes in Hounsfield units. MONOCHROME1, where
-    low is white, is turned round within the range that is stored, but not in CT and PET, whose
-    numbers are measurements. DICOM's left and back (LPS) become right and front (RAS).
+    ``data[d, h, w]`` is row h, column w of slice d. The slices are sorted along their normal, so
+    that an axial scan runs from the feet up. The rescale slope and intercept (or the modality
+    lookup table) are applied: CT is in Hounsfield units. MONOCHROME1, in which low values are
+    white, is inverted, except in CT and PET, whose values are measurements. World coordinates are
+    converted from LPS to RAS.
 
     Args:
-        source: a folder, whose other files are passed over, or files.
-        series: the SeriesInstanceUID to take, where there are several.
+        source: a folder, in which files other than DICOM are ignored, or a list of files.
+        series: the SeriesInstanceUID to read; required if there are several series.
 
-    Raises:
-        ImportError: without pydicom (the extra ``medical``).
-        FileNotFoundError: without the folder or a file.
-        ValueError: for a damaged file, several series, slices that are missing, doubled, uneven
-            or of different sizes, and for files of several frames.
+    Raises ImportError without pydicom (extra ``medical``), FileNotFoundError, and ValueError for
+    damaged or multi-frame files, several series, and slices that are missing, duplicated, unevenly
+    spaced or of different sizes.
     """
     pydicom = import_extra("pydicom", "DICOM files need pydicom", "medical")
-    headers = [(path, _header(pydicom, path)) for path in _files(source)]
-    slices = [_slice(path, header) for path, header in _of_one_series(headers, series, source)]
-    slices, step = _stacked(slices)
-    first = slices[0]
-    shape = (len(slices), *first.size)
-    check_size(shape)
+    headers = [(path, _read_header(pydicom, path)) for path in _list_files(source)]
+    slices = [_parse(path, header) for path, header in _select_series(headers, series, source)]
+    slices, step = _stack(slices)
+    shape = (len(slices), *slices[0].size)
+    check_shape(shape)
     data = np.empty(shape, np.float32)
-    for place, item in zip(data, slices, strict=True):
-        place[:] = _values(pydicom, item.path)
+    for values, item in zip(data, slices, strict=True):
+        values[:] = _read_values(pydicom, item.path)
     affine = np.eye(4)
-    affine[:3] = np.c_[step, first.axes, first.position] * _LPS_TO_RAS[:, None]
+    affine[:3] = np.c_[step, slices[0].axes, slices[0].position] * _LPS_TO_RAS[:, None]
     return Volume(data, affine)
 
 
 class _Slice(NamedTuple):
-    """What a slice's header says, in the patient's LPS and mm."""
+    """The geometry of a slice, in LPS and mm."""
 
     path: Path
-    size: tuple[int, int]
-    """Rows and columns."""
-    axes: NDArray[np.float64]
-    """(3, 2): from a row to the next, and from a column to the next."""
-    position: NDArray[np.float64]
-    """(3,), of the first voxel."""
-    thickness: float
-    """To the next slice, where there is but one; 0 if unknown."""
-
-    @property
-    def normal(self) -> NDArray[np.float64]:
-        normal = np.cross(self.axes[:, 1], self.axes[:, 0])
-        unit: NDArray[np.float64] = normal / np.linalg.norm(normal)
-        return unit
+    size: tuple[int, int]  # rows and columns
+    axes: NDArray[np.float64]  # (3, 2), from one row to the next and from one column to the next
+    position: NDArray[np.float64]  # (3,), of the first voxel
+    thickness: float  # 0 if unknown
 
 
-# ------------------------------------------------------------------------------------ headers
-
-
-def _files(source: StrPath | Sequence[StrPath]) -> list[Path]:
+def _list_files(source: StrPath | Sequence[StrPath]) -> list[Path]:
     if not isinstance(source, (str, PathLike)):
         return [existing_path(path, "DICOM file") for path in source]
     if not Path(source).is_dir():
-        return [existing_path(source, "DICOM file, and no folder of them,")]
-    found = [path for path in sorted(Path(source).iterdir()) if _may_be_slice(path)]
-    if not found:
+        return [existing_path(source, "DICOM file or folder")]
+    files = [path for path in sorted(Path(source).iterdir()) if _is_dicom(path)]
+    if not files:
         raise ValueError(f"The folder {str(source)!r} has no DICOM files.")
-    return found
+    return files
 
 
-def _may_be_slice(path: Path) -> bool:
-    """By its suffix or, as many have none, by its beginning."""
+def _is_dicom(path: Path) -> bool:
+    """Decide by the suffix or, as many files have none, by the magic number."""
     if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
         return False
     with path.open("rb") as file:
@@ -112,147 +86,120 @@ def _may_be_slice(path: Path) -> bool:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    with wrap_read_errors(path, "a slice in DICOM"), warnings.catch_warnings():
-        # Scanners break the standard in many small ways; what matters here is checked here.
+    with wrap_read_errors(path, "a DICOM slice"), warnings.catch_warnings():
+        # pydicom warns of deviations from the standard, which are common. What matters for a
+        # volume is checked in this module.
         warnings.simplefilter("ignore")
         yield
 
 
-def _content(path: Path) -> BytesIO:
-    """In memory, where a length that is wrong cannot ask for more than there is."""
-    if path.stat().st_size > _MAX_BYTES:
-        raise ValueError(f"it has more than {_MAX_BYTES >> 20} MiB.")
-    return BytesIO(path.read_bytes())
-
-
-def _header(pydicom: Any, path: Path) -> Any:
+def _read_header(pydicom: Any, path: Path) -> _Header:
     with _reading(path):
-        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-        if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
-            raise ValueError("it is deflated, to an unknown size. Save it in another syntax.")
-        content = _content(path)
-        return pydicom.dcmread(content, stop_before_pixels=True, specific_tags=_HEADER)
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+        return {tag: header.get(tag) for tag in _TAGS}
 
 
-def _of_one_series(
-    headers: list[tuple[Path, Any]], series: str | None, source: object
-) -> list[tuple[Path, Any]]:
-    groups: dict[str, list[tuple[Path, Any]]] = {}
+def _select_series(
+    headers: list[tuple[Path, _Header]], series: str | None, source: object
+) -> list[tuple[Path, _Header]]:
+    groups: dict[str, list[tuple[Path, _Header]]] = {}
     for path, header in headers:
-        with _reading(path):
-            groups.setdefault(str(header.get("SeriesInstanceUID")), []).append((path, header))
-    known = "; ".join(
-        f"{uid} ({group[0][1].get('SeriesDescription') or 'no description'}, {len(group)} files, "
-        f"{group[0][0].name!r} one of them)"
-        for uid, group in groups.items()
-    )
+        groups.setdefault(str(header["SeriesInstanceUID"]), []).append((path, header))
     if series is None and len(groups) == 1:
         return headers
-    if series not in groups:
-        wrong = f"There is no series {series!r}" if series else "There are several series"
-        raise ValueError(f"{wrong} in {str(source)!r}. Pass series= one of: {known or 'none'}.")
-    return groups[series]
+    if series in groups:
+        return groups[series]
+    choices = "; ".join(
+        f"{uid} ({group[0][1]['SeriesDescription'] or 'no description'}, {len(group)} files, e.g. "
+        f"{group[0][0].name!r})"
+        for uid, group in groups.items()
+    )
+    problem = f"There is no series {series!r}" if series else "There are several series"
+    raise ValueError(f"{problem} in {str(source)!r}. Pass series= one of: {choices or 'none'}.")
 
 
-def _slice(path: Path, header: Any) -> _Slice:
+def _parse(path: Path, header: _Header) -> _Slice:
     with _reading(path):
-        frames = int(header.get("NumberOfFrames") or 1)
-        if frames != 1 or int(header.get("SamplesPerPixel") or 1) != 1:
+        if int(header["NumberOfFrames"] or 1) != 1 or int(header["SamplesPerPixel"] or 1) != 1:
             raise ValueError(
-                "it has several frames, or colours. Expected a series of single grey slices; "
-                "dcm2niix makes NIfTI of the others."
+                "it has several frames or colour channels. Expected a series of single greyscale "
+                "slices; dcm2niix converts other files to NIfTI."
             )
-        size = int(_required(header, "Rows")), int(_required(header, "Columns"))
-        between = np.array(_required(header, "PixelSpacing"), np.float64)
-        cosines = np.array(_required(header, "ImageOrientationPatient"), np.float64)
-        position = np.array(_required(header, "ImagePositionPatient"), np.float64)
+        if missing := [tag for tag in _REQUIRED if header[tag] is None]:
+            raise ValueError(f"it has no {missing[0]}, so it is not a slice of a volume.")
+        size = int(header["Rows"]), int(header["Columns"])
         if not 0 < size[0] * size[1] <= _MAX_PIXELS:
             raise ValueError(f"its size is {size[0]} x {size[1]}.")
-        if (between.shape, cosines.shape, position.shape) != ((2,), (6,), (3,)):
-            raise ValueError("its position, orientation or pixel spacing is incomplete.")
-        along_row, along_column = cosines.reshape(2, 3)
-        units = np.stack([along_column, along_row], axis=1)
-        places = [*position, *between]
-        if not np.isfinite(places).all() or not np.allclose(units.T @ units, np.eye(2), atol=1e-3):
-            raise ValueError("its position or orientation is damaged.")
-        if between.min() <= 0:
-            raise ValueError(f"its pixel spacing is {between.tolist()}.")
-        thick = header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 0
-        return _Slice(path, size, units * between, position, abs(float(thick)))
+        spacing, cosines, position = (np.array(header[tag], np.float64) for tag in _REQUIRED[2:])
+        complete = (spacing.shape, cosines.shape, position.shape) == ((2,), (6,), (3,))
+        units = np.resize(cosines, (2, 3))[::-1].T  # (3, 2), unit vectors of the axes
+        orthonormal = np.allclose(units.T @ units, np.eye(2), atol=1e-3)
+        finite = np.isfinite(position).all() and np.isfinite(spacing).all()
+        if not (complete and orthonormal and finite and spacing.min() > 0):
+            values = ", ".join(f"{tag} {header[tag]}" for tag in _REQUIRED[2:])
+            raise ValueError(f"its geometry is damaged: {values}.")
+        thickness = float(header["SpacingBetweenSlices"] or header["SliceThickness"] or 0)
+        return _Slice(path, size, units * spacing, position, abs(thickness))
 
 
-def _required(header: Any, name: str) -> Any:
-    value = header.get(name)
-    if value is None:
-        raise ValueError(f"it has no {name}, so it is no slice of a volume.")
-    return value
-
-
-# ------------------------------------------------------------------------------------ stacking
-
-
-def _stacked(slices: list[_Slice]) -> tuple[list[_Slice], NDArray[np.float64]]:
-    """The slices in order, and the way from one to the next, (3,) in LPS mm."""
+def _stack(slices: list[_Slice]) -> tuple[list[_Slice], NDArray[np.float64]]:
+    """Sort the slices; return them and the vector between neighbours, (3,) in LPS and mm."""
     first = slices[0]
     for other in slices[1:]:
-        if other.size != first.size:
+        tolerance = 1e-3 * np.abs(first.axes).max()
+        same_axes = np.allclose(other.axes, first.axes, rtol=0, atol=tolerance)
+        if other.size != first.size or not same_axes:
             raise ValueError(
-                f"Two sizes in one series: {str(first.path)!r} is {first.size[0]} x "
-                f"{first.size[1]}, {str(other.path)!r} {other.size[0]} x {other.size[1]}."
+                f"{str(other.path)!r} has another size, orientation or pixel spacing than "
+                f"{str(first.path)!r} of the same series (a localizer?). Pass the files of one "
+                "stack."
             )
-        if not np.allclose(other.axes, first.axes, rtol=0, atol=1e-3 * np.abs(first.axes).max()):
-            raise ValueError(
-                f"{str(other.path)!r} is turned, or spaced, otherwise than {str(first.path)!r} of "
-                "the same series (a localizer?). Pass the files of one stack."
-            )
+    normal = np.cross(first.axes[:, 1], first.axes[:, 0])
+    normal /= np.linalg.norm(normal)
     if len(slices) == 1:
         if first.thickness <= 0:
             raise ValueError(f"{str(first.path)!r} is a single slice without a thickness.")
-        return slices, first.normal * first.thickness
-    slices = sorted(slices, key=lambda item: float(item.position @ first.normal))
-    _check_gaps(slices, first.normal)
+        return slices, normal * first.thickness
+    slices = sorted(slices, key=lambda item: float(item.position @ normal))
+    _check_gaps(slices, np.diff([item.position @ normal for item in slices]))
     step = (slices[-1].position - slices[0].position) / (len(slices) - 1)
     for number, item in enumerate(slices):
-        off = np.linalg.norm(item.position - slices[0].position - number * step)
-        if off > _OFF * np.linalg.norm(step):
+        distance = np.linalg.norm(item.position - slices[0].position - number * step)
+        if distance > _TOLERANCE * np.linalg.norm(step):
             raise ValueError(
-                f"The slices are not evenly spaced along a line: {str(item.path)!r} is {off:.3g} "
-                "mm from its place."
+                f"The slices are not evenly spaced along a line: {str(item.path)!r} is "
+                f"{distance:.3g} mm from its expected position."
             )
     return slices, step
 
 
-def _check_gaps(slices: list[_Slice], normal: NDArray[np.float64]) -> None:
-    gaps = np.diff([float(item.position @ normal) for item in slices])
+def _check_gaps(slices: list[_Slice], gaps: NDArray[np.float64]) -> None:
     typical = float(np.median(gaps))
     for gap, before, after in zip(gaps, slices, slices[1:], strict=False):
         pair = f"{str(before.path)!r} and {str(after.path)!r}"
-        if gap <= _OFF * typical:
+        if gap <= _TOLERANCE * typical:
             raise ValueError(
-                f"Two slices at one place: {pair}. If the series has several points in time, "
+                f"Two slices at the same position: {pair}. If the series has several time points, "
                 "pass the files of one."
             )
         if gap > 1.5 * typical:
             raise ValueError(
-                f"{round(gap / typical) - 1} or more slices are missing between {pair}: "
-                f"they are {gap:.3g} mm apart, the others {typical:.3g}."
+                f"{round(gap / typical) - 1} or more slices are missing between {pair}: the "
+                f"distance is {gap:.3g} mm; the other slices are {typical:.3g} mm apart."
             )
 
 
-# -------------------------------------------------------------------------------------- pixels
-
-
-def _values(pydicom: Any, path: Path) -> NDArray[np.float64]:
+def _read_values(pydicom: Any, path: Path) -> NDArray[np.float64]:
     with _reading(path):
-        dataset = pydicom.dcmread(_content(path))
+        dataset = pydicom.dcmread(path)
         stored = dataset.pixel_array
-        kind = dataset.PhotometricInterpretation
-        if kind not in ("MONOCHROME1", "MONOCHROME2"):
-            raise ValueError(f"it is {kind}; expected MONOCHROME1 or MONOCHROME2.")
-        if kind == "MONOCHROME1" and dataset.get("Modality") not in _PHYSICAL:
+        interpretation = dataset.PhotometricInterpretation
+        if interpretation not in ("MONOCHROME1", "MONOCHROME2"):
+            raise ValueError(f"it is {interpretation}; expected MONOCHROME1 or MONOCHROME2.")
+        if interpretation == "MONOCHROME1" and dataset.get("Modality") not in _QUANTITATIVE:
             bits = int(dataset.BitsStored)
-            lowest = -(1 << (bits - 1)) if dataset.PixelRepresentation else 0
-            stored = 2 * lowest + (1 << bits) - 1 - stored.astype(np.int64)
+            minimum = -(1 << (bits - 1)) if dataset.PixelRepresentation else 0
+            stored = 2 * minimum + (1 << bits) - 1 - stored.astype(np.int64)
         values = np.asarray(pydicom.pixels.apply_modality_lut(stored, dataset), np.float64)
         if not np.isfinite(values).all():
             raise ValueError("its rescale slope or intercept is damaged.")

@@ -19,19 +19,17 @@ _MAX_PIXELS = 2**26  # the largest image of ImageNet has 61 million
 def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint8]:
     """Read an image as RGB, (H, W, 3) uint8.
 
-    Supports BMP, GIF (first frame), JPEG, PNG, PPM, TIFF and WebP. Grey images are repeated over
-    the three channels, 16-bit values are scaled to 8 bits, and transparency is dropped.
+    Reads BMP, GIF (first frame), JPEG, PNG, PPM, TIFF and WebP. A grey image is repeated over the
+    three channels, 16-bit values are scaled to 8 bits, and transparency is dropped.
 
     Args:
         path: the file.
-        apply_orientation: rotate and flip the image as its EXIF orientation says. Set it to False
-            to get the pixels as stored, e.g. where box annotations refer to those. Pillow always
-            decodes TIFF upright.
+        apply_orientation: rotate and flip the image as its EXIF orientation says. With False the
+            pixels are as stored, e.g. for box annotations that refer to them. (Pillow always
+            decodes TIFF upright.)
 
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, has another format or more than 2^26 pixels, or if its
-            values have no defined range (32-bit integers and floats).
+    Raises FileNotFoundError, and ValueError for a file that is damaged, of another format or of
+    more than 2^26 pixels, or whose values have no defined range (32-bit integers and floats).
 
     >>> read_image("missing.png")
     Traceback (most recent call last):
@@ -41,9 +39,7 @@ def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint
 
     existing_path(path, "image file")
     with wrap_read_errors(path, "an image"), warnings.catch_warnings():
-        # Pillow warns of damaged metadata, which does not affect the pixels, and of large images,
-        # which are checked below.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # damaged metadata is harmless; sizes are checked below
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
             if width * height > _MAX_PIXELS:

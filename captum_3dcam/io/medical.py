@@ -1,4 +1,4 @@
-"""A scan in whichever form it comes."""
+"""Read a scan of any supported format."""
 
 from pathlib import Path
 
@@ -9,9 +9,6 @@ from captum_3dcam.io.volume import Volume
 
 
 def read_volume(path: StrPath) -> Volume:
-    """A NIfTI file by its suffix, ``.nii`` or ``.nii.gz``; any other file or folder as DICOM.
-
-    Raises as :func:`read_nifti` and :func:`read_dicom`.
-    """
-    nifti = Path(path).name.lower().endswith((".nii", ".nii.gz"))
-    return read_nifti(path) if nifti else read_dicom(path)
+    """Read ``.nii`` and ``.nii.gz`` by :func:`read_nifti`, anything else by :func:`read_dicom`."""
+    is_nifti = Path(path).name.lower().endswith((".nii", ".nii.gz"))
+    return read_nifti(path) if is_nifti else read_dicom(path)

@@ -1,8 +1,8 @@
-"""NIfTI in and out. NiBabel understands the headers; the data are read here, within bounds."""
+"""Read and write NIfTI files with NiBabel."""
 
-import gzip
 import math
-from typing import Any, BinaryIO, cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,55 +14,54 @@ from captum_3dcam.io._files import (
     import_extra,
     wrap_read_errors,
 )
-from captum_3dcam.io.volume import Volume, check_size
+from captum_3dcam.io.volume import Volume, check_shape
 
-_REVERSED = [2, 1, 0, 3]  # of an affine's columns: a file's (i, j, k) are our (w, h, d)
+_REVERSED = [2, 1, 0, 3]  # columns of an affine: axes (i, j, k) of the file are (w, h, d) here
 _MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-_MAX_PACKED = 1032  # bytes out of one, the most that gzip can do
-_MAX_HEADER = 2**26
-_PIECE = 2**20
+_MAX_GZIP_RATIO = 1032  # the highest compression ratio of the deflate algorithm
 
 
 def read_nifti(path: StrPath) -> Volume:
-    """A NIfTI file, ``.nii`` or ``.nii.gz``, version 1 or 2, as a :class:`Volume`.
+    """Read a NIfTI-1 or NIfTI-2 file, ``.nii`` or ``.nii.gz``, as a :class:`Volume`.
 
-    The file's axes come in reverse, ``data[d, h, w]`` is the file's (w, h, d): in an axial scan
-    the slices come first, as in :func:`read_dicom`. Its scaling is applied. Places are those of
-    the sform or, without one, of the qform, in mm.
+    The axes are reversed, so that ``data[d, h, w]`` is ``get_fdata()[w, h, d]`` of NiBabel: the
+    slices of an axial scan come first, as in :func:`read_dicom`. Values are scaled by the header's
+    slope and intercept. The affine is the sform or, without one, the qform, in mm.
 
-    Raises ImportError without NiBabel (the extra ``medical``), FileNotFoundError, and ValueError
-    for a file that is damaged or cut off, has several volumes, no real numbers, or does not say
-    where its voxels lie.
+    Raises ImportError without NiBabel (extra ``medical``), FileNotFoundError, and ValueError for a
+    file that is damaged, has no affine or several volumes, or whose values are not real numbers.
     """
     nibabel = _import_nibabel()
-    found = existing_path(path, "NIfTI file")
-    with wrap_read_errors(path, "NIfTI"), found.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        most = found.stat().st_size * (_MAX_PACKED if packed else 1)
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
-        header = _header(nibabel, stream)
-        data = _scaled(_stored(header, stream, most), *header.get_slope_inter())
-        return Volume(data, *_place(header))
+    path = existing_path(path, "NIfTI file")
+    with wrap_read_errors(path, "NIfTI"):
+        image = nibabel.load(path)  # reads the header only
+        if not isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
+            raise ValueError(f"it is a {type(image).__name__}.")  # noqa: TRY004
+        shape = _check_header(image, path)
+        affine, space = _affine_of(image)
+        stored = image.dataobj
+        spec = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
+        with nibabel.openers.ImageOpener(path) as stream, np.errstate(all="ignore"):
+            data = np.asarray(nibabel.arrayproxy.ArrayProxy(stream, spec, mmap=False))
+            stream.read(2**20)  # gzip compares its checksum at the end of the file
+        return Volume(data.reshape(shape).T, affine, space)
 
 
 def write_nifti(volume: Volume, path: StrPath) -> None:
-    """Write a volume as NIfTI, ``.nii`` or ``.nii.gz``, float32, with its own affine.
+    """Write a volume as NIfTI, ``.nii`` or ``.nii.gz``, in float32 with its affine.
 
-    A map on a scan's grid, ``scan.with_data(map)``, so lies on the scan in any viewer. The sform
-    has the affine; the qform too, but for an affine with a shear (a tilted gantry's), which it
-    cannot say. The file appears when it is whole; one that was there before is replaced.
+    A map written as ``scan.with_data(map)`` therefore overlays the scan in any viewer. The affine
+    is stored as sform and qform; one with a shear (tilted gantry) as sform alone.
 
-    Raises ImportError without NiBabel (the extra ``medical``), FileNotFoundError without the
-    folder, ValueError for another suffix.
+    Raises ImportError without NiBabel (extra ``medical``), FileNotFoundError if the folder does not
+    exist, and ValueError for another suffix.
 
     >>> from tempfile import TemporaryDirectory
     >>> scan = Volume(np.random.rand(4, 5, 6), np.diag([5.0, 2.0, 2.0, 1.0]))
     >>> with TemporaryDirectory() as folder:
     ...     write_nifti(scan.with_data(scan.data > 0.5), f"{folder}/map.nii.gz")
-    ...     found = read_nifti(f"{folder}/map.nii.gz")
-    >>> found.shape, found.spacing
-    ((4, 5, 6), (5.0, 2.0, 2.0))
+    ...     read_nifti(f"{folder}/map.nii.gz")
+    Volume(shape=(4, 5, 6), spacing=(5.0, 2.0, 2.0), orientation='RAS')
     """
     nibabel = _import_nibabel()
     affine = volume.affine[:, _REVERSED]
@@ -70,88 +69,44 @@ def write_nifti(volume: Volume, path: StrPath) -> None:
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, volume.space)
     image.set_qform(affine, volume.space)
-    if not _agree(image.header.get_qform(), affine, volume):
+    # A quaternion cannot represent a shear. The bound is for the voxel farthest from the origin.
+    displacement = np.abs(image.get_qform() - affine)[:3] @ [*volume.data.T.shape, 1]
+    if displacement.max() > min(volume.spacing) / 10:
         image.set_qform(None)
-    with atomic_write(path, (".nii", ".nii.gz")) as beside, beside.open("wb") as file:
-        if beside.suffix == ".gz":
-            # No time and no name in it: the same volume makes the same file.
-            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
-                image.to_stream(packed)
-        else:
-            image.to_stream(file)
+    with atomic_write(path, (".nii", ".nii.gz")) as temporary:
+        nibabel.save(image, temporary)
 
 
 def _import_nibabel() -> Any:
     return import_extra("nibabel", "NIfTI files need NiBabel", "medical")
 
 
-def _agree(qform: NDArray[np.float64], affine: NDArray[np.float64], volume: Volume) -> bool:
-    """Whether no corner of the volume is off by a tenth of a voxel."""
-    corners = np.array(list(np.ndindex(2, 2, 2))) * volume.shape[::-1]
-    off = np.c_[corners, np.ones(8)] @ (qform - affine).T
-    return bool(np.linalg.norm(off, axis=1).max() < min(volume.spacing) / 10)
+def _check_header(image: Any, path: Path) -> tuple[int, ...]:
+    """Check the shape, dtype and size of the data; return the shape with three axes."""
+    shape, dtype = image.shape, image.dataobj.dtype
+    if math.prod(shape[3:]) != 1:
+        raise ValueError(f"its shape is {shape}. Expected a single volume; save one of them alone.")
+    shape = (*shape, 1, 1)[:3]
+    check_shape(shape[::-1])
+    if dtype.kind not in "iuf":
+        raise ValueError(f"its values are {dtype}; expected real numbers.")
+    size = image.dataobj.offset + math.prod(shape) * dtype.itemsize
+    ratio = _MAX_GZIP_RATIO if path.suffix.lower() == ".gz" else 1
+    if size > path.stat().st_size * ratio:
+        raise ValueError(f"it is truncated or damaged: the header describes {size} bytes.")
+    return shape
 
 
-# ------------------------------------------------------------------------------------ reading
-
-
-def _header(nibabel: Any, stream: BinaryIO) -> Any:
-    size = stream.read(4)
-    kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
-    found = {n: kind for n, kind in kinds.items() if n.to_bytes(4, "little") in (size, size[::-1])}
-    for length, kind in found.items():
-        header = kind(size + stream.read(length - 4))
-        if header["magic"].item() in (b"n+1", b"n+2"):
-            return header
-        raise ValueError("its data are in another file (.img). Save it as one file, '.nii'.")
-    raise ValueError("it does not begin as one.")
-
-
-def _stored(header: Any, stream: BinaryIO, most: int) -> NDArray[Any]:
-    """The numbers (D, H, W) as they are stored, of ``most`` bytes at most."""
-    shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    if len(shape) > 3:
-        raise ValueError(f"its shape is {shape}; expected one volume. Save one of them alone.")
-    shape = shape + (1,) * (3 - len(shape))
-    check_size(shape[::-1])
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise ValueError(f"it holds {dtype}; expected real numbers.")
-    size, skip = math.prod(shape) * dtype.itemsize, header.get_data_offset() - stream.tell()
-    if not 0 <= skip <= _MAX_HEADER or size > most:
-        raise ValueError(f"it is cut off, or damaged: its header promises {size} bytes of data.")
-    while skip > 0 and (passed := len(stream.read(min(skip, _PIECE)))):
-        skip -= passed
-    stored = np.empty(shape[::-1], dtype)
-    view = stored.reshape(-1).view(np.uint8).data
-    while view and (count := stream.readinto(view[:_PIECE])):  # type: ignore[attr-defined]
-        view = view[count:]
-    if view:
-        raise ValueError(f"it is cut off: {len(view)} of {size} bytes are missing.")
-    stream.read(_PIECE)  # to its end, where gzip compares its checksum
-    return stored
-
-
-def _scaled(
-    stored: NDArray[Any], slope: float | None, intercept: float | None
-) -> NDArray[np.float32]:
-    data = np.empty(stored.shape, np.float32)
-    with np.errstate(all="ignore"):
-        for plane, numbers in zip(data, stored, strict=True):  # a plane at a time, in double
-            plane[:] = numbers if slope is None else numbers * np.float64(slope) + intercept
-    return data
-
-
-def _place(header: Any) -> tuple[NDArray[np.float64], int]:
-    """The affine, and the code of the space that it leads to."""
-    for code, form in ((header["sform_code"], "get_sform"), (header["qform_code"], "get_qform")):
-        if code > 0:
-            affine = getattr(header, form)()[:, _REVERSED]
-            affine[:3] *= _MM[header.get_xyzt_units()[0]]
-            return affine, int(code)
-    raise ValueError(
-        "it does not say where its voxels lie (sform_code and qform_code are 0), and programs "
-        "differ in what they make of that. If NiBabel's guess is right, write it into the file: "
-        "image = nibabel.load(path); image.set_sform(image.affine, 1); nibabel.save(image, path)."
-    )
+def _affine_of(image: Any) -> tuple[NDArray[np.float64], int]:
+    """Return the affine in mm for (d, h, w), and the code of the space it maps to."""
+    space = int(image.header["sform_code"]) or int(image.header["qform_code"])
+    if not space:
+        raise ValueError(
+            "it has no affine (sform_code and qform_code are 0), and programs disagree about the "
+            "default. If NiBabel's default is right, store it in the file: "
+            "image = nibabel.load(path); image.set_sform(image.affine, 1); "
+            "nibabel.save(image, path)."
+        )
+    affine = image.affine[:, _REVERSED]
+    affine[:3] *= _MM[image.header.get_xyzt_units()[0]]
+    return affine, space

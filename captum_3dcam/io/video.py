@@ -1,6 +1,5 @@
-"""Videos in, whole or piece by piece, and frames out as MP4 or GIF."""
+"""Read videos, whole or in chunks, and write frames as MP4 or GIF."""
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_3dcam._validation import check_integer, check_positive
 from captum_3dcam.io._files import (
     StrPath,
     atomic_write,
@@ -21,66 +21,67 @@ from captum_3dcam.io._files import (
 
 Pixels = NDArray[np.uint8]
 
-# Containers of one file: a playlist could name other files, or the network.
+# Only containers of a single file: a playlist could refer to other files, or to the network.
 _CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm"
 )
-_MAX_PIXELS = 2**26  # a frame
-_MAX_BYTES = 2**33  # a video that is read whole
-_FASTEST_GIF = 50  # frames a second; browsers slow down what is faster
+_MAX_PIXELS = 2**26  # per frame
+_MAX_BYTES = 2**33  # of a video that is read whole
+_MAX_GIF_FPS = 50  # browsers slow down faster GIFs
 
 
 class Video(NamedTuple):
-    """Decoded frames, (T, H, W, 3) RGB bytes, and their rate in frames per second."""
+    """Decoded frames, (T, H, W, 3) RGB uint8, and the frame rate."""
 
     frames: Pixels
     fps: float
 
+    def __repr__(self) -> str:
+        return f"Video(frames={self.frames.shape}, fps={self.fps:g})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class VideoFile:
-    """A video on disk, decoded anew each time that one goes through it, a piece at a time.
+    """A video file that is decoded lazily; returned by :func:`open_video`.
 
-    Going through it opens the file; leaving the loop, however that happens, closes it.
+    Each iteration opens the file and yields its frames, (H, W, 3) RGB uint8. The file is closed
+    when the iteration ends, is left or raises.
     """
 
     path: Path
     fps: float
-    """Frames per second, on average."""
+    """The average frame rate."""
     frame_count: int | None
-    """As the file's header has it, which may be a little off; None where it does not say."""
+    """From the file's header, which may be slightly off; None if it has no count."""
     size: tuple[int, int]
-    """Height and width of the frames as they come."""
+    """(H, W) of the frames."""
+
+    def __repr__(self) -> str:
+        return (
+            f"VideoFile({self.path.name!r}, size={self.size}, fps={self.fps:g}, "
+            f"frame_count={self.frame_count})"
+        )
 
     def __iter__(self) -> Iterator[Pixels]:
-        """The frames, (H, W, 3) RGB bytes each."""
         with wrap_read_errors(self.path, "a video"), _open(self.path) as container:
             for frame in _decode(container):
-                yield _pixels(frame, self.size)
+                yield _to_rgb(frame, self.size)
 
     def chunks(self, length: int) -> Iterator[Pixels]:
-        """``length`` frames at a time, (length, H, W, 3) RGB bytes; the last chunk may be shorter.
-
-        Raises ValueError for a length below 1, and for data that cannot be decoded.
-        """
-        if length < 1:
-            raise ValueError(f"length={length}: a chunk has at least one frame.")
-        return self._chunks(length)
-
-    def _chunks(self, length: int) -> Iterator[Pixels]:
+        """Yield ``length`` frames at a time, (length, H, W, 3); the last chunk may be shorter."""
+        check_integer("length", length)
         frames = iter(self)
-        while chunk := list(islice(frames, length)):
-            yield np.stack(chunk)
+        return map(np.stack, iter(lambda: list(islice(frames, length)), []))
 
 
 def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)) -> VideoFile:
-    """Look into a video file with PyAV, to decode it piece by piece; never is all in memory.
+    """Open a video with PyAV and decode it frame by frame, so that it need not fit in memory.
 
-    Frames are turned upright, as phones note it, and rescaled to ``size`` (H, W). None keeps the
-    video's own height or width; with the other one given, its aspect ratio.
+    Frames are rotated upright, as the file's metadata says, and resized to ``size`` (H, W). If one
+    of the two is None, the aspect ratio is kept; if both are, the size.
 
-    Raises ImportError without PyAV (the extra ``video``), FileNotFoundError, and ValueError for
-    a file that is no video.
+    Raises ImportError without PyAV (extra ``video``), FileNotFoundError, and ValueError for a file
+    that is not a video.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -88,29 +89,29 @@ def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
     ...     video = open_video(f"{folder}/long.mp4", size=(16, None))
     ...     [chunk.shape for chunk in video.chunks(32)]
     [(32, 16, 24, 3), (18, 16, 24, 3)]
+    >>> video
+    VideoFile('long.mp4', size=(16, 24), fps=25, frame_count=50)
     """
     _import_av()
-    found = existing_path(path, "video file")
-    with wrap_read_errors(path, "a video"), _open(found) as container:
+    path = existing_path(path, "video file")
+    with wrap_read_errors(path, "a video"), _open(path) as container:
         if not container.streams.video:
-            raise ValueError("it has no pictures.")
+            raise ValueError("it has no video stream.")
         stream = container.streams.video[0]
         rate = stream.average_rate or stream.guessed_rate
         first = next(_decode(container), None)
         if first is None or not rate:
-            raise ValueError("it holds no frames, or does not say at what rate they come.")
+            raise ValueError("it has no frames or no frame rate.")
         height, width = first.height, first.width
-        upright = (width, height) if _quarter_turns(first) % 2 else (height, width)
-        promised = int(stream.frames)
-        return VideoFile(
-            found, float(rate), promised if promised > 0 else None, _fit(size, *upright)
-        )
+        if _quarter_turns(first) % 2:
+            height, width = width, height
+        return VideoFile(path, float(rate), int(stream.frames) or None, _fit(size, height, width))
 
 
 def read_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)) -> Video:
-    """Decode all frames of a video file, upright, and rescaled to ``size`` (H, W).
+    """Decode all frames of a video file; the arguments are those of :func:`open_video`.
 
-    As :func:`open_video`, with the same errors, and ValueError for more than 8 GiB of frames.
+    Raises what :func:`open_video` raises, and ValueError for more than 8 GiB of frames.
     """
     video = open_video(path, size)
     frames: list[Pixels] = []
@@ -118,41 +119,41 @@ def read_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
         frames.append(frame)
         if len(frames) * frame.nbytes > _MAX_BYTES:
             raise ValueError(
-                f"{str(path)!r} has more than {_MAX_BYTES >> 30} GiB of frames. Go through "
-                "open_video(...).chunks(...), or ask for a smaller size."
+                f"{str(path)!r} has more than {_MAX_BYTES >> 30} GiB of frames. Iterate over "
+                "open_video(...).chunks(...), or request a smaller size."
             )
     return Video(np.stack(frames), video.fps)
 
 
 def write_video(frames: Iterable[Pixels], path: StrPath, fps: float) -> None:
-    """Write RGB bytes as a video, MP4 (with PyAV) or GIF (with Pillow) by the path's suffix.
+    """Write RGB frames as MP4 (with PyAV) or GIF (with Pillow), depending on the suffix.
 
-    ``frames`` is (T, H, W, 3), or any iterable of (H, W, 3), of which an MP4 holds one at a time.
-    In an MP4, which needs even sizes, an odd height or width gets its last row or column twice.
-    The file appears when it is whole; one that was there before is replaced.
+    MP4 needs even sizes: the last row or column of an odd size is repeated.
 
-    Raises ImportError without PyAV (the extra ``video``) for MP4, FileNotFoundError without the
-    folder, and ValueError for another suffix, for frames that are not RGB bytes of one size, for
-    none at all, and for a rate that is not positive or, in a GIF, above 50.
+    Args:
+        frames: (T, H, W, 3) uint8, or an iterable of (H, W, 3), which MP4 consumes frame by frame.
+        path: the file to write, ``.mp4`` or ``.gif``.
+        fps: frames per second, at most 50 for GIF.
+
+    Raises ImportError without PyAV (extra ``video``) for MP4, FileNotFoundError if the folder does
+    not exist, and ValueError for another suffix, frame rate, dtype or shape, and without frames.
     """
-    with atomic_write(path, (".mp4", ".gif")) as beside:
-        gif = beside.suffix == ".gif"
-        if not 0 < fps < math.inf or (gif and fps > _FASTEST_GIF):
-            most = f" up to {_FASTEST_GIF}, the most that a GIF shows" if gif else ""
-            raise ValueError(f"fps={fps}: expected a positive number of frames a second{most}.")
-        (_write_gif if gif else _write_mp4)(_checked(frames), beside, fps)
+    with atomic_write(path, (".mp4", ".gif")) as temporary:
+        check_positive("fps", fps)
+        if temporary.suffix == ".mp4":
+            _write_mp4(_checked(frames), temporary, fps)
+        elif fps <= _MAX_GIF_FPS:
+            _write_gif(_checked(frames), temporary, fps)
+        else:
+            raise ValueError(f"fps={fps}: expected at most {_MAX_GIF_FPS}, the maximum of a GIF.")
 
 
 def _import_av() -> Any:
-    """PyAV; ImportError names the extra that has it."""
     return import_extra("av", "Reading video needs PyAV", "video")
 
 
-# ----------------------------------------------------------------------------------- decoding
-
-
 def _open(path: Path) -> Any:
-    # A whole path, so that no part of a name reads as a protocol.
+    # The absolute path, because FFmpeg may take the start of a relative one for a protocol.
     return _import_av().open(str(path.absolute()), options={"format_whitelist": _CONTAINERS})
 
 
@@ -163,12 +164,11 @@ def _decode(container: Any) -> Iterator[Any]:
 
 
 def _quarter_turns(frame: Any) -> int:
-    """Counter-clockwise, to show the frame upright."""
-    degrees: float = frame.rotation
-    return round(degrees / 90)
+    """Return how many counter-clockwise quarter turns show the frame upright."""
+    return round(float(frame.rotation) / 90)
 
 
-def _pixels(frame: Any, size: tuple[int, int]) -> Pixels:
+def _to_rgb(frame: Any, size: tuple[int, int]) -> Pixels:
     turns = _quarter_turns(frame)
     height, width = size[::-1] if turns % 2 else size
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
@@ -183,19 +183,15 @@ def _fit(size: tuple[int | None, int | None], height: int, width: int) -> tuple[
     return size[0] or height, size[1] or width
 
 
-# ----------------------------------------------------------------------------------- encoding
-
-
 def _checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-    """The frames; ValueError for one that is not RGB bytes of the first one's size, or for none."""
+    """Yield the frames; raise ValueError unless all are RGB uint8 of one size, or if none are."""
     shape = None
-    for number, given in enumerate(frames):
-        frame = np.asarray(given)
+    for number, frame in enumerate(map(np.asarray, frames)):
         shape = shape or frame.shape
         if frame.dtype != np.uint8 or frame.shape != shape or shape[2:] != (3,) or 0 in shape:
             raise ValueError(
-                f"Frame {number} is {frame.shape} of {frame.dtype}; expected (H, W, 3) RGB bytes "
-                f"(uint8), all of one size, and the first is {shape}."
+                f"Frame {number} is {frame.shape} of {frame.dtype}; expected RGB frames (H, W, 3) "
+                f"of uint8, all of the size of the first one, {shape}."
             )
         yield frame
     if shape is None:
@@ -206,14 +202,14 @@ def _write_mp4(frames: Iterator[Pixels], path: Path, fps: float) -> None:
     av = import_extra("av", "Writing MP4 needs PyAV", "video")
     first = next(frames)
     height, width = first.shape[:2]
-    odd = ((0, height % 2), (0, width % 2), (0, 0))
+    padding = ((0, height % 2), (0, width % 2), (0, 0))
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"  # what every player shows
+        stream.pix_fmt = "yuv420p"  # the format that every player supports
         for frame in chain([first], frames):
-            padded = np.ascontiguousarray(np.pad(frame, odd, mode="edge"))
+            padded = np.ascontiguousarray(np.pad(frame, padding, mode="edge"))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
         container.mux(stream.encode())
 
@@ -221,14 +217,8 @@ def _write_mp4(frames: Iterator[Pixels], path: Path, fps: float) -> None:
 def _write_gif(frames: Iterator[Pixels], path: Path, fps: float) -> None:
     from PIL import Image
 
-    def images() -> Iterator[Image.Image]:
-        for number, frame in enumerate(frames):
-            image = Image.fromarray(frame)
-            # A GIF counts hundredths of a second: rounded so that the errors do not add up.
-            ends = (round(100 * n / fps) for n in (number, number + 1))
-            image.info["duration"] = -10 * (next(ends) - next(ends))
-            yield image
-
-    shown = images()
-    with path.open("wb") as file:
-        next(shown).save(file, "GIF", save_all=True, append_images=shown, loop=0)
+    images = [Image.fromarray(frame) for frame in frames]
+    # GIF durations are multiples of 10 ms: round the ends, so that errors do not accumulate.
+    ends = [10 * round(100 * number / fps) for number in range(len(images) + 1)]
+    durations = np.diff(ends).tolist()
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -210,14 +210,14 @@ def test_a_boundary_in_the_first_window(video_file, figures_not_drawn, capsys):
 def test_a_long_video_is_never_in_memory_as_a_whole(video_file, capsys, monkeypatch):
     path, _ = video_file(70)
     lengths = []
-    frames = VideoFile._chunks
+    frames = VideoFile.chunks
 
     def counted(self, length):
         for chunk in frames(self, length):
             lengths.append(len(chunk))
             yield chunk
 
-    monkeypatch.setattr(VideoFile, "_chunks", counted)
+    monkeypatch.setattr(VideoFile, "chunks", counted)
     monkeypatch.setattr(video, "_MAX_FIGURE_FRAMES", 16)
     run(capsys, path, "clip", "--layers", "first", "--target", "1")
     _, received = network("clip")

@@ -1,15 +1,13 @@
-"""DICOM series: places, values and order against the standard's own formula; every fault named."""
+"""DICOM series: positions and values by the standard's formula; clear errors for bad series."""
 
 import shutil
-import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captum_3dcam.io import dicom, read_dicom, read_nifti, read_volume, write_nifti
+from captum_3dcam.io import read_dicom, read_nifti, read_volume, write_nifti
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom.uid import (  # noqa: E402
@@ -85,49 +83,56 @@ def write_series(folder, numbers=range(4), names="{:02d}.dcm", **changed):
 
 @pytest.fixture
 def series(tmp_path):
-    """Four slices, whose names and numbers are in no order."""
+    """Four slices, whose file names and instance numbers are not in spatial order."""
     write_series(tmp_path / "series")
     return tmp_path / "series"
 
 
-# ------------------------------------------------------------------------- places and values
+# ---------------------------------------------------------------------- positions and values
 
 
-def test_places_and_values(series):
-    found = read_dicom(series)
-    assert found.shape == (4, *SIZE)
-    assert found.data.dtype == np.float32
-    assert found.spacing == pytest.approx((STEP, *SPACING))
-    for d, h, w in np.ndindex(*found.shape):
-        # The standard's: position + row direction * column * spacing + column direction * ...
+def test_positions_and_values(series):
+    volume = read_dicom(series)
+    assert volume.shape == (4, *SIZE)
+    assert volume.data.dtype == np.float32
+    assert volume.spacing == pytest.approx((STEP, *SPACING))
+    for d, h, w in np.ndindex(*volume.shape):
+        # The standard's formula: position + column * spacing * row direction + row * ...
         lps = FIRST + d * STEP * NORMAL + ALONG_ROW * w * SPACING[1] + ALONG_COLUMN * h * SPACING[0]
-        np.testing.assert_allclose(found.to_world([d, h, w]), lps * [-1, -1, 1], atol=1e-6)
-        assert found.data[d, h, w] == int(stored(d)[h, w]) * (1 + d) - 1024
+        np.testing.assert_allclose(volume.to_world([d, h, w]), lps * [-1, -1, 1], atol=1e-6)
+        assert volume.data[d, h, w] == int(stored(d)[h, w]) * (1 + d) - 1024
 
 
-def test_an_axial_scan_runs_from_the_feet_up_as_it_is_looked_at(tmp_path):
+def test_an_axial_scan_runs_from_the_feet_up(tmp_path):
     axial = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
     for number in range(3):
         dataset = slice_of(number, **axial, ImagePositionPatient=[0, 0, 5 - 5 * number])
         save(dataset, tmp_path / f"{number}")
-    found = read_dicom(tmp_path)
-    assert found.orientation == "SPL"
-    np.testing.assert_array_equal(found.data[0], 3.0 * stored(2) - 1024)
+    volume = read_dicom(tmp_path)
+    pytest.importorskip("nibabel")
+    assert volume.orientation == "SPL"
+    np.testing.assert_array_equal(volume.data[0], 3.0 * stored(2) - 1024)
 
 
 @pytest.mark.parametrize(
     "syntax",
-    [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless],
+    [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        ExplicitVRBigEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+    ],
 )
-def test_any_encoding_says_the_same(tmp_path, series, syntax):
+def test_every_transfer_syntax_gives_the_same_volume(tmp_path, series, syntax):
     for number in range(4):
         save(slice_of(number), tmp_path / f"IM{number}", syntax)
-    found, expected = read_dicom(tmp_path), read_dicom(series)
-    np.testing.assert_array_equal(found.data, expected.data)
-    np.testing.assert_allclose(found.affine, expected.affine)
+    volume, expected = read_dicom(tmp_path), read_dicom(series)
+    np.testing.assert_array_equal(volume.data, expected.data)
+    np.testing.assert_allclose(volume.affine, expected.affine)
 
 
-def test_a_folder_and_its_files_are_one(series):
+def test_a_folder_and_a_list_of_its_files_give_the_same_volume(series):
     expected = read_dicom(series)
     for source in (str(series), list(series.iterdir()), [str(p) for p in series.iterdir()][::-1]):
         np.testing.assert_array_equal(read_dicom(source).data, expected.data)
@@ -146,45 +151,45 @@ def test_dicom_and_nifti_agree(series, tmp_path):
 def test_a_tilted_gantry_shears_the_volume(tmp_path):
     step = STEP * NORMAL + 0.7 * ALONG_COLUMN
     write_series(tmp_path / "tilted", step=step)
-    found = read_dicom(tmp_path / "tilted")
-    np.testing.assert_allclose(found.affine[:3, 0], step * [-1, -1, 1], atol=1e-6)
-    np.testing.assert_allclose(found.to_world([3, 0, 0]), (FIRST + 3 * step) * [-1, -1, 1])
+    volume = read_dicom(tmp_path / "tilted")
+    np.testing.assert_allclose(volume.affine[:3, 0], step * [-1, -1, 1], atol=1e-6)
+    np.testing.assert_allclose(volume.to_world([3, 0, 0]), (FIRST + 3 * step) * [-1, -1, 1])
 
 
 @pytest.mark.parametrize(("between", "expected"), [(None, 4.0), (3.0, 3.0)])
-def test_a_single_slice_is_as_thick_as_it_says(tmp_path, between, expected):
+def test_a_single_slice_has_the_thickness_of_its_header(tmp_path, between, expected):
     more = {} if between is None else {"SpacingBetweenSlices": between}
-    found = read_dicom(save(slice_of(0, **more), tmp_path / "one.dcm"))
-    assert found.shape == (1, *SIZE)
-    np.testing.assert_allclose(found.affine[:3, 0], expected * NORMAL * [-1, -1, 1], atol=1e-9)
+    volume = read_dicom(save(slice_of(0, **more), tmp_path / "one.dcm"))
+    assert volume.shape == (1, *SIZE)
+    np.testing.assert_allclose(volume.affine[:3, 0], expected * NORMAL * [-1, -1, 1], atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
-@pytest.mark.parametrize(("modality", "turned"), [("MR", True), ("CT", False), ("PT", False)])
-def test_low_is_dark_unless_the_numbers_are_measurements(tmp_path, dtype, modality, turned):
+@pytest.mark.parametrize(("modality", "inverted"), [("MR", True), ("CT", False), ("PT", False)])
+def test_monochrome1_is_inverted_except_for_measurements(tmp_path, dtype, modality, inverted):
     info = np.iinfo(dtype)
     pixels = np.array([[info.min, info.min + 1], [0, info.max]], dtype)
     changed = {"PhotometricInterpretation": "MONOCHROME1", "Modality": modality}
-    found = read_dicom(save(slice_of(1, pixels=pixels, **changed), tmp_path / "one.dcm"))
+    volume = read_dicom(save(slice_of(1, pixels=pixels, **changed), tmp_path / "one.dcm"))
     values = pixels.astype(float)
-    expected = info.min + info.max - values if turned else values
-    np.testing.assert_array_equal(found.data[0], expected * 2 - 1024)
+    expected = info.min + info.max - values if inverted else values
+    np.testing.assert_array_equal(volume.data[0], expected * 2 - 1024)
 
 
-def test_bits_stored_say_what_white_is(tmp_path):
+def test_bits_stored_define_the_range_of_the_inversion(tmp_path):
     pixels = np.array([[0, 4095]], np.uint16)
     changed = {"PhotometricInterpretation": "MONOCHROME1", "Modality": "MR"}
     dataset = slice_of(0, pixels=pixels, BitsStored=12, HighBit=11, **changed)
-    found = read_dicom(save(dataset, tmp_path / "one.dcm"))
-    assert found.data.tolist() == [[[4095 - 1024, -1024]]]
+    volume = read_dicom(save(dataset, tmp_path / "one.dcm"))
+    assert volume.data.tolist() == [[[4095 - 1024, -1024]]]
 
 
-def test_without_a_rescale_the_numbers_stay(tmp_path):
+def test_without_a_rescale_the_stored_values_are_kept(tmp_path):
     dataset = slice_of(0, RescaleSlope=None, RescaleIntercept=None)
     np.testing.assert_array_equal(read_dicom(save(dataset, tmp_path / "a")).data[0], stored(0))
 
 
-def test_other_files_in_the_folder_are_passed_over(series):
+def test_other_files_in_the_folder_are_ignored(series):
     expected = read_dicom(series).data
     (series / "README.txt").write_text("scanned in May")
     (series / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
@@ -193,7 +198,7 @@ def test_other_files_in_the_folder_are_passed_over(series):
     np.testing.assert_array_equal(read_dicom(series).data, expected)
 
 
-# ------------------------------------------------------------------------------- wrong series
+# ---------------------------------------------------------------------------- invalid series
 
 
 def test_several_series_are_listed(series):
@@ -201,8 +206,8 @@ def test_several_series_are_listed(series):
     report.SeriesDescription = None
     save(report, series / "report.dcm")
     message = (
-        r"several series in .*Pass series= one of: 1\.2\.3\.4 \(thorax, 4 files, '00\.dcm' one of "
-        r"them\); 9\.8\.7 \(no description, 1 files, 'report\.dcm' one of them\)\."
+        r"several series in .*Pass series= one of: 1\.2\.3\.4 \(thorax, 4 files, e\.g\. "
+        r"'00\.dcm'\); 9\.8\.7 \(no description, 1 files, e\.g\. 'report\.dcm'\)\."
     )
     with pytest.raises(ValueError, match=message):
         read_dicom(series)
@@ -222,32 +227,30 @@ def test_missing_slices_are_named(tmp_path, numbers):
 
 
 @pytest.mark.parametrize("copies", [1, 4])
-def test_doubled_slices_are_named(series, copies):
+def test_duplicated_slices_are_named(series, copies):
     for path in sorted(series.iterdir())[:copies]:
         shutil.copy(path, series / f"copy_of_{path.name}")
-    with pytest.raises(ValueError, match=r"Two slices at one place: '.*' and '.*'\. .*in time"):
+    with pytest.raises(
+        ValueError, match=r"Two slices at the same position: '.*' and '.*'\. .*time points"
+    ):
         read_dicom(series)
 
 
 @pytest.mark.parametrize("direction", [0.4 * NORMAL, 0.4 * ALONG_ROW])
-def test_a_slice_off_its_place_is_named(series, direction):
+def test_an_unevenly_spaced_slice_is_named(series, direction):
     off = slice_of(2, ImagePositionPatient=list(FIRST + 2 * STEP * NORMAL + direction))
     save(off, series / "04.dcm")
-    with pytest.raises(ValueError, match=r"not evenly spaced .*04.dcm' is 0.4 mm from its place"):
+    with pytest.raises(
+        ValueError, match=r"not evenly spaced .*04.dcm' is 0.4 mm from its expected position"
+    ):
         read_dicom(series)
 
 
-def test_rounded_positions_are_fine(tmp_path):
+def test_rounded_positions_are_accepted(tmp_path):
     for n in range(6):
-        place = [f"{x:.1f}" for x in FIRST + n * STEP * NORMAL]
-        save(slice_of(n, ImagePositionPatient=place), tmp_path / f"{n}.dcm")
+        position = [f"{x:.1f}" for x in FIRST + n * STEP * NORMAL]
+        save(slice_of(n, ImagePositionPatient=position), tmp_path / f"{n}.dcm")
     assert read_dicom(tmp_path).spacing[0] == pytest.approx(STEP, abs=0.02)
-
-
-def test_another_size_is_named(series):
-    save(slice_of(3, pixels=np.zeros((5, 7), np.uint16)), series / "01.dcm")
-    with pytest.raises(ValueError, match=r"Two sizes in one series: '.*00.dcm' is 5 x 6, '.*01.d"):
-        read_dicom(series)
 
 
 @pytest.mark.parametrize(
@@ -255,26 +258,28 @@ def test_another_size_is_named(series):
     [
         {"ImageOrientationPatient": [f"{x:.12f}" for x in (*ALONG_COLUMN, *NORMAL)]},
         {"PixelSpacing": [0.8, 0.8]},
+        {"pixels": np.zeros((5, 7), np.uint16)},
     ],
 )
-def test_another_orientation_or_spacing_is_named(series, changed):
+def test_another_orientation_spacing_or_size_is_named(series, changed):
     save(slice_of(3, **changed), series / "01.dcm")
-    with pytest.raises(ValueError, match=r"01.dcm' is turned, or spaced, otherwise than '.*00.dcm"):
+    message = r"01.dcm' has another size, orientation or pixel spacing than '.*00.dcm' .*localizer"
+    with pytest.raises(ValueError, match=message):
         read_dicom(series)
 
 
 WRONG = [
-    ({"NumberOfFrames": 3}, "several frames, or colours.*dcm2niix"),
-    ({"SamplesPerPixel": 3}, "several frames, or colours"),
+    ({"NumberOfFrames": 3}, "several frames or colour channels.*dcm2niix"),
+    ({"SamplesPerPixel": 3}, "several frames or colour channels"),
     ({"PhotometricInterpretation": "PALETTE COLOR"}, "it is PALETTE COLOR; expected MONOCHROME1"),
-    ({"ImagePositionPatient": None}, "no ImagePositionPatient, so it is no slice of a volume"),
+    ({"ImagePositionPatient": None}, "no ImagePositionPatient, so it is not a slice of a volume"),
     ({"ImageOrientationPatient": None}, "no ImageOrientationPatient"),
     ({"PixelSpacing": None}, "no PixelSpacing"),
     ({"Rows": None}, "no Rows"),
-    ({"PixelSpacing": [0.8, 0]}, r"its pixel spacing is \[0.8, 0.0\]"),
-    ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "position or orientation is damaged"),
-    ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "position or orientation is damaged"),
-    ({"ImageOrientationPatient": [1, 0, 0]}, "is incomplete"),
+    ({"PixelSpacing": [0.8, 0]}, r"its geometry is damaged: PixelSpacing \[0.8, 0.0\], Image"),
+    ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "its geometry is damaged"),
+    ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "its geometry is damaged"),
+    ({"ImageOrientationPatient": [1, 0, 0]}, "its geometry is damaged"),
     ({"Columns": 0}, "its size is 5 x 0"),
     ({"Rows": 60000, "Columns": 60000}, "its size is 60000 x 60000"),
     ({"Rows": 50}, ""),
@@ -283,11 +288,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("changed", "message"), WRONG)
-def test_what_is_no_slice_is_named(tmp_path, changed, message):
+def test_an_invalid_slice_is_named(tmp_path, changed, message):
     path = save(slice_of(0, **changed), tmp_path / "one.dcm")
-    with pytest.raises(
-        ValueError, match=rf"one.dcm' cannot be read as a slice in DICOM: .*{message}"
-    ):
+    with pytest.raises(ValueError, match=rf"one.dcm' cannot be read as a DICOM slice: .*{message}"):
         read_dicom(path)
 
 
@@ -297,8 +300,8 @@ def test_a_slice_without_thickness_is_no_volume(tmp_path):
         read_dicom(path)
 
 
-def test_a_missing_place_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no DICOM file, and no folder of them, '.*none'"):
+def test_a_missing_file_or_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no DICOM file or folder '.*none'"):
         read_dicom(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="no DICOM file '.*none'"):
         read_dicom([tmp_path / "none"])
@@ -306,50 +309,19 @@ def test_a_missing_place_is_named(tmp_path):
         read_dicom(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no scan", bytes(1000), bytes(128) + b"DICM\x02"])
+@pytest.mark.parametrize("content", [b"", b"not DICOM", bytes(1000), bytes(128) + b"DICM\x02"])
 def test_a_damaged_file_in_the_folder_is_named(series, content):
     (series / "05.dcm").write_bytes(content)
     with pytest.raises(ValueError, match=r"05.dcm"):
         read_dicom(series)
 
 
-def test_a_slope_that_is_no_number_is_named(series):
+def test_a_damaged_rescale_is_named(series):
     path = series / "01.dcm"
     content = path.read_bytes()
     assert content.count(b"-1024.0 ") == 1
     path.write_bytes(content.replace(b"-1024.0 ", b"-inf    "))
     with pytest.raises(ValueError, match=r"01.dcm' .*: its rescale slope or intercept is damaged"):
-        read_dicom(series)
-
-
-# ---------------------------------------------------------------------------- hostile ones
-
-
-def test_a_deflated_file_is_not_inflated(tmp_path):
-    path = save(slice_of(0), tmp_path / "bomb.dcm")
-    meta, rest = path.read_bytes(), zlib.compress(bytes(2**24), wbits=-15)
-    syntax = ExplicitVRLittleEndian.encode() + b"\0"
-    longer = DeflatedExplicitVRLittleEndian.encode()
-    assert meta.count(syntax) == 1
-    end = meta.index(syntax) + len(syntax)
-    header = meta[:end].replace(
-        b"UI" + len(syntax).to_bytes(2, "little") + syntax, b"UI\x16\0" + longer
-    )
-    group = 128 + 4 + 8  # the length of the group is the first value
-    length = int.from_bytes(header[group : group + 4], "little") + len(longer) - len(syntax)
-    header = header[:group] + length.to_bytes(4, "little") + header[group + 4 :]
-    path.write_bytes(header + meta[end : 144 + length - len(longer) + len(syntax)] + rest)
-    tracemalloc.start()
-    with pytest.raises(ValueError, match=r"bomb.dcm' .*: it is deflated, to an unknown size"):
-        read_dicom(path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**22
-
-
-def test_a_file_too_large_is_not_read(series, monkeypatch):
-    monkeypatch.setattr(dicom, "_MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"00.dcm' .*: it has more than"):
         read_dicom(series)
 
 
@@ -362,15 +334,15 @@ def samples(tmp_path_factory):
 
 
 @given(data=st.data())
-def test_damage_gives_a_volume_or_an_error_that_names_a_file(samples, data):
+def test_a_damaged_file_gives_a_volume_or_an_error_that_names_it(samples, data):
     folder, whole = samples
     content = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(128, len(content) - 1))] = data.draw(st.integers(0, 255))
     (folder / "07.dcm").write_bytes(content[: data.draw(st.integers(140, len(content)))])
     try:
-        found = read_dicom(folder)
+        volume = read_dicom(folder)
     except ValueError as error:
         assert str(folder) in str(error)  # noqa: PT017
     else:
-        assert found.shape == (3, *SIZE)
+        assert volume.shape == (3, *SIZE)

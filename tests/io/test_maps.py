@@ -1,8 +1,7 @@
-"""Saved maps: what went in comes out; a file from elsewhere runs nothing and asks for nothing."""
+"""Saved maps: round trips; clear errors for damaged files; no code of a file is run."""
 
 import io as standard_io
 import math
-import tracemalloc
 import zipfile
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib import format as npy
 
-from captum_3dcam.io import load_map, maps, save_map
+from captum_3dcam.io import load_map, save_map
 
 METADATA = {"class": "golf", "layers": ["a.1", "b"], "fps": 25.5, "nested": {"é": None}}
 
@@ -23,31 +22,36 @@ def saved(path, data=None, metadata=None):
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (1, 1, 4, 8, 8), (0, 3)])
-def test_any_shape_comes_back(tmp_path, shape):
+def test_every_shape_survives_a_round_trip(tmp_path, shape):
     data = torch.rand(shape)
-    found = load_map(saved(tmp_path / "a.npz", data, METADATA))
-    assert found.data.dtype == np.float32
-    np.testing.assert_array_equal(found.data, data.numpy())
-    assert found.metadata == METADATA
+    loaded = load_map(saved(tmp_path / "a.npz", data, METADATA))
+    assert loaded.data.dtype == np.float32
+    np.testing.assert_array_equal(loaded.data, data.numpy())
+    assert loaded.metadata == METADATA
+
+
+def test_repr(tmp_path):
+    loaded = load_map(saved(tmp_path / "a.npz", metadata={"fps": 25}))
+    assert repr(loaded) == "Map(shape=(2, 3, 4), metadata={'fps': 25})"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
-def test_any_kind_becomes_float32(tmp_path, dtype):
+def test_every_dtype_is_saved_as_float32(tmp_path, dtype):
     data = torch.tensor([0.5, 1, 2]).to(dtype)
-    found = load_map(saved(tmp_path / "a.npz", data))
-    np.testing.assert_array_equal(found.data, data.float().numpy())
-    assert found.metadata == {}
+    loaded = load_map(saved(tmp_path / "a.npz", data))
+    np.testing.assert_array_equal(loaded.data, data.float().numpy())
+    assert loaded.metadata == {}
 
 
-def test_a_gradient_is_no_hindrance(tmp_path):
+def test_a_tensor_that_requires_grad_is_saved(tmp_path):
     assert load_map(saved(tmp_path / "a.npz", torch.ones(2, requires_grad=True))).data.sum() == 2
 
 
-def test_numpy_reads_it_too(tmp_path):
-    with np.load(saved(tmp_path / "a.npz", metadata=METADATA), allow_pickle=False) as found:
-        assert sorted(found) == ["map", "metadata"]
-        assert found["map"].shape == (2, 3, 4)
-        assert '"golf"' in str(found["metadata"])
+def test_numpy_reads_a_saved_map(tmp_path):
+    with np.load(saved(tmp_path / "a.npz", metadata=METADATA), allow_pickle=False) as content:
+        assert sorted(content) == ["map", "metadata"]
+        assert content["map"].shape == (2, 3, 4)
+        assert '"golf"' in str(content["metadata"])
 
 
 @given(
@@ -61,20 +65,22 @@ def test_numpy_reads_it_too(tmp_path):
         max_size=3,
     )
 )
-def test_what_json_can_say_comes_back(tmp_path_factory, metadata):
+def test_metadata_survives_a_round_trip(tmp_path_factory, metadata):
     path = tmp_path_factory.getbasetemp() / "metadata.npz"
     assert load_map(saved(path, metadata=metadata)).metadata == metadata
 
 
 @pytest.mark.parametrize("value", [{1, 2}, np.float32(1), torch.ones(1), math.nan, object()])
-def test_what_json_cannot_say_is_refused(tmp_path, value):
-    with pytest.raises(ValueError, match="metadata has to be what JSON can say: .*") as caught:
+def test_metadata_that_json_cannot_represent_are_refused(tmp_path, value):
+    with pytest.raises(
+        ValueError, match="metadata: expected values that JSON can represent: .*"
+    ) as caught:
         save_map([1.0], tmp_path / "a.npz", {"value": value})
     assert caught.value.__cause__ is not None
     assert not list(tmp_path.iterdir())
 
 
-# -------------------------------------------------------------------------------- wrong files
+# ------------------------------------------------------------------------------ invalid files
 
 
 def as_npy(array):
@@ -83,8 +89,8 @@ def as_npy(array):
     return file.getvalue()
 
 
-def promising(shape, dtype="<f4", content=b""):
-    """An .npy whose header says more than there is."""
+def truncated(shape, dtype="<f4", content=b""):
+    """An .npy whose header describes more data than it has."""
     file = standard_io.BytesIO()
     npy.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
     return file.getvalue() + content
@@ -100,40 +106,42 @@ def archive(path, **members):
 GOOD = {"map": as_npy(np.zeros(3, np.float32)), "metadata": as_npy("{}")}
 CASES = [
     ({"map": as_npy(np.zeros(3))}, "not saved by save_map"),
-    ({"map": as_npy(np.zeros(3, int))}, r"its 'map.npy' is an array \(3,\) of int64"),
-    ({"map": promising((2**40,))}, r"its 'map.npy' is an array \(1099511627776,\) of float32"),
-    ({"map": promising((9,), content=bytes(30))}, r"'map.npy' is an array|EOF|read"),
-    ({"map": promising((-1,))}, ""),
+    ({"map": as_npy(np.zeros(3, int))}, "not saved by save_map"),
+    ({"map": truncated((2**40,))}, "allocate|EOF"),
+    ({"map": truncated((9,), content=bytes(30))}, "EOF"),
+    ({"map": truncated((-1,))}, ""),
     ({"map": b"nothing"}, ""),
     ({"metadata": as_npy("no json")}, "Expecting value"),
     ({"metadata": as_npy("[1]")}, "not saved by save_map"),
     ({"metadata": as_npy("[" * 100_000)}, ""),
-    ({"metadata": as_npy(5)}, r"its 'metadata.npy' is an array \(\) of int64"),
+    ({"metadata": as_npy(5)}, "not saved by save_map"),
 ]
 
 
-def test_a_good_archive_is_one(tmp_path):
+def test_an_archive_of_the_same_form_is_loaded(tmp_path):
     assert load_map(archive(tmp_path / "a.npz", **GOOD)).data.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("members", "message"), CASES)
-def test_damaged_members_are_named(tmp_path, members, message):
+def test_damaged_members_are_described(tmp_path, members, message):
     path = archive(tmp_path / "a.npz", **GOOD | members)
     with pytest.raises(ValueError, match=rf"a.npz' cannot be read as a saved map: .*({message})"):
         load_map(path)
 
 
 @pytest.mark.parametrize("name", ["map", "metadata"])
-def test_a_member_that_is_missing_is_named(tmp_path, name):
+def test_a_missing_member_is_named(tmp_path, name):
     path = archive(tmp_path / "a.npz", **{k: v for k, v in GOOD.items() if k != name})
-    with pytest.raises(ValueError, match=rf"no item named '{name}.npy'"):
+    with pytest.raises(ValueError, match=rf"a.npz' .*{name} is not a file in the archive"):
         load_map(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", bytes(500), as_npy(np.zeros(3))])
-def test_what_is_no_archive_is_named(tmp_path, content):
+def test_a_file_of_another_kind_is_named(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a.npz' cannot be read as a saved map"):
+    with pytest.raises(
+        ValueError, match=r"a.npz' cannot be read as a saved map: it is not an .npz"
+    ):
         load_map(tmp_path / "a.npz")
 
 
@@ -150,28 +158,7 @@ class Payload:
 @pytest.mark.parametrize("name", ["map", "metadata"])
 def test_a_pickle_inside_is_not_run(tmp_path, name):
     path = archive(tmp_path / "a.npz", **GOOD | {name: as_npy(np.array([Payload()]))})
-    with pytest.raises(ValueError, match=rf"its '{name}.npy' is an array \(1,\) of object"):
-        load_map(path)
-
-
-def test_a_small_file_cannot_ask_for_much_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(maps, "_MAX_METADATA", 2**20)
-    text = archive(tmp_path / "a.npz", **GOOD | {"metadata": as_npy(" " * 2**19)})
-    tracemalloc.start()
-    with pytest.raises(ValueError, match=r"its 'metadata.npy' is an array \(\) of <U524288"):
-        load_map(text)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**20
-
-
-def test_a_member_larger_than_it_can_be_is_not_unpacked(tmp_path):
-    path = archive(tmp_path / "a.npz", **GOOD)
-    content = bytearray(path.read_bytes())
-    entry = content.index(b"PK\x01\x02")  # of the map, in the directory
-    content[entry + 24 : entry + 28] = (2**31).to_bytes(4, "little")
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="its 'map.npy' claims to be of 2147483648 bytes"):
+    with pytest.raises(ValueError, match=r"a.npz' .*Object arrays cannot be loaded"):
         load_map(path)
 
 
@@ -182,15 +169,15 @@ def sample(tmp_path_factory):
 
 
 @given(data=st.data())
-def test_damage_is_noticed_and_named(sample, data):
+def test_a_damaged_file_gives_the_map_or_an_error_that_names_it(sample, data):
     content, path = bytearray(sample[0]), sample[1]
     for _ in range(data.draw(st.integers(0, 4))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     try:
-        found = load_map(path)
+        loaded = load_map(path)
     except ValueError as error:
         assert repr(str(path)) in str(error)  # noqa: PT017
-    else:  # times and other things that do not matter; the checksums held
-        np.testing.assert_array_equal(found.data.ravel(), np.arange(24))
-        assert found.metadata == METADATA
+    else:  # the damage is in a field that does not affect the content, such as the time
+        np.testing.assert_array_equal(loaded.data.ravel(), np.arange(24))
+        assert loaded.metadata == METADATA

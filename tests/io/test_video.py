@@ -1,4 +1,4 @@
-"""Videos: frames, rate and size as they were written, upright; every wrong file named."""
+"""Videos: frames, frame rate and size as written, upright; clear errors for bad files."""
 
 import os
 import struct
@@ -17,7 +17,7 @@ from captum_3dcam.io import open_video, read_video, video, write_video
 av = pytest.importorskip("av")
 
 FRAMES = np.repeat(20 * np.arange(12, dtype=np.uint8), 32 * 48 * 3).reshape(12, 32, 48, 3)
-UPRIGHT = {  # the matrix of an MP4's track header, and how a player turns the frames
+UPRIGHT = {  # counter-clockwise quarter turns: the matrix in an MP4's track header
     0: (1, 0, 0, 1),
     -1: (0, 1, -1, 0),  # a quarter clockwise
     1: (0, -1, 1, 0),
@@ -38,11 +38,11 @@ def encode(path, frames, codec="mpeg4", rate=24):
 
 @pytest.fixture
 def grey(tmp_path):
-    """Twelve frames of 32x48 at 24 per second, each of its own grey."""
+    """Twelve frames of 32x48 at 24 fps, each with another grey value."""
     return encode(tmp_path / "grey.mp4", FRAMES)
 
 
-# --------------------------------------------------------------------------------------- whole
+# ------------------------------------------------------------------------------- whole videos
 
 
 def test_frames_and_rate(grey):
@@ -57,14 +57,14 @@ SIZES = [((8, 12), (8, 12)), ((None, 24), (16, 24)), ((16, None), (16, 24)), ((2
 
 
 @pytest.mark.parametrize(("size", "expected"), SIZES)
-def test_frames_are_rescaled(grey, size, expected):
+def test_frames_are_resized(grey, size, expected):
     assert read_video(str(grey), size).frames.shape == (12, *expected, 3)
     assert open_video(grey, size).size == expected
 
 
 @pytest.mark.parametrize("turns", UPRIGHT)
 @pytest.mark.parametrize("size", [(None, None), (None, 24)])
-def test_a_phones_frames_are_turned_upright(tmp_path, turns, size):
+def test_frames_are_rotated_upright(tmp_path, turns, size):
     frames = np.zeros((3, 32, 48, 3), np.uint8)
     frames[:, :10, :14] = 255  # a corner, so that each turn looks different
     path = encode(tmp_path / "phone.mp4", frames)
@@ -74,43 +74,49 @@ def test_a_phones_frames_are_turned_upright(tmp_path, turns, size):
     data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 2**30)
     path.write_bytes(data)
     expected = np.rot90(frames, turns, axes=(1, 2))
-    found = open_video(path, size)
+    opened = open_video(path, size)
     height, width = expected.shape[1:3]
-    assert found.size == ((height, width) if size[1] is None else (height * 24 // width, 24))
+    assert opened.size == ((height, width) if size[1] is None else (height * 24 // width, 24))
     rows, columns = (
-        np.arange(n) * side // n for n, side in zip(found.size, (height, width), strict=True)
+        np.arange(n) * side // n for n, side in zip(opened.size, (height, width), strict=True)
     )
     scaled = expected[:, rows][:, :, columns]
     assert np.abs(read_video(path, size).frames.astype(int) - scaled).mean() < 15
 
 
-def test_a_video_larger_than_the_limit_points_to_pieces(grey, monkeypatch):
+def test_a_video_above_the_memory_limit_is_refused(grey, monkeypatch):
     monkeypatch.setattr(video, "_MAX_BYTES", 11 * 32 * 48 * 3)
     with pytest.raises(ValueError, match=r"'.*grey.mp4' has more than .* open_video\(.*chunks"):
         read_video(grey)
     assert len(read_video(grey, (16, 24)).frames) == 12
 
 
-# ------------------------------------------------------------------------------------ by pieces
+# -------------------------------------------------------------------------------- by chunks
 
 
 @pytest.mark.parametrize("length", [1, 5, 6, 12, 100])
-def test_pieces_make_the_whole(grey, length):
-    found = open_video(grey)
-    assert (found.fps, found.frame_count, found.size) == (24, 12, (32, 48))
-    chunks = list(found.chunks(length))
+def test_chunks_make_the_whole_video(grey, length):
+    opened = open_video(grey)
+    assert (opened.fps, opened.frame_count, opened.size) == (24, 12, (32, 48))
+    chunks = list(opened.chunks(length))
     assert [len(chunk) for chunk in chunks[:-1]] == [length] * (len(chunks) - 1)
     assert 0 < len(chunks[-1]) <= length
     whole = read_video(grey).frames
-    for _ in range(2):  # each going through begins anew
-        np.testing.assert_array_equal(np.concatenate(list(found.chunks(length))), whole)
-    np.testing.assert_array_equal(np.stack(list(found)), whole)
+    for _ in range(2):  # each iteration starts at the first frame
+        np.testing.assert_array_equal(np.concatenate(list(opened.chunks(length))), whole)
+    np.testing.assert_array_equal(np.stack(list(opened)), whole)
 
 
-def test_no_frame_is_decoded_before_it_is_asked_for(grey, monkeypatch):
+def test_reprs(grey):
+    expected = "VideoFile('grey.mp4', size=(32, 48), fps=24, frame_count=12)"
+    assert repr(open_video(grey)) == expected
+    assert repr(read_video(grey)) == "Video(frames=(12, 32, 48, 3), fps=24)"
+
+
+def test_frames_are_decoded_lazily(grey, monkeypatch):
     decoded = []
-    real = video._pixels
-    monkeypatch.setattr(video, "_pixels", lambda *a: decoded.append(1) or real(*a))
+    real = video._to_rgb
+    monkeypatch.setattr(video, "_to_rgb", lambda *a: decoded.append(1) or real(*a))
     chunks = open_video(grey).chunks(4)
     assert not decoded
     for number in (1, 2, 3):
@@ -118,8 +124,8 @@ def test_no_frame_is_decoded_before_it_is_asked_for(grey, monkeypatch):
         assert len(decoded) == 4 * number
 
 
-def test_no_length_below_one(grey):
-    with pytest.raises(ValueError, match="length=0: a chunk has at least one frame"):
+def test_a_chunk_has_at_least_one_frame(grey):
+    with pytest.raises(ValueError, match="length=0: expected an integer, 1 or more"):
         open_video(grey).chunks(0)
 
 
@@ -128,36 +134,36 @@ def descriptors(path):
     return [link for link in links if os.path.exists(link) and os.path.samefile(link, path)]
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux for open files")
-@pytest.mark.parametrize("way", ["open", "end", "break", "error"])
-def test_the_file_is_closed_on_any_exit(grey, way):
-    found = open_video(grey)
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="lists open files, on Linux")
+@pytest.mark.parametrize("exit_by", ["open", "end", "break", "error"])
+def test_the_file_is_closed_on_every_exit(grey, exit_by):
+    opened = open_video(grey)
     assert not descriptors(grey)
 
-    def look():
-        for chunk in found.chunks(5):
+    def iterate():
+        for chunk in opened.chunks(5):
             assert len(descriptors(grey)) == (len(chunk) == 5)
-            if way == "break":
+            if exit_by == "break":
                 break
-            if way == "error":
+            if exit_by == "error":
                 raise KeyError(len(chunk))
 
-    if way == "error":
+    if exit_by == "error":
         with pytest.raises(KeyError):
-            look()
-    elif way != "open":
-        look()
+            iterate()
+    elif exit_by != "open":
+        iterate()
     assert not descriptors(grey)
 
 
-def test_a_header_that_does_not_count_gives_none(tmp_path):
+def test_a_header_without_a_frame_count(tmp_path):
     path = encode(tmp_path / "stream.ts", FRAMES, "mpeg2video")
-    found = open_video(path)
-    assert found.frame_count is None
-    assert len(list(found)) == 12
+    opened = open_video(path)
+    assert opened.frame_count is None
+    assert len(list(opened)) == 12
 
 
-# ---------------------------------------------------------------------------------- wrong files
+# ------------------------------------------------------------------------------ invalid files
 
 
 @pytest.mark.parametrize("read", [read_video, open_video])
@@ -168,7 +174,7 @@ def test_a_missing_file_is_named(tmp_path, read):
 
 @pytest.mark.parametrize("content", [b"", b"not a video", bytes(1000)])
 @pytest.mark.parametrize("read", [read_video, open_video])
-def test_a_file_that_is_no_video_is_named(tmp_path, content, read):
+def test_a_file_of_another_kind_is_named(tmp_path, content, read):
     path = tmp_path / "broken.mp4"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"'.*broken.mp4' cannot be read as a video") as caught:
@@ -182,7 +188,7 @@ def test_a_truncated_video_is_named(grey):
         read_video(grey)
 
 
-def test_a_sound_file_is_named(tmp_path):
+def test_an_audio_file_is_named(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=8000)
@@ -191,7 +197,7 @@ def test_a_sound_file_is_named(tmp_path):
         container.mux(stream.encode(sound))
         container.mux(stream.encode())
     with pytest.raises(
-        ValueError, match=r"sound.mp4' cannot be read as a video: it has no pictures"
+        ValueError, match=r"sound.mp4' cannot be read as a video: it has no video stream"
     ):
         open_video(path)
 
@@ -202,12 +208,12 @@ def test_a_video_without_frames_is_named(tmp_path):
         stream = container.add_stream("mpeg4", rate=24)
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
         container.start_encoding()
-    with pytest.raises(ValueError, match=r"empty.avi' cannot be read as a video: it holds no fra"):
+    with pytest.raises(ValueError, match=r"empty.avi' cannot be read as a video: it has no frames"):
         read_video(path)
 
 
 @pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile grey.mp4\n", "#EXTM3U\ngrey.mp4\n"])
-def test_a_playlist_cannot_name_other_files(grey, text):
+def test_a_playlist_is_not_followed(grey, text):
     path = grey.with_name("list.mp4")
     path.write_text(text)
     with pytest.raises(ValueError, match=r"list.mp4' cannot be read as a video"):
@@ -228,7 +234,7 @@ def sample(tmp_path_factory):
 
 
 @given(data=st.data())
-def test_damage_gives_frames_or_an_error_that_names_the_file(sample, data):
+def test_a_damaged_file_gives_frames_or_an_error_that_names_it(sample, data):
     content, path = bytearray(sample[0]), sample[1]
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
@@ -246,7 +252,7 @@ def test_damage_gives_frames_or_an_error_that_names_the_file(sample, data):
 
 
 def colours(frames, height, width):
-    """Two halves that change with time, smooth enough for any codec."""
+    """Uniform areas that change with time, which every codec represents well."""
     clip = np.zeros((frames, height, width, 3), np.uint8)
     for t in range(frames):
         clip[t, :, : width // 2] = (250 - 20 * t, 40, 10 + 20 * t)
@@ -256,22 +262,22 @@ def colours(frames, height, width):
 
 @pytest.mark.parametrize("size", [(32, 48), (33, 47)])
 @pytest.mark.parametrize("fps", [24, 29.97, 12.5])
-def test_an_mp4_reads_back(tmp_path, size, fps):
+def test_an_mp4_survives_a_round_trip(tmp_path, size, fps):
     clip = colours(10, *size)
     write_video(iter(clip), tmp_path / "out.mp4", fps)
-    found = read_video(tmp_path / "out.mp4")
-    assert found.frames.shape == (10, size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
-    assert found.fps == pytest.approx(fps, rel=1e-4)
-    shown = found.frames[:, : size[0], : size[1]].astype(int)
+    again = read_video(tmp_path / "out.mp4")
+    assert again.frames.shape == (10, size[0] + size[0] % 2, size[1] + size[1] % 2, 3)
+    assert again.fps == pytest.approx(fps, rel=1e-4)
+    shown = again.frames[:, : size[0], : size[1]].astype(int)
     assert np.abs(shown - clip).mean() < 8  # colour has half the resolution
     if size[0] % 2:
-        assert np.abs(found.frames[:, -1].astype(int) - found.frames[:, -2]).mean() < 8
+        assert np.abs(again.frames[:, -1].astype(int) - again.frames[:, -2]).mean() < 8
 
 
 @pytest.mark.parametrize("fps", [3, 24, 30, 50])
-def test_a_gif_shows_every_frame_for_its_time(tmp_path, fps):
+def test_a_gif_shows_each_frame_for_its_duration(tmp_path, fps):
     clip = colours(10, 20, 31)
-    clip[4] = clip[3]  # a frame that stays is one frame, shown longer
+    clip[4] = clip[3]  # equal frames are stored as one, shown longer
     write_video(clip, tmp_path / "out.gif", fps)
     with Image.open(tmp_path / "out.gif") as image:
         assert image.info["loop"] == 0
@@ -287,7 +293,7 @@ def test_a_gif_shows_every_frame_for_its_time(tmp_path, fps):
         assert np.abs(frame.astype(int) - expected).max() <= 2
 
 
-def test_an_mp4_is_written_from_one_frame_at_a_time(tmp_path):
+def test_an_mp4_is_written_frame_by_frame(tmp_path):
     seen = []
 
     def frames():
@@ -304,7 +310,7 @@ def test_an_mp4_is_written_from_one_frame_at_a_time(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_frames_that_break_off_leave_nothing(tmp_path, suffix, error):
+def test_an_error_in_the_frames_leaves_no_file(tmp_path, suffix, error):
     def frames():
         yield from colours(3, 16, 16)
         raise error
@@ -314,18 +320,18 @@ def test_frames_that_break_off_leave_nothing(tmp_path, suffix, error):
     assert not list(tmp_path.iterdir())
 
 
-WRONG = [
-    (np.zeros((2, 8, 8, 3)), r"Frame 0 is \(8, 8, 3\) of float64; expected \(H, W, 3\) RGB bytes"),
+INVALID = [
+    (np.zeros((2, 8, 8, 3)), r"Frame 0 is \(8, 8, 3\) of float64; expected RGB frames \(H, W, 3\)"),
     (np.zeros((2, 8, 8), np.uint8), r"Frame 0 is \(8, 8\) of uint8"),
     (np.zeros((2, 3, 8, 8), np.uint8), r"Frame 0 is \(3, 8, 8\) of uint8"),
-    ([np.zeros((8, s, 3), np.uint8) for s in (8, 9)], r"Frame 1 is \(8, 9, 3\).*first is \(8, 8"),
+    ([np.zeros((8, s, 3), np.uint8) for s in (8, 9)], r"Frame 1 is \(8, 9, 3\).*first one, \(8, 8"),
     ([], "There are no frames to write"),
 ]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
-@pytest.mark.parametrize(("frames", "message"), WRONG)
-def test_wrong_frames_are_described(tmp_path, suffix, frames, message):
+@pytest.mark.parametrize(("frames", "message"), INVALID)
+def test_invalid_frames_are_described(tmp_path, suffix, frames, message):
     with pytest.raises(ValueError, match=message):
         write_video(frames, tmp_path / f"out{suffix}", 25)
     assert not list(tmp_path.iterdir())
@@ -333,17 +339,17 @@ def test_wrong_frames_are_described(tmp_path, suffix, frames, message):
 
 @pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["out.mp4", "out.gif"])
-def test_a_rate_has_to_be_positive(tmp_path, name, fps):
-    with pytest.raises(ValueError, match=r"fps=.*: expected a positive number of frames a second"):
+def test_a_frame_rate_must_be_positive(tmp_path, name, fps):
+    with pytest.raises(ValueError, match=r"fps=.*: expected a finite number above 0"):
         write_video(FRAMES, tmp_path / name, fps)
 
 
-def test_a_gif_has_a_highest_rate(tmp_path):
-    with pytest.raises(ValueError, match=r"fps=60: .* up to 50, the most that a GIF shows"):
+def test_a_gif_has_a_maximum_frame_rate(tmp_path):
+    with pytest.raises(ValueError, match=r"fps=60: expected at most 50, the maximum of a GIF"):
         write_video(FRAMES, tmp_path / "out.gif", 60)
 
 
-def test_a_gif_needs_no_pyav(tmp_path, monkeypatch):
+def test_a_gif_does_not_need_pyav(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     write_video(FRAMES, tmp_path / "out.gif", 25)
     with pytest.raises(ImportError, match="Writing MP4 needs PyAV"):

@@ -1,4 +1,4 @@
-"""What holds for all of io: nothing optional is imported, files come whole or not at all."""
+"""All readers and writers: optional imports, atomic writes, errors that name the file."""
 
 import subprocess
 import sys
@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from captum_3dcam import io
-from captum_3dcam.io import Volume
-from captum_3dcam.io import _files as files
+from captum_3dcam.io import Volume, _files
 
 FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
 VOLUME = Volume(np.ones((2, 3, 4)), np.eye(4))
@@ -51,7 +50,7 @@ EXTRAS = [
 ]
 
 
-def test_importing_it_imports_nothing_optional():
+def test_importing_io_imports_no_optional_package():
     code = (
         "import sys, captum_3dcam; before = set(sys.modules); import captum_3dcam.io\n"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
@@ -71,7 +70,7 @@ def test_without_an_optional_package_its_extra_is_named(monkeypatch, tmp_path, m
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)
-def test_a_file_appears_as_others_do_and_replaces_the_old_one(tmp_path, name, write):
+def test_a_file_has_default_permissions_and_replaces_an_existing_one(tmp_path, name, write):
     path = tmp_path / name
     path.write_bytes(b"old")
     other = tmp_path / "other"
@@ -79,11 +78,11 @@ def test_a_file_appears_as_others_do_and_replaces_the_old_one(tmp_path, name, wr
     write(path)
     assert path.stat().st_size > 3
     assert path.stat().st_mode == other.stat().st_mode
-    assert {found.name for found in tmp_path.iterdir()} == {name, "other"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {name, "other"}
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)
-def test_ctrl_c_leaves_no_half_written_file(tmp_path, monkeypatch, name, write):
+def test_an_interrupted_write_keeps_the_existing_file(tmp_path, monkeypatch, name, write):
     (tmp_path / name).write_bytes(b"old")
     written = []
 
@@ -98,8 +97,8 @@ def test_ctrl_c_leaves_no_half_written_file(tmp_path, monkeypatch, name, write):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(name, b"old")]
 
 
-@pytest.mark.parametrize(("name", "write"), WRITERS[:-1])  # numpy notes the time in an .npz
-def test_the_same_content_makes_the_same_file(tmp_path, monkeypatch, name, write):
+@pytest.mark.parametrize(("name", "write"), WRITERS[:-1])  # NumPy stores the time in an .npz
+def test_equal_content_gives_equal_files(tmp_path, monkeypatch, name, write):
     contents = []
     for day in (1, 2):
         monkeypatch.setattr(time, "time", lambda day=day: 86400.0 * day)
@@ -109,7 +108,7 @@ def test_the_same_content_makes_the_same_file(tmp_path, monkeypatch, name, write
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)
-def test_a_link_stays_one(tmp_path, name, write):
+def test_a_symbolic_link_is_followed(tmp_path, name, write):
     (tmp_path / "real").mkdir()
     link = tmp_path / name
     link.symlink_to(tmp_path / "real" / name)
@@ -119,7 +118,7 @@ def test_a_link_stays_one(tmp_path, name, write):
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)
-def test_a_wrong_suffix_or_folder_is_named(tmp_path, name, write):
+def test_an_invalid_suffix_or_folder_is_named(tmp_path, name, write):
     with pytest.raises(ValueError, match=r"'.*out\.txt' should end on \."):
         write(tmp_path / "out.txt")
     with pytest.raises(FileNotFoundError, match=r"There is no folder '.*nowhere' to write to"):
@@ -128,7 +127,7 @@ def test_a_wrong_suffix_or_folder_is_named(tmp_path, name, write):
 
 
 @pytest.mark.parametrize("read", [io.read_video, io.read_image, io.read_nifti, io.load_map])
-def test_a_folder_is_no_file(tmp_path, read):
+def test_a_folder_is_not_read_as_a_file(tmp_path, read):
     pytest.importorskip("av")
     pytest.importorskip("nibabel")
     with pytest.raises(FileNotFoundError, match=r"There is no .* '.*folder'"):
@@ -138,26 +137,13 @@ def test_a_folder_is_no_file(tmp_path, read):
         read(tmp_path / "folder")
 
 
-def test_a_machine_without_memory_is_no_damaged_file():
-    with pytest.raises(MemoryError), files.wrap_read_errors("a.nii", "NIfTI"):
+def test_a_memory_error_is_not_reported_as_a_damaged_file():
+    with pytest.raises(MemoryError), _files.wrap_read_errors("a.nii", "NIfTI"):
         raise MemoryError
-    # What PyAV makes of a damaged file that asks for too much is not this machine's lack of it.
+    # PyAV raises a subclass for a damaged file that requests too much memory.
     claimed = type("Claimed", (OSError, MemoryError), {})
     with (
         pytest.raises(ValueError, match="cannot be read as a video"),
-        files.wrap_read_errors("a", "a video"),
+        _files.wrap_read_errors("a", "a video"),
     ):
         raise claimed
-
-
-def test_a_scan_is_read_in_whichever_form_it_comes(tmp_path):
-    pytest.importorskip("nibabel")
-    pytest.importorskip("pydicom")
-    write_nifti(tmp_path / "Scan.NII.GZ")
-    assert io.read_volume(tmp_path / "Scan.NII.GZ").shape == VOLUME.shape
-    with pytest.raises(ValueError, match=r"The folder '.*' has no DICOM files"):
-        io.read_volume(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no NIfTI file 'none\.nii'"):
-        io.read_volume("none.nii")
-    with pytest.raises(FileNotFoundError, match=r"no DICOM file, and no folder of them, 'none'"):
-        io.read_volume("none")

@@ -1,5 +1,8 @@
 """Errors of the command line, and how they are printed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _MAX_LENGTH = 700
 
 
@@ -9,6 +12,16 @@ class UsageError(Exception):
 
 class FailedError(Exception):
     """The arguments are right, but the computation failed."""
+
+
+@contextmanager
+def usage_errors(prefix: str = "", *more: type[Exception]) -> Iterator[None]:
+    """Raise a ValueError, or an error of the other types, as a UsageError with the prefix."""
+    types: tuple[type[Exception], ...] = (ValueError, *more)
+    try:
+        yield
+    except types as error:
+        raise UsageError(f"{prefix}{error}") from error
 
 
 def one_line(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,7 @@ _DATASETS_OF_OPTION = {
 """The datasets of the options that are not for all of them."""
 
 
-class Dataset(Protocol):
-    """RGB clips or images with boxes."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
-
-
-DATASETS: Mapping[str, Callable[[Namespace], Dataset]] = {
+DATASETS: Mapping[str, Callable[[Namespace], Any]] = {
     "actions": lambda options: SyntheticActions(options.limit or _ACTIONS, seed=options.seed or 0),
     "jhmdb": lambda options: JHMDB(options.root, options.subset or "test", options.split or 1),
     "ucf24": lambda options: UCF101_24(options.root, options.subset or "test", annotated_only=True),
@@ -96,7 +88,7 @@ class _Samples:
     """The samples of a dataset that have a box, preprocessed."""
 
     def __init__(
-        self, dataset: Dataset, preprocess: Preprocessing, model: nn.Module, options: Namespace
+        self, dataset: Any, preprocess: Preprocessing, model: nn.Module, options: Namespace
     ) -> None:
         self.dataset, self.preprocess = dataset, preprocess
         self.model, self.options = model, options
@@ -125,7 +117,7 @@ class _Samples:
 
     def _has_box(self, index: int) -> bool:
         if self.options.dataset == "ilsvrc":
-            return len(self.dataset.annotation(index).boxes) > 0  # type: ignore[attr-defined]
+            return len(self.dataset.annotation(index).boxes) > 0
         if self.options.dataset == "jhmdb":
             return not self.dataset[index].boxes.isnan().any(dim=-1).all()
         return True  # UCF101-24 is restricted to those with boxes, and each action has one

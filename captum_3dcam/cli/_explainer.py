@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_3dcam.attribution import LayerwiseCAM
-from captum_3dcam.cli._errors import UsageError
+from captum_3dcam.cli._errors import usage_errors
 from captum_3dcam.cli._model import choose_layers, make_cam
 from captum_3dcam.cli._output import shows_progress
 from captum_3dcam.cli._parser import Target
@@ -83,12 +83,9 @@ class Explainer:
     def _sliding_cam(self) -> SlidingWindowCAM:
         assert self.window is not None, "without windows there is one pass"
         scale = "probability" if self.classifier.returns_logits else "score"
-        try:
-            return SlidingWindowCAM(
-                self.cam, self.window, self.stride, batch_size=self.batch_size, scale=scale
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        options: dict[str, Any] = {"batch_size": self.batch_size, "scale": scale}
+        with usage_errors():
+            return SlidingWindowCAM(self.cam, self.window, self.stride, **options)
 
     def _window_targets(
         self, sliding: SlidingWindowCAM, scores: Tensor, stream: Stream
@@ -109,12 +106,14 @@ class Explainer:
                 windows += piece.windows
                 keep(piece.attribution[0, 0].cpu())
                 bar.update(piece.attribution.shape[2])
-        name = self.classifier.class_name(target)
-        if self.target.each:
-            name = "highest class of each window"
-        score = fmean(window.score for window in windows)
-        probability = fmean(window.factor for window in windows)
-        return Prediction(target, name, score, probability, windows)
+        each = "highest class of each window"
+        return Prediction(
+            target,
+            each if self.target.each else self.classifier.class_name(target),
+            fmean(window.score for window in windows),
+            fmean(window.factor for window in windows),
+            windows,
+        )
 
     def _mean_probabilities(self, sliding: SlidingWindowCAM, stream: Stream) -> Tensor:
         """The mean probabilities over all windows, (1, classes), by a pass without gradients."""
@@ -129,13 +128,8 @@ class Explainer:
                     yield chunk
                     bar.update(chunk.shape[1])
 
-        handle = self.classifier.model.register_forward_hook(keep)
-        try:
+        with self.classifier.model.register_forward_hook(keep), usage_errors("--target: "):
             sliding.whole_target(chunks(), boundaries=stream.boundaries)
-        except ValueError as error:
-            raise UsageError(f"--target: {error}") from error
-        finally:
-            handle.remove()
         return torch.cat(probabilities).mean(dim=0, keepdim=True)
 
     def _bar(self, description: str, stream: Stream) -> Any:

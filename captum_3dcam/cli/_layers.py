@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import torch
 
-from captum_3dcam.cli._errors import FailedError, UsageError
+from captum_3dcam.cli._errors import FailedError, UsageError, usage_errors
 from captum_3dcam.cli._model import load_model
 from captum_3dcam.cli._output import shows_progress, to_json
 from captum_3dcam.layer_survey import LayerInfo, survey_layers
@@ -38,10 +38,10 @@ def _survey(options: Namespace) -> list[LayerInfo]:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(_SAMPLES, *size, generator=generator).to(options.device)
     try:
-        return survey_layers(model, inputs, nested=options.all, progress=shows_progress(options))
-    except ValueError as error:
-        raise UsageError(f"--input-size {' '.join(map(str, size))}: {error}") from error
-    except RuntimeError as error:
+        with usage_errors(f"--input-size {' '.join(map(str, size))}: "):
+            progress = shows_progress(options)
+            return survey_layers(model, inputs, nested=options.all, progress=progress)
+    except RuntimeError as error:  # it names the error of the model
         raise FailedError(str(error)) from error
 
 

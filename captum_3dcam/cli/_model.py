@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from captum_3dcam import attribution
 from captum_3dcam.attribution import LayerwiseCAM
-from captum_3dcam.cli._errors import FailedError, UsageError, one_line
+from captum_3dcam.cli._errors import FailedError, UsageError, one_line, usage_errors
 from captum_3dcam.cli._parser import METHODS, WITHOUT_FUSION
 from captum_3dcam.models import Preprocessing, load_checkpoint
 
@@ -117,10 +117,8 @@ def make_preprocessing(model: nn.Module, options: Namespace) -> Callable[[Tensor
         )
     if size is not None and len(size) != 2:
         raise UsageError(f"--size {' '.join(map(str, size))}: expected H W for frames.")
-    try:
+    with usage_errors():
         return replace(own, **given) if isinstance(own, Preprocessing) else own
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def choose_layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, Any]:
@@ -144,11 +142,8 @@ def make_cam(
     """The attribution of a method over layers."""
     if fusion is not None and method == WITHOUT_FUSION:
         raise UsageError(f"--method {method} has its own fusion of the layers: omit --fusion.")
+    cam_class = getattr(attribution, METHODS[method])
     arguments = {} if fusion is None else {"fusion": fusion}
-    try:
-        cam: LayerwiseCAM = getattr(attribution, METHODS[method])(
-            model, list(layers.values()), **arguments
-        )
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"--layers: {error}") from error
-    return cam
+    with usage_errors("--layers: ", TypeError):
+        cam: LayerwiseCAM = cam_class(model, list(layers.values()), **arguments)
+        return cam

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from captum_3dcam._capture import select_scores, top_classes
 from captum_3dcam._validation import describe
-from captum_3dcam.cli._errors import FailedError, UsageError, one_line
+from captum_3dcam.cli._errors import FailedError, UsageError, one_line, usage_errors
 from captum_3dcam.cli._parser import Target
 from captum_3dcam.sliding import Window
 
@@ -63,15 +63,13 @@ class Classifier:
 
     def targets(self, scores: Tensor, target: Target) -> list[Any]:
         """The targets to explain, given scores (1, ...)."""
-        try:
+        with usage_errors("--target: ", IndexError, TypeError):
             if target.index is not None:
                 select_scores(scores, target.index)
                 return [target.index]
             if scores.numel() == 1 and target.top == 1:
                 return [None]
             return list(top_classes(scores, target.top)[0].tolist())
-        except (ValueError, IndexError, TypeError) as error:
-            raise UsageError(f"--target: {error}") from error
 
     def prediction(self, scores: Tensor, target: Any) -> Prediction:
         """The prediction for one target, given scores (1, ...)."""

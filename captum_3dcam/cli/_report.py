@@ -42,23 +42,13 @@ def make_report(
 
 
 def _describe(prediction: Prediction) -> dict[str, Any]:
-    fields = {
-        "class": prediction.target,
-        "name": prediction.name,
-        "score": prediction.score,
-        "probability": prediction.probability,
-    }
-    windows = [
-        {
-            "start": window.start,
-            "stop": window.stop,
-            "class": window.target,
-            "score": window.score,
-            "probability": window.factor,
-        }
-        for window in prediction.windows
-    ]
-    return {**fields, "windows": windows} if windows else fields
+    target, name, score, probability, windows = prediction
+    fields = {"class": target, "name": name, "score": score, "probability": probability}
+    if not windows:
+        return fields
+    keys = ("start", "stop", "class", "score", "probability")
+    rows = [(w.start, w.stop, w.target, w.score, w.factor) for w in windows]
+    return {**fields, "windows": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
 def summarize(explanation: Explanation, files: Sequence[Path]) -> str:

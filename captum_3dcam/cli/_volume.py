@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_3dcam import localization
-from captum_3dcam.cli._errors import UsageError
+from captum_3dcam.cli._errors import UsageError, usage_errors
 from captum_3dcam.cli._explainer import Explainer
 from captum_3dcam.cli._explanation import Explanation, list_boxes
 from captum_3dcam.cli._output import save_figure, spread_frames
@@ -112,15 +112,13 @@ def _resample(scan: Volume, options: Namespace) -> Volume:
     for name, given, counts in (("size", size, (3,)), ("spacing", spacing, (1, 3))):
         if given is not None and len(given) not in counts:
             raise UsageError(f"--{name} {' '.join(map(str, given))}: expected D H W for volumes.")
-    try:
+    with usage_errors():
         oriented = scan if codes is None else scan.reorient(codes.upper())
         if size is not None:
             return oriented.resample(size=size)
         if spacing is not None:
             return oriented.resample(spacing=spacing if len(spacing) == 3 else spacing[0])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return oriented
+        return oriented
 
 
 def _normalize(x: Tensor, window: tuple[float, float] | None, method: str | None) -> Tensor:

@@ -104,6 +104,14 @@ def test_a_field_that_reaches_the_edge_is_clipped():
     assert (far.receptive_field, far.receptive_field_clipped) == ((13,), True)
 
 
+def test_either_edge_clips_a_field():
+    at_start = nn.Sequential(nn.ZeroPad1d((4, 0)), nn.Conv1d(1, 1, 5))  # inputs 0 to 4 of 9
+    at_end = nn.Sequential(nn.Conv1d(1, 1, 6))  # inputs 1 to 6 of 7
+    for model, length, size in ((at_start, 9, 5), (at_end, 7, 6)):
+        (conv,) = survey(model, 1, length)
+        assert (conv.receptive_field, conv.receptive_field_clipped) == ((size,), True)
+
+
 def test_the_field_is_that_of_the_central_position_away_from_padding():
     (conv,) = survey(nn.Sequential(nn.Conv2d(1, 1, 5, padding=2)), 1, 12, 9)
     assert (conv.receptive_field, conv.receptive_field_clipped) == ((5, 5), False)

@@ -1,19 +1,18 @@
-"""One map over its image."""
+"""One map over its image: as a figure, or as pixels."""
 
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
 from matplotlib.colors import Colormap
 
-from captum_3dcam.localization import Boxes
-from captum_3dcam.visualization._box_overlays import Outlines
-from captum_3dcam.visualization._figures import (
-    FigureAxis,
-    bare,
-    figure_axis,
-    set_title,
-    show,
-    title_of,
-)
-from captum_3dcam.visualization._inputs import Values, as_map, as_pictures
-from captum_3dcam.visualization.style import Look, colour_bar, draw
+from captum_3dcam.visualization._color_scale import ColorScale
+from captum_3dcam.visualization._figures import FigureAxis, finish_figure, hide_frame, make_axis
+from captum_3dcam.visualization._image_layers import blend_layers, draw_map
+from captum_3dcam.visualization._inputs import Array, Values, as_images, as_map
+from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
+from captum_3dcam.visualization.style import Style
 
 
 def visualize_image_attr(
@@ -21,66 +20,102 @@ def visualize_image_attr(
     original_image: Values | None = None,
     method: str = "blended_heat_map",
     sign: str | None = None,
-    *,
-    boxes: Boxes | None = None,
-    box_size: tuple[int, int] | None = None,
-    class_name: str | None = None,
-    class_score: float | None = None,
-    vmax: float | None = None,
     plt_fig_axis: FigureAxis | None = None,
+    outlier_perc: float = 0,
     cmap: str | Colormap | None = None,
     alpha_overlay: float = 0.8,
     show_colorbar: bool = False,
     title: str | None = None,
     fig_size: tuple[float, float] | None = None,
     use_pyplot: bool = False,
+    *,
+    vmax: float | None = None,
+    overlays: Overlays = Overlays(),
 ) -> FigureAxis:
     """Draw one map over its image.
+
+    A drop-in for :func:`captum.attr.visualization.visualize_image_attr`: its arguments in its
+    order, hence their number, with other defaults. They are described in :class:`Style`, but for:
 
     Args:
         attr: the map, (H', W') or with leading axes of size 1.
         original_image: (H, W), (H, W, 1) or (H, W, 3); it may be left out for "heat_map".
-        method: "blended_heat_map" (the map over the grey image, the more opaque the higher),
-            "heat_map" (the map alone), "masked_image" (the image, black where the map is low),
-            "alpha_scaling" (white where it is low) or "original_image".
-        sign: what of the map is drawn: "positive", "negative" (its magnitude),
-            "absolute_value", or "all", under a diverging scale centred at zero. By default "all"
-            if the map has a negative value, else "positive".
-        boxes: to draw with their scores, as ``localization.boxes(maps)[i]``.
-        box_size: the (H, W) whose pixels boxes are counted in, by default the map's.
-        class_name, class_score: for the title.
-        vmax: the value at the top of the colour scale, by default the largest magnitude. Give the
-            same one to compare several maps.
-        plt_fig_axis: the figure and axis to draw on; a new one by default.
-        cmap: by default inferno, and red against blue for "all".
-        alpha_overlay: opacity of a blended heat map at the top of the scale, 0 to 1.
-        use_pyplot: make the figure by pyplot, and show it.
+        outlier_perc: the percentage of the map's sum above the top of the colour scale, as in
+            Captum. By default 0: the largest magnitude is at the top. ``vmax`` overrides it.
+        overlays: boxes to draw with their scores, as ``localization.boxes(maps)[i]``.
+
+    Returns:
+        The figure and the axis.
 
     Raises:
-        ValueError: for an unknown method or sign, and for shapes and values that are none of these.
+        ValueError: for arguments out of range, and shapes or values that are not a map or image.
+        TypeError: for boxes of a batch.
 
     >>> import torch
     >>> fig, ax = visualize_image_attr(torch.rand(1, 1, 7, 7), torch.rand(28, 28, 3))
     >>> len(ax.images)
     2
     """
-    look = Look(method, sign, cmap, alpha_overlay, vmax)
-    heat = as_map(attr, 2)
-    image = as_pictures(original_image, 2, heat, method)
-    look = look.settle([heat])
-    values = look.values(heat)
-    look = look.over([values])
-    # Before the figure is made: what is wrong must not leave one in pyplot.
-    outlines = Outlines(
-        1, None if boxes is None else [boxes], None, box_size or heat.shape, image.shape[:2]
+    style = Style(
+        method=method,
+        sign=sign,
+        vmax=vmax,
+        cmap=cmap,
+        alpha_overlay=alpha_overlay,
+        show_colorbar=show_colorbar,
+        fig_size=fig_size,
+        plt_fig_axis=plt_fig_axis,
+        use_pyplot=use_pyplot,
     )
-    size = fig_size or (6, 6 * image.shape[0] / image.shape[1])
-    fig, ax = figure_axis(plt_fig_axis, size, use_pyplot)
-    bare(ax)
-    draw(ax, values, image, look)
-    outlines.draw(ax, 0)
-    set_title(ax, title_of(title, class_name, class_score))
-    if show_colorbar:
-        colour_bar(fig, [ax], look)
-    show(use_pyplot)
+    heat = as_map(attr, 2)
+    image = as_images(original_image, 2, heat, method)
+    colors = ColorScale.from_maps(style, [heat])
+    values = colors.select(heat)
+    if vmax is None:
+        colors = replace(colors, vmax=_without_outliers(values, outlier_perc) or 1.0)
+    # Before the figure is made: an error must not leave one in pyplot.
+    if overlays.tubes or overlays.segments:
+        raise ValueError("An image has no frames: draw tubes and segments with a video.")
+    artist = OverlayArtist(overlays, 1, heat.shape, image.shape[:2])
+    fig, ax = make_axis(style, (6, 6 * image.shape[0] / image.shape[1]))
+    hide_frame(ax)
+    draw_map(ax, values, image, colors)
+    artist.draw(ax, 0)
+    if title is not None:
+        ax.set_title(title)
+    finish_figure(fig, style, None, [([ax], colors)])
     return fig, ax
+
+
+def render_image_attr(
+    attr: Values, original_image: Values | None = None, style: Style = Style()
+) -> Array:
+    """The image with the map over it as pixels, (H, W, 3) RGB bytes of the image's size.
+
+    The frames of a video, one after the other, are an overlay for ``io.write_video``. Give the
+    style a ``vmax`` then: without it each frame has a colour scale of its own.
+
+    Args and Raises as in :func:`visualize_image_attr`.
+
+    >>> import torch
+    >>> style = Style(sign="positive", vmax=2.0)
+    >>> render_image_attr(torch.rand(7, 7), torch.rand(28, 28, 3), style).shape
+    (28, 28, 3)
+    """
+    heat = as_map(attr, 2)
+    image = as_images(original_image, 2, heat, style.method)
+    colors = ColorScale.from_maps(style, [heat])
+    values = torch.from_numpy(colors.select(heat))[None, None]
+    resized = F.interpolate(values, image.shape[:2], mode="bilinear")[0, 0].numpy()
+    return blend_layers(resized, image, colors)
+
+
+def _without_outliers(values: Array, outlier_perc: float) -> float:
+    """The magnitude up to which the smallest ones sum to all but ``outlier_perc`` percent."""
+    if not 0 <= outlier_perc <= 100:
+        raise ValueError(f"outlier_perc={outlier_perc}: expected a percentage, 0 to 100.")
+    magnitudes = np.sort(np.abs(values).ravel())
+    sums = magnitudes.cumsum(dtype=np.float64)
+    if not outlier_perc:
+        return float(magnitudes[-1])
+    return float(magnitudes[np.searchsorted(sums, sums[-1] * (1 - outlier_perc / 100))])

@@ -1,4 +1,4 @@
-"""When the network looked: the map's mean over space in each frame."""
+"""The temporal profile: the map's mean over space in each frame."""
 
 from collections.abc import Sequence
 
@@ -8,50 +8,50 @@ from matplotlib.axes import Axes
 
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.localization import Segment
-from captum_3dcam.visualization._figures import FigureAxis, figure_axis, set_title, show, title_of
+from captum_3dcam.visualization._color_scale import ColorScale
+from captum_3dcam.visualization._figures import FigureAxis, finish_figure, make_axis
 from captum_3dcam.visualization._inputs import (
     Array,
     Values,
     as_array,
     as_finite,
     as_map,
-    check_fps,
-    strip,
+    squeeze_leading,
 )
-from captum_3dcam.visualization.style import Look
+from captum_3dcam.visualization._time_axis import TimeAxis
+from captum_3dcam.visualization.overlays import Overlays, check_frames
+from captum_3dcam.visualization.style import Style
 
 _LINE, _SEGMENT = "#0072B2", "#E69F00"
 
 
 def visualize_temporal_profile(
     attr: Values,
-    segments: Sequence[Segment] | None = None,
-    sign: str | None = None,
+    segments: Sequence[Segment] = (),
     *,
     fps: float | None = None,
     start: int = 0,
-    class_name: str | None = None,
-    class_score: float | None = None,
-    plt_fig_axis: FigureAxis | None = None,
     title: str | None = None,
-    fig_size: tuple[float, float] = (8, 2.5),
-    use_pyplot: bool = False,
+    style: Style = Style(),
 ) -> FigureAxis:
-    """Draw the temporal profile of a map, its segments shaded.
+    """Draw the temporal profile of a map, with its segments shaded.
 
-    Frame t stands at t, or at t / fps seconds; a segment's shade goes half a frame beyond its
-    first and last.
+    Frame t is drawn at t, or at t / fps seconds; a segment from half a frame before its first to
+    half a frame after its last.
 
     Args:
-        attr: the map, (T, H, W), or a profile or map of a signal, (T,); with leading axes of
-            size 1 at most.
-        segments: those of one sample, ``localization.segments(profile)[i]``, counted in the clip.
-        sign: as of :func:`visualize_image_attr`.
-        fps: frames per second, to give the time axis in seconds instead of frames.
-        start: the number in its video of the clip's first frame.
+        attr: the map (T, H, W), or a profile (T,), with leading axes of size 1 at most.
+        segments: ``localization.segments(profile)[i]``, with frames counted from the clip's first.
+        fps: frames per second, to label the axis in seconds instead of frames.
+        start: the number of the clip's first frame in its video.
+        style: of which ``sign``, ``fig_size``, ``plt_fig_axis`` and ``use_pyplot`` apply.
 
-    The other arguments are those of :func:`visualize_image_attr`. Raises ValueError and TypeError
-    for what is none of these.
+    Returns:
+        The figure and the axis.
+
+    Raises:
+        ValueError: for a map of another shape, and segments outside the clip.
+        TypeError: for segments of a batch.
 
     >>> import torch
     >>> from captum_3dcam.localization import Segment
@@ -59,62 +59,49 @@ def visualize_temporal_profile(
     >>> ax.get_xlabel()
     'time (s)'
     """
-    check_fps(fps)
-    look = Look("heat_map", sign, None, 1.0, None)
+    times = TimeAxis(fps, start)
     heat = _as_signal(attr)
-    check_segments(segments, len(heat))
-    look = look.settle([heat])
-    fig, ax = figure_axis(plt_fig_axis, fig_size, use_pyplot)
-    draw_profile(ax, look.values(heat), look, fps, start, segments)
-    set_title(ax, title_of(title, class_name, class_score))
-    show(use_pyplot)
+    for segment in Overlays(segments=segments).segments:
+        check_frames("A segment", segment, len(heat))
+    colors = ColorScale.from_maps(style, [heat])
+    fig, ax = make_axis(style, (8, 2.5))
+    draw_profile(ax, colors.select(heat), colors, times, segments)
+    if title is not None:
+        ax.set_title(title)
+    finish_figure(fig, style, None)
     return fig, ax
 
 
 def draw_profile(
     ax: Axes,
     values: Array,
-    look: Look,
-    fps: float | None,
-    start: int,
-    segments: Sequence[Segment] | None,
+    colors: ColorScale,
+    times: TimeAxis,
+    segments: Sequence[Segment],
 ) -> tuple[Array, Array]:
-    """The profile of (T, H, W); the times and values of its points."""
-    time = (start + np.arange(len(values))) / (fps or 1)
+    """Draw the profile of values (T, H, W); return the times and values of its points."""
+    time = times.at(np.arange(len(values)))
     profile = temporal_profile(torch.as_tensor(values)[None, None])[0].numpy()
-    for segment in segments or []:
-        edges = [(start + t - 0.5) / (fps or 1) for t in (segment.start, segment.end)]
-        ax.axvspan(*edges, color=_SEGMENT, alpha=0.4, linewidth=0)
+    for segment in segments:
+        first, last = times.at(segment.start - 0.5), times.at(segment.end - 0.5)
+        ax.axvspan(first, last, color=_SEGMENT, alpha=0.4, linewidth=0)
     ax.fill_between(time, profile, alpha=0.3, color=_LINE)
     ax.plot(time, profile, color=_LINE)
-    ax.set_xlabel("time (s)" if fps else "frame")
-    ax.set_ylabel(f"mean {look.label}")
+    ax.set_xlabel(times.label)
+    ax.set_ylabel(f"mean {colors.label}")
     if profile.min() < 0:
         ax.axhline(0, color="black", linewidth=0.8)
     else:
         ax.set_ylim(bottom=0)
-    # Half a frame beyond the first and last, as the segments go.
-    ax.set_xlim(time[0] - 0.5 / (fps or 1), time[-1] + 0.5 / (fps or 1))
+    # Half a frame beyond the first and last, where segments end.
+    ax.set_xlim(times.at(-0.5), times.at(len(values) - 0.5))
     ax.spines[["top", "right"]].set_visible(False)
     return time, profile
 
 
-def check_segments(segments: Sequence[Segment] | None, length: int) -> None:
-    for segment in segments or []:
-        if not isinstance(segment, Segment):
-            raise TypeError(
-                "segments must be those of one sample: localization.segments(profile)[i]."
-            )
-        if segment.end <= 0 or segment.start >= length:
-            raise ValueError(
-                f"A segment covers the frames {segment.start} to {segment.end - 1}, and the clip "
-                f"has {length}. Count its frames from the clip's first."
-            )
-
-
 def _as_signal(attr: Values) -> Array:
-    """(T, H, W); a signal (T,) has one place in space."""
-    array = strip(as_array(attr), 1)
+    """(T, H, W); a profile (T,) as (T, 1, 1)."""
+    array = squeeze_leading(as_array(attr), 1)
     if array.ndim == 1 and array.size:
         return as_finite(array)[:, None, None]
     return as_map(attr, 3)

@@ -1,182 +1,86 @@
-"""What a map looks like: which sign of it, under which colours and scale, laid over what."""
+"""Style: how maps are drawn, and the figure that they are drawn on."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 
-from captum_3dcam._validation import check_choice
-from captum_3dcam.visualization._inputs import Array
+from captum_3dcam._validation import check_choice, check_integer, check_positive
 
 METHODS = ("blended_heat_map", "heat_map", "masked_image", "alpha_scaling", "original_image")
 SIGNS = ("positive", "absolute_value", "negative", "all")
-_LABELS = {"absolute_value": "|attribution|", "negative": "−attribution"}
-
-# Perceptually uniform, and legible in every kind of colour blindness; so is red against blue.
-_SEQUENTIAL, _DIVERGING = "inferno", "RdBu_r"
-_UNIT = Normalize(0, 1)
-Extent = tuple[float, float, float, float]
+_SCALES = ("shared", "row", "each")
 
 
 @dataclass(frozen=True)
-class Look:
-    """How maps are drawn. ``sign`` None and ``vmax`` None are settled by :meth:`over`.
+class Style:
+    """How maps are drawn, for any number of figures; derive others by ``dataclasses.replace``.
 
-    Raises ValueError for a method, sign, opacity or vmax that is none, and where they fight.
+    Args:
+        method: "blended_heat_map" (the map over the grey image, the more opaque the higher),
+            "heat_map" (the map alone), "masked_image" (the image, black where the map is low),
+            "alpha_scaling" (white where it is low) or "original_image".
+        sign: which values are drawn: "positive", "negative" (their magnitude), "absolute_value",
+            or "all", under a diverging scale centred at zero. By default "all" if a map has a
+            negative value, else "positive".
+        scale: "shared", one colour scale for the figure; "row", one for each map in panels; or
+            "each", one for each image, which shows where but hides in which frame or slice.
+        vmax: the value at the top of the colour scale, by default the largest magnitude. Give the
+            same one to compare figures.
+        cmap: by default inferno, and red against blue for "all".
+        alpha_overlay: opacity of a blended heat map at the top of the scale, 0 to 1.
+        window: (low, high), the values of a volume that are black and white. By default its
+            0.5th and 99.5th percentile.
+        show_colorbar: draw the colour scale beside the images.
+        columns: images in a row, of a video by default all, of a montage 6.
+        fig_size: (width, height) in inches, by default what suits the images.
+        plt_fig_axis: a figure and its axes to draw on, one for each image; by default a new figure.
+        use_pyplot: make the figure with pyplot, and show it.
+
+    Raises:
+        ValueError: for values out of range, and for combinations that contradict each other.
+
+    >>> Style(sign="positive", vmax=1.0).method
+    'blended_heat_map'
     """
 
-    method: str
-    sign: str | None
-    cmap: str | Colormap | None
-    alpha_overlay: float
-    vmax: float | None
-    unit: str = ""
-    """What the scale is relative to, for its label."""
+    method: str = "blended_heat_map"
+    sign: str | None = None
+    scale: str = "shared"
+    vmax: float | None = None
+    cmap: str | Colormap | None = None
+    alpha_overlay: float = 0.8
+    window: tuple[float, float] | None = None
+    show_colorbar: bool = True
+    columns: int | None = None
+    fig_size: tuple[float, float] | None = None
+    plt_fig_axis: tuple[Figure | SubFigure, Axes | Sequence[Axes]] | None = None
+    use_pyplot: bool = False
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
         if self.sign is not None:
             check_choice("sign", self.sign, SIGNS)
+        check_choice("scale", self.scale, _SCALES)
+        if self.vmax is not None:
+            check_positive("vmax", self.vmax)
+        if self.columns is not None:
+            check_integer("columns", self.columns)
         if not 0 <= self.alpha_overlay <= 1:
-            raise ValueError(f"alpha_overlay={self.alpha_overlay} is not an opacity, from 0 to 1.")
-        if self.vmax is not None and not 0 < self.vmax < np.inf:
+            raise ValueError(f"alpha_overlay={self.alpha_overlay}: expected an opacity, 0 to 1.")
+        if self.window is not None and not self.window[0] < self.window[1]:
             raise ValueError(
-                f"vmax={self.vmax} must be positive: the value at the top of the colour scale."
+                f"window={self.window}: expected (low, high), the values that are black and white."
+            )
+        if self.vmax is not None and self.scale != "shared":
+            raise ValueError(
+                f"vmax={self.vmax} sets one scale for all images, scale={self.scale!r} several. "
+                "Leave one of them out."
             )
         if self.sign == "all" and self.method in ("masked_image", "alpha_scaling"):
             raise ValueError(
                 f"method={self.method!r} cannot tell negative attribution from positive. Choose "
                 "sign='positive', 'negative' or 'absolute_value'."
             )
-
-    def settle(self, heats: Sequence[Array]) -> "Look":
-        """With a sign: "all" where a map has a negative value, "positive" where none has."""
-        negative = any(heat.min() < 0 for heat in heats)
-        return replace(self, sign=self.sign or ("all" if negative else "positive"))
-
-    def values(self, heat: Array) -> Array:
-        """What of the map is drawn."""
-        if self.sign == "positive":
-            return np.maximum(heat, 0)
-        if self.sign == "negative":
-            return np.maximum(-heat, 0)
-        return np.abs(heat) if self.sign == "absolute_value" else heat
-
-    def over(self, values: Iterable[Array]) -> "Look":
-        """With the values' largest magnitude at the top of the scale, unless one was given."""
-        top = max(float(np.abs(heat).max()) for heat in values)
-        return self if self.vmax is not None else replace(self, vmax=top if top > 0 else 1.0)
-
-    @property
-    def norm(self) -> Normalize:
-        top = 1.0 if self.vmax is None else self.vmax
-        return Normalize(-top if self.sign == "all" else 0, top)
-
-    @property
-    def colours(self) -> str | Colormap:
-        return self.cmap or (_DIVERGING if self.sign == "all" else _SEQUENTIAL)
-
-    @property
-    def label(self) -> str:
-        return _LABELS.get(self.sign or "", "attribution") + self.unit
-
-
-def scaled(
-    look: Look, shown: Iterable[Array], whole: Array, scale: str, name: str
-) -> tuple[list[Array], Look]:
-    """The pictures to draw and their look: by the scale of the whole map, or each by its own."""
-    check_scale(look, scale, ("shared", "each"))
-    if scale == "each":
-        return [relative(picture) for picture in shown], relative_look(look, name)
-    return list(shown), look.over([whole])
-
-
-def relative(picture: Array) -> Array:
-    """By its own largest magnitude; a picture that is zero stays so."""
-    top = np.abs(picture).max()
-    return picture / top if top > 0 else picture
-
-
-def relative_look(look: Look, name: str) -> Look:
-    return replace(look, vmax=1.0, unit=f" / {name}'s maximum")
-
-
-def check_scale(look: Look, scale: str, known: Sequence[str]) -> None:
-    check_choice("scale", scale, known)
-    if scale != "shared" and look.vmax is not None:
-        raise ValueError(
-            f"vmax={look.vmax} is one scale for all and scale={scale!r} is not. Leave one out."
-        )
-
-
-# ------------------------------------------------------------------------------- what to draw
-
-
-class Picture(NamedTuple):
-    """One picture of those that lie over each other: values, colours, opacity."""
-
-    data: Array
-    cmap: str | Colormap
-    norm: Normalize
-    alpha: Array | None = None
-
-
-def pictures(heat: Array, image: Array, look: Look) -> list[Picture]:
-    """The pictures that the look's method lays over each other, from the bottom up."""
-    top = look.norm.vmax or 1.0
-    strength = np.clip(np.abs(heat) / top, 0, 1)
-    if look.method == "heat_map":
-        return [Picture(heat, look.colours, look.norm)]
-    if look.method == "blended_heat_map":
-        grey = image.mean(axis=-1) if image.ndim == 3 else image
-        # The square root, because low values would vanish twice: dark and transparent.
-        opacity = look.alpha_overlay * np.sqrt(strength)
-        return [Picture(grey, "gray", _UNIT), Picture(heat, look.colours, look.norm, opacity)]
-    below = Picture(image, "gray", _UNIT)
-    if look.method == "original_image":
-        return [below]
-    cover = np.full_like(heat, 0 if look.method == "masked_image" else 1)
-    return [below, Picture(cover, "gray", _UNIT, 1 - strength)]
-
-
-def draw(
-    ax: Axes, heat: Array, image: Array, look: Look, extent: Extent | None = None
-) -> list[AxesImage]:
-    """The map over its picture; in the picture's pixels where no other extent is given."""
-    height, width = image.shape[:2]
-    # The map covers the picture, whatever its own size.
-    extent = extent or (-0.5, width - 0.5, height - 0.5, -0.5)
-    return [
-        ax.imshow(
-            picture.data,
-            extent=extent,
-            cmap=picture.cmap,
-            norm=picture.norm,
-            alpha=picture.alpha,
-            interpolation="bilinear",
-        )
-        for picture in pictures(heat, image, look)
-    ]
-
-
-def redraw(drawn: Sequence[AxesImage], heat: Array, image: Array, look: Look) -> None:
-    for artist, picture in zip(drawn, pictures(heat, image, look), strict=True):
-        artist.set_data(picture.data)
-        artist.set_alpha(picture.alpha)
-
-
-def colour_bar(
-    fig: Figure | SubFigure, axes: Sequence[Axes], look: Look, location: str = "right"
-) -> None:
-    mappable = ScalarMappable(look.norm, look.colours)
-    place: dict[str, Any] = {"location": location, "pad": 0.01, "aspect": 25}
-    if location == "bottom":
-        place["ticks"] = MaxNLocator(3)  # numbers side by side run into each other
-    fig.colorbar(mappable, ax=list(axes), label=look.label, **place)

@@ -1,0 +1,67 @@
+"""The colour scale: which values of a map are drawn, and in which colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from matplotlib.colors import Colormap, Normalize
+
+from captum_3dcam.visualization._inputs import Array
+from captum_3dcam.visualization.style import Style
+
+# Perceptually uniform, and legible in every kind of colour blindness; so is red against blue.
+_SEQUENTIAL, _DIVERGING = "inferno", "RdBu_r"
+_LABELS = {"absolute_value": "|attribution|", "negative": "−attribution"}
+
+
+@dataclass(frozen=True)
+class ColorScale:
+    """A style with its sign and the top of its scale chosen for the maps that are drawn."""
+
+    style: Style
+    sign: str
+    vmax: float
+    unit: str = ""
+
+    @classmethod
+    def from_maps(cls, style: Style, maps: Sequence[Array]) -> "ColorScale":
+        """One scale for all maps: what the style leaves open is chosen by their values."""
+        negative = any(heat.min() < 0 for heat in maps)
+        scale = cls(style, style.sign or ("all" if negative else "positive"), 1.0)
+        return scale.fit([scale.select(heat) for heat in maps])
+
+    def fit(self, values: Sequence[Array]) -> "ColorScale":
+        """With the largest magnitude of the values at the top, unless the style has a ``vmax``."""
+        peak = max(float(np.abs(heat).max()) for heat in values)
+        return replace(self, vmax=self.style.vmax or peak or 1.0)
+
+    def select(self, heat: Array) -> Array:
+        """The values of the chosen sign, 0 elsewhere."""
+        if self.sign == "positive":
+            return np.maximum(heat, 0)
+        if self.sign == "negative":
+            return np.maximum(-heat, 0)
+        return np.abs(heat) if self.sign == "absolute_value" else heat
+
+    def apply(self, images: Sequence[Array], kind: str) -> tuple[list[Array], "ColorScale"]:
+        """The images to draw and their scale: this one, or [0, 1] if each is divided by its own.
+
+        ``kind`` says what an image is, for the label: "frame", "slice".
+        """
+        if self.style.scale != "each":
+            return list(images), self
+        peaks = [np.abs(image).max() for image in images]
+        relative = [image / (peak or 1) for image, peak in zip(images, peaks, strict=True)]
+        return relative, replace(self, vmax=1.0, unit=f" / {kind}'s maximum")
+
+    @property
+    def norm(self) -> Normalize:
+        return Normalize(-self.vmax if self.sign == "all" else 0, self.vmax)
+
+    @property
+    def cmap(self) -> str | Colormap:
+        return self.style.cmap or (_DIVERGING if self.sign == "all" else _SEQUENTIAL)
+
+    @property
+    def label(self) -> str:
+        return _LABELS.get(self.sign, "attribution") + self.unit

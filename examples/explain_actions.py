@@ -36,9 +36,11 @@ from captum_3dcam.datasets import ACTIONS, ActionClip, SyntheticActions
 from captum_3dcam.localization import Tube, binarize, frame_boxes, tubes
 from captum_3dcam.metrics import energy_inside, tube_iou
 from captum_3dcam.visualization import (
+    Overlays,
+    Style,
     animate_video_attr,
     save_animation,
-    visualize_classes_attr,
+    visualize_attr_panels,
     visualize_video_attr,
 )
 from trained_networks.action_net import LAYERS, ActionNet, load_action_net
@@ -188,14 +190,12 @@ def draw_classes(
     options: argparse.Namespace,
 ) -> None:
     """Each class's map, and the counterfactual of the highest, below each other."""
-    figure, _ = visualize_classes_attr(
-        [attribution[0] for attribution in maps.values()],
+    figure, _ = visualize_attr_panels(
+        [*maps.values(), against],
         sample.clip.movedim(0, -1),
-        list(maps),
-        [scores[target] for target in maps],
-        counterfactual=against,
+        [*(f"{target} ({scores[target]:.2f})" for target in maps), "counterfactual"],
         frames=SHOWN,
-        scale="row",  # the counterfactual is a sum over layers
+        style=Style(scale="row"),  # the counterfactual is a sum over layers
         title=f"{options.method}, and what speaks against {highest!r}",
     )
     figure.savefig(options.output / "actions.png", dpi=90)
@@ -212,18 +212,14 @@ def draw_target(
         for label, tube in zip(sample.labels, sample.tubes, strict=True)
     }
     found = {} if best is None else {f"found ({best.score:.2f})": best}
-    common: dict[str, Any] = {
-        "boxes": frame_boxes(attribution, mask)[0],
-        "tubes": {**found, **truth},
-        "class_name": target,
-        "class_score": score,
-    }
+    overlays = Overlays(boxes=frame_boxes(attribution, mask)[0], tubes={**found, **truth})
+    name = f"{target} ({score:.2f})"
     video = sample.clip.movedim(0, -1)
     figure, _ = visualize_video_attr(
-        attribution, video, frames=SHOWN, title=options.method, **common
+        attribution, video, frames=SHOWN, overlays=overlays, title=f"{options.method}: {name}"
     )
     figure.savefig(options.output / f"actions_{target}.png", dpi=90)
-    animation = animate_video_attr(attribution, video, fps=FPS, **common)
+    animation = animate_video_attr(attribution, video, fps=FPS, overlays=overlays, title=name)
     save_animation(animation, options.output / f"actions_{target}.gif", dpi=70)
     return best
 

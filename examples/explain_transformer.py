@@ -39,7 +39,7 @@ from captum_3dcam import (
 )
 from captum_3dcam.datasets import ACTIONS, ActionClip, SyntheticActions
 from captum_3dcam.metrics import energy_inside
-from captum_3dcam.visualization import visualize_layers_attr
+from captum_3dcam.visualization import Style, visualize_attr_panels
 from trained_networks.action_net import WIDTHS, load_action_net
 
 METHODS = {
@@ -237,13 +237,13 @@ def draw(
     sample: ActionClip,
     options: argparse.Namespace,
 ) -> None:
-    figure, _ = visualize_layers_attr(
-        maps,
+    figure, _ = visualize_attr_panels(
+        [*maps, fused],
         sample.clip.movedim(0, -1),
-        options.layers,
-        fused=fused,
+        [*options.layers, "fused"],
         frames=SHOWN,
         title=f"{options.method} of {target!r} in a video transformer",
+        style=Style(scale="row"),
     )
     figure.savefig(options.output / "explain_transformer.png", dpi=90)
 

@@ -41,7 +41,7 @@ from captum_3dcam import (
     LayerwiseWhatWhereCAM,
 )
 from captum_3dcam.io import Volume, read_nifti, read_volume, write_nifti
-from captum_3dcam.visualization import visualize_volume_attr, visualize_volume_montage
+from captum_3dcam.visualization import Style, visualize_volume_attr, visualize_volume_montage
 from trained_networks import volume_net
 
 METHODS = {
@@ -206,26 +206,19 @@ def draw(
     heat: Volume, scan: Volume, truth: Truth | None, report: dict[str, Any], output: Path
 ) -> None:
     """The slices through the peak, without the map and with it; and a montage."""
-    common: dict[str, Any] = {"spacing": scan.spacing, "orientation": scan.orientation}
     name = f"{report['method']}: {report['name']} ({report['probability']:.2f})"
     figure = Figure(figsize=(11, 8), layout="constrained")
     above, below = figure.subplots(2, 3).tolist()
-    visualize_volume_attr(
-        heat.data,
-        scan.data,
-        "original_image",
-        plt_fig_axis=(figure, above),
-        show_colorbar=False,
-        **common,
-    )
-    visualize_volume_attr(heat.data, scan.data, plt_fig_axis=(figure, below), **common)
+    scan_alone = Style("original_image", plt_fig_axis=(figure, above), show_colorbar=False)
+    visualize_volume_attr(heat.data, scan, style=scan_alone)
+    visualize_volume_attr(heat.data, scan, style=Style(plt_fig_axis=(figure, below)))
     figure.suptitle(name)
     if truth:
         mark([*above, *below], scan, truth)
         place = f"its peak {report['distance']:.1f} mm from the lesion's centre (circle)"
         figure.suptitle(f"{name}, {place}")
     figure.savefig(output / "volume_slices.png", dpi=90)
-    montage, _ = visualize_volume_montage(heat.data, scan.data, title=name, **common)
+    montage, _ = visualize_volume_montage(heat.data, scan, title=name)
     montage.savefig(output / "volume_montage.png", dpi=90)
 
 

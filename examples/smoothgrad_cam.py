@@ -32,7 +32,7 @@ from captum_3dcam import (
 )
 from captum_3dcam.datasets import ACTIONS, ActionClip, SyntheticActions
 from captum_3dcam.metrics import energy_inside
-from captum_3dcam.visualization import visualize_classes_attr
+from captum_3dcam.visualization import Style, visualize_attr_panels
 from trained_networks.action_net import LAYERS, ActionNet, load_action_net
 
 METHODS = {
@@ -149,13 +149,13 @@ def share(attribution: Tensor, sample: ActionClip) -> float:
 
 def draw(plain: Tensor, smoothed: Tensor, sample: ActionClip, options: argparse.Namespace) -> None:
     """Both maps in frames of the clip, each under its own scale."""
-    figure, _ = visualize_classes_attr(
+    figure, _ = visualize_attr_panels(
         [plain, smoothed],
         sample.clip.movedim(0, -1),
         [f"plain, {share(plain, sample):.0%}", f"{options.type}, {share(smoothed, sample):.0%}"],
         frames=SHOWN,
-        scale="row",
         title=f"{options.method} of {ACTIONS[sample.labels[0]]!r}, and how much is on the actor",
+        style=Style(scale="row"),
     )
     figure.savefig(options.output / "smoothgrad_cam.png", dpi=90)
 

@@ -18,9 +18,9 @@ class Explanation(NamedTuple):
     """Of each map: boxes, tubes, segments, peak."""
 
     @property
-    def captions(self) -> tuple[list[str], list[float]]:
-        """The names and probabilities of the classes."""
-        return [p.name for p in self.predictions], [p.probability for p in self.predictions]
+    def captions(self) -> list[str]:
+        """The classes' names with their probabilities."""
+        return [f"{p.name} ({p.probability:.2f})" for p in self.predictions]
 
     def file_stems(self, stem: str) -> list[str]:
         """A file name for each class: the stem, with the class index if there are several."""

@@ -14,7 +14,7 @@ from captum_3dcam.cli._model import make_preprocessing
 from captum_3dcam.cli._output import save_figure
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.io import read_image
-from captum_3dcam.visualization import visualize_classes_attr, visualize_image_attr
+from captum_3dcam.visualization import Overlays, visualize_attr_panels, visualize_image_attr
 
 
 class ImageSource:
@@ -45,14 +45,13 @@ class ImageSource:
         return files
 
     def _figure(self, explanation: Explanation) -> Any:
-        maps, (names, scores) = explanation.maps, explanation.captions
-        if len(names) > 1:
-            return visualize_classes_attr(maps, self.pixels, names, scores)[0]
+        maps, captions = explanation.maps, explanation.captions
+        if len(captions) > 1:
+            return visualize_attr_panels(maps, self.pixels, captions)[0]
         return visualize_image_attr(
             maps[0],
             self.pixels,
-            boxes=localization.boxes(maps[:, None])[0],
-            class_name=names[0],
-            class_score=scores[0],
             show_colorbar=True,
+            title=captions[0],
+            overlays=Overlays(localization.boxes(maps[:, None])[0]),
         )[0]

@@ -28,7 +28,7 @@ from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import VideoFile, open_video
 from captum_3dcam.sliding import shot_boundaries
-from captum_3dcam.visualization import visualize_classes_attr, visualize_video_attr
+from captum_3dcam.visualization import Overlays, visualize_attr_panels, visualize_video_attr
 
 _CHUNK = 16  # frames decoded at once
 _BOUNDARY_HEIGHT = 64  # pixels, of the frames that scenes are found in
@@ -124,25 +124,23 @@ class VideoSource:
         return open_video(self.options.input, (min(height, self.video.size[0]), None))
 
     def _figure(self, explanation: Explanation) -> Any:
-        maps, (names, scores) = explanation.maps, explanation.captions
+        maps, captions = explanation.maps, explanation.captions
         step = -(-maps.shape[1] // _MAX_FIGURE_FRAMES)
         frames = np.stack(list(islice(self._resized(_FIGURE_HEIGHT), 0, None, step)))
         shown = np.array(maps[:, ::step])
         peak = int(shown[0].max(axis=(1, 2)).argmax())
         times = {"frames": spread_frames(len(frames), peak), "fps": self.video.fps / step}
-        if len(names) > 1:
-            return visualize_classes_attr(shown, frames, names, scores, **times)[0]
+        if len(captions) > 1:
+            return visualize_attr_panels(shown, frames, captions, **times)[0]
         regions = explanation.regions[0]
-        return visualize_video_attr(
-            shown[0],
-            frames,
-            **times,
+        overlays = Overlays(
             # A tube has a box in every frame, which every second frame cannot show.
-            tubes=regions["tubes"][:_MAX_FIGURE_TUBES] if step == 1 else None,
-            box_size=self.video.size,
+            tubes=regions["tubes"][:_MAX_FIGURE_TUBES] if step == 1 else (),
             segments=[_every(step, segment) for segment in regions["segments"]],
-            class_name=names[0],
-            class_score=scores[0],
+            box_size=self.video.size,
+        )
+        return visualize_video_attr(
+            shown[0], frames, **times, overlays=overlays, title=captions[0]
         )[0]
 
 

@@ -17,7 +17,8 @@ from captum_3dcam.cli._output import save_figure, spread_frames
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.io import Volume, read_dicom, read_volume, write_nifti
 from captum_3dcam.visualization import (
-    visualize_classes_attr,
+    Style,
+    visualize_attr_panels,
     visualize_volume_attr,
     visualize_volume_montage,
 )
@@ -76,16 +77,14 @@ class VolumeSource:
         return files
 
     def _figures(self, explanation: Explanation) -> dict[str, Any]:
-        maps, (names, scores) = explanation.maps, explanation.captions
-        scan = self.scan
-        shared: dict[str, Any] = {"spacing": scan.spacing, "orientation": scan.orientation}
-        if len(names) > 1:
-            shared["frames"] = spread_frames(len(scan.data), _peak(maps[0])[0])
-            return {"figure": visualize_classes_attr(maps, scan.data, names, scores, **shared)[0]}
-        shared |= {"window": self.window, "class_name": names[0], "class_score": scores[0]}
+        maps, captions = explanation.maps, explanation.captions
+        if len(captions) > 1:
+            slices = spread_frames(len(self.scan.data), _peak(maps[0])[0])
+            return {"figure": visualize_attr_panels(maps, self.scan, captions, frames=slices)[0]}
+        title, style = captions[0], Style(window=self.window)
         return {
-            "figure": visualize_volume_attr(maps[0], scan.data, **shared)[0],
-            "montage": visualize_volume_montage(maps[0], scan.data, **shared)[0],
+            "figure": visualize_volume_attr(maps[0], self.scan, title=title, style=style)[0],
+            "montage": visualize_volume_montage(maps[0], self.scan, title=title, style=style)[0],
         }
 
 

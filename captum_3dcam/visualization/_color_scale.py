@@ -19,15 +19,14 @@ class ColorScale:
     """A style with its sign and the top of its scale chosen for the maps that are drawn."""
 
     style: Style
-    sign: str
-    vmax: float
+    vmax: float = 1.0
     unit: str = ""
 
     @classmethod
     def from_maps(cls, style: Style, maps: Sequence[Array]) -> "ColorScale":
         """One scale for all maps: what the style leaves open is chosen by their values."""
-        negative = any(heat.min() < 0 for heat in maps)
-        scale = cls(style, style.sign or ("all" if negative else "positive"), 1.0)
+        sign = style.sign or ("all" if any(heat.min() < 0 for heat in maps) else "positive")
+        scale = cls(replace(style, sign=sign))
         return scale.fit([scale.select(heat) for heat in maps])
 
     def fit(self, values: Sequence[Array]) -> "ColorScale":
@@ -37,11 +36,11 @@ class ColorScale:
 
     def select(self, heat: Array) -> Array:
         """The values of the chosen sign, 0 elsewhere."""
-        if self.sign == "positive":
+        if self.style.sign == "positive":
             return np.maximum(heat, 0)
-        if self.sign == "negative":
+        if self.style.sign == "negative":
             return np.maximum(-heat, 0)
-        return np.abs(heat) if self.sign == "absolute_value" else heat
+        return np.abs(heat) if self.style.sign == "absolute_value" else heat
 
     def apply(self, images: Sequence[Array], kind: str) -> tuple[list[Array], "ColorScale"]:
         """The images to draw and their scale: this one, or [0, 1] if each is divided by its own.
@@ -56,12 +55,12 @@ class ColorScale:
 
     @property
     def norm(self) -> Normalize:
-        return Normalize(-self.vmax if self.sign == "all" else 0, self.vmax)
+        return Normalize(-self.vmax if self.style.sign == "all" else 0, self.vmax)
 
     @property
     def cmap(self) -> str | Colormap:
-        return self.style.cmap or (_DIVERGING if self.sign == "all" else _SEQUENTIAL)
+        return self.style.cmap or (_DIVERGING if self.style.sign == "all" else _SEQUENTIAL)
 
     @property
     def label(self) -> str:
-        return _LABELS.get(self.sign, "attribution") + self.unit
+        return _LABELS.get(self.style.sign or "", "attribution") + self.unit

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from explain_command import FPS, SEED, fails, maps, network, run
-from matplotlib import colormaps
 from PIL import Image, ImageSequence
 from torch import nn
 
@@ -239,23 +238,6 @@ def test_the_overlay_shows_the_map_over_the_video(video_file, figures_not_drawn,
         assert np.corrcoef(colour.ravel(), np.sqrt(heat).ravel())[0, 1] > 0.7
 
 
-def test_the_overlay_is_blended_as_the_figures_are():
-    rng = np.random.default_rng(SEED)
-    frame = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    heat = rng.uniform(0, 2, (4, 6)).astype(np.float32)
-    look = overlay.Look("blended_heat_map", "positive", None, 0.8, None).over([heat])
-    blended = overlay.blend(heat, frame, look)
-    for y in range(4):
-        for x in range(6):
-            grey = frame[y, x].mean() / 255
-            share = heat[y, x] / heat.max()
-            colour = np.array(colormaps["inferno"](share)[:3])
-            expected = grey + 0.8 * share**0.5 * (colour - grey)
-            assert (
-                np.abs(blended[y, x] - 255 * expected).max() <= 1.5
-            )  # the colour map has 256 colours
-
-
 def test_a_gif_of_a_fast_video_skips_frames(folder, figures_not_drawn, capsys):
     pytest.importorskip("av")
     write_video(frames_of(12), "fast.mp4", 60)
@@ -294,13 +276,13 @@ def test_ctrl_c_leaves_no_partial_file(step, video_file, figures_not_drawn, caps
     if step == "map":
         monkeypatch.setattr(video._MapFile, "read", interrupt)
     elif step == "overlay":
-        blend, calls = overlay.blend, []
+        render, calls = overlay.render_image_attr, []
 
         def interrupt_frame_20(*arguments):
             calls.append(arguments)
-            return interrupt() if len(calls) == 20 else blend(*arguments)
+            return interrupt() if len(calls) == 20 else render(*arguments)
 
-        monkeypatch.setattr(overlay, "blend", interrupt_frame_20)
+        monkeypatch.setattr(overlay, "render_image_attr", interrupt_frame_20)
     else:
         monkeypatch.setattr(explain, "make_report", interrupt)
     words = ["explain", path, "--model", "model.py:clip", "--layers", "first", "--output", "out"]

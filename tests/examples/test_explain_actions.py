@@ -121,10 +121,10 @@ def test_what_is_drawn(sample, tmp_path, monkeypatch):
     assert (tube.start, tube.end) == (3, 9)
     assert tube.boxes.tolist() == [[30, 10, 50, 20]] * 6
     names = [f"truth: {ACTIONS[label]}" for label in sample.labels]
-    assert list(drawn["tubes"]) == ["found (1.00)", *names]
+    assert list(drawn["overlays"].tubes) == ["found (1.00)", *names]
     for name, boxes in zip(names, sample.boxes, strict=True):
-        torch.testing.assert_close(drawn["tubes"][name].boxes, boxes)
-    assert [frame.boxes.tolist() for frame in drawn["boxes"]] == [
+        torch.testing.assert_close(drawn["overlays"].tubes[name].boxes, boxes)
+    assert [frame.boxes.tolist() for frame in drawn["overlays"].boxes] == [
         [[30, 10, 50, 20]] if 3 <= t < 9 else [] for t in range(16)
     ]
     assert torch.equal(drawn["video"][5, 6, 7], sample.clip[:, 5, 6, 7])

@@ -1,9 +1,9 @@
-"""Figures as pictures, against those in tests/baselines.
+"""Drawn figures against the images in ``baselines``.
 
-They are small and without words, so that no font has a say. The root of the mean squared
-difference of bytes may be up to TOLERANCE, for what releases of matplotlib (these are of 3.11)
-smooth in other ways. A crosshair or a segment in another place, a tube a frame late, a slice too
-often made 5.7 or more. To draw the baselines anew, and then look at them:
+They are small and without text, so that fonts make no difference. The root of the mean squared
+difference of bytes may be up to TOLERANCE, because releases of matplotlib (these are of 3.11)
+smooth differently. A crosshair or a segment at another position, a tube a frame late, a slice too
+often made 5.7 or more. To draw the baselines again, and then look at them:
 
     python tests/visualization/test_baselines.py
 """
@@ -20,10 +20,12 @@ from matplotlib.text import Text
 
 from captum_3dcam.localization import Boxes, Segment, Tube
 from captum_3dcam.visualization import (
+    Overlays,
+    Scan,
+    Style,
     animate_video_attr,
-    visualize_classes_attr,
+    visualize_attr_panels,
     visualize_image_attr,
-    visualize_layers_attr,
     visualize_temporal_profile,
     visualize_video_attr,
     visualize_volume_attr,
@@ -51,9 +53,10 @@ CLIP = torch.stack([(1 - t / 8) * blob((8, 6 + 4 * t), 4, (HEIGHT, WIDTH)) for t
 SIGNED = SPOT - 0.6 * blob((16, 8), 4, (HEIGHT, WIDTH))
 BOXES = torch.tensor([[2.0 + 4 * t, 4, 10 + 4 * t, 12] for t in range(FRAMES)])
 TUBES = [Tube(0, BOXES, 0.9), Tube(2, BOXES[:3] - 2, 0.4)]
-SCAN = -100 * blob((5, 12, 8), 5, (10, 24, 16)).numpy()
+SCAN = Scan(
+    -100 * blob((5, 12, 8), 5, (10, 24, 16)).numpy(), spacing=(3.0, 1.0, 1.5), orientation="SPL"
+)
 LESION = blob((3, 6, 11), 2, (10, 24, 16))
-GEOMETRY = {"spacing": (3.0, 1.0, 1.5), "orientation": "SPL"}
 
 
 class _LastFrame(AbstractMovieWriter):
@@ -71,7 +74,7 @@ class _LastFrame(AbstractMovieWriter):
 
 def last_frame(**given):
     writer = _LastFrame()
-    animate_video_attr(CLIP, VIDEO, fig_size=(3, 3.4), **given).save("unused.gif", writer=writer)
+    animate_video_attr(CLIP, VIDEO, **given).save("unused.gif", writer=writer)
     return writer.fig
 
 
@@ -79,7 +82,7 @@ FIGURES = {
     "image": lambda: visualize_image_attr(
         SPOT,
         IMAGE,
-        boxes=Boxes(torch.tensor([[18.0, 4, 27, 13]]), torch.tensor([0.9])),
+        overlays=Overlays(Boxes(torch.tensor([[18.0, 4, 27, 13]]), torch.tensor([0.9]))),
         show_colorbar=True,
         fig_size=(3, 2),
     )[0],
@@ -88,53 +91,59 @@ FIGURES = {
     )[0],
     "image_masked": lambda: visualize_image_attr(SPOT, IMAGE, "masked_image", fig_size=(3, 2))[0],
     "strip": lambda: visualize_video_attr(
-        CLIP, VIDEO, frames=4, tubes=TUBES, segments=[Segment(1, 4, 1.0)], fig_size=(6, 2.4)
+        CLIP,
+        VIDEO,
+        frames=4,
+        overlays=Overlays(tubes=TUBES, segments=[Segment(1, 4, 1.0)]),
+        style=Style(fig_size=(6, 2.4)),
     )[0],
     "grid": lambda: visualize_video_attr(
-        CLIP, VIDEO, frames=6, columns=3, scale="each", fig_size=(4, 3.6)
+        CLIP, VIDEO, frames=6, style=Style(columns=3, scale="each", fig_size=(4, 3.6))
     )[0],
-    "animation": lambda: last_frame(tubes=TUBES),
+    "animation": lambda: last_frame(overlays=Overlays(tubes=TUBES), style=Style(fig_size=(3, 3.4))),
     "profile": lambda: visualize_temporal_profile(
-        CLIP, [Segment(0, 2, 1.0), Segment(4, 5, 1.0)], fig_size=(4, 1.5)
+        CLIP, [Segment(0, 2, 1.0), Segment(4, 5, 1.0)], style=Style(fig_size=(4, 1.5))
     )[0],
-    "classes": lambda: visualize_classes_attr(
-        [CLIP, CLIP / 2],
+    "classes": lambda: visualize_attr_panels(
+        [CLIP, CLIP / 2, CLIP.flip(2)],
         VIDEO,
-        ["a", "b"],
-        counterfactual=CLIP.flip(2),
+        ["a", "b", "counterfactual"],
         frames=4,
-        fig_size=(5, 3),
+        style=Style(fig_size=(5, 3)),
     )[0],
-    "layers_image": lambda: visualize_layers_attr(
-        [SPOT, SPOT[::4, ::4]], IMAGE, ["a", "b"], SPOT * 2, fig_size=(5, 2)
+    "layers_image": lambda: visualize_attr_panels(
+        [SPOT, SPOT[::4, ::4], SPOT * 2],
+        IMAGE,
+        ["a", "b", "fused"],
+        style=Style(scale="row", fig_size=(5, 2)),
     )[0],
-    "volume": lambda: visualize_volume_attr(LESION, SCAN, fig_size=(5, 2.4), **GEOMETRY)[0],
+    "volume": lambda: visualize_volume_attr(LESION, SCAN, style=Style(fig_size=(5, 2.4)))[0],
     "montage": lambda: visualize_volume_montage(
-        LESION, SCAN, slices=5, columns=3, fig_size=(4, 4), **GEOMETRY
+        LESION, SCAN, slices=5, style=Style(columns=3, fig_size=(4, 4))
     )[0],
     "projections": lambda: visualize_volume_projections(
-        LESION[::2, ::2, ::2], SCAN, fig_size=(5, 2.4), **GEOMETRY
+        LESION[::2, ::2, ::2], SCAN, style=Style(fig_size=(5, 2.4))
     )[0],
 }
 
 
 def save(name, folder):
     figure = FIGURES[name]()
-    for worded in (*figure.findobj(Text), *figure.findobj(Legend)):
-        worded.set_visible(False)
+    for artist in (*figure.findobj(Text), *figure.findobj(Legend)):
+        artist.set_visible(False)
     path = folder / f"{name}.png"
     figure.savefig(path, dpi=60, metadata={"Software": None})
     return path
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_the_figure_is_that_of_the_baseline(name, tmp_path):
+def test_the_figure_matches_its_baseline(name, tmp_path):
     drawn = save(name, tmp_path)
     difference = compare_images(str(BASELINES / drawn.name), str(drawn), TOLERANCE)
     assert difference is None, difference
 
 
-def test_there_is_no_baseline_without_a_figure():
+def test_each_baseline_has_a_figure():
     assert {path.stem for path in BASELINES.glob("*")} == set(FIGURES)
 
 

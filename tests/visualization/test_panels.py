@@ -1,108 +1,116 @@
-"""Panels of several maps: which map stands in which row, under which name and scale."""
+"""Panels of several maps: which map is in which row, under which name and colour scale."""
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from figures import grid_positions, pixels, values
 from matplotlib.figure import Figure
 
 from captum_3dcam import CounterfactualCAM, LayerwiseGlobalLocalCAM
-from captum_3dcam.visualization import visualize_classes_attr, visualize_layers_attr
+from captum_3dcam.io import Volume
+from captum_3dcam.visualization import Scan, Style, visualize_attr_panels
 
 GENERATOR = torch.Generator().manual_seed(2)
-CLIPS = torch.rand(3, 6, 4, 5, generator=GENERATOR) * torch.tensor([1.0, 2, 4])[:, None, None, None]
+MAPS = torch.rand(3, 6, 4, 5, generator=GENERATOR) * torch.tensor([1.0, 2, 4])[:, None, None, None]
 AGAINST = torch.rand(1, 1, 6, 4, 5, generator=GENERATOR)
 VIDEO = torch.rand(6, 8, 10, 3, generator=GENERATOR)
 NAMES = ["run", "jump", "fall"]
 
 
 def heat(ax):
-    return np.asarray(ax.images[-1].get_array())
+    return values(ax.images[-1])
 
 
-def test_rows_are_classes_and_the_counterfactual_columns_are_frames():
-    figure, axes = visualize_classes_attr(
-        CLIPS, VIDEO, NAMES, [0.7, 0.2, 0.1], AGAINST, frames=[0, 3], fps=2, start=4, title="why"
+def test_rows_are_maps_and_columns_are_frames():
+    names = [*NAMES, "counterfactual"]
+    figure, axes = visualize_attr_panels(
+        [*MAPS, AGAINST], VIDEO, names, frames=[0, 3], fps=2, start=4, title="why"
     )
-    assert len(axes) == 4 * 2
-    for row, attr in enumerate([*CLIPS, AGAINST[0, 0]]):
+    assert grid_positions(axes) == [(row, column) for row in range(4) for column in range(2)]
+    for row, attr in enumerate([*MAPS, AGAINST[0, 0]]):
         for column, frame in enumerate((0, 3)):
             ax = axes[2 * row + column]
             np.testing.assert_allclose(heat(ax), attr[frame])
             grey = VIDEO[frame].mean(dim=-1)
-            np.testing.assert_allclose(np.asarray(ax.images[0].get_array()), grey, rtol=1e-6)
-            assert ax.images[1].get_clim() == (0, pytest.approx(float(CLIPS.max())))
-            place = ax.get_subplotspec()
-            assert (place.rowspan.start, place.colspan.start) == (row, column)
-    names = [ax.get_ylabel() for ax in axes[::2]]
-    assert names == ["run (0.70)", "jump (0.20)", "fall (0.10)", "counterfactual"]
+            np.testing.assert_allclose(values(ax.images[0]), grey, rtol=1e-6)
+            assert ax.images[1].get_clim() == (0, pytest.approx(float(MAPS.max())))
+    assert [ax.get_ylabel() for ax in axes[::2]] == names
     assert [ax.get_title() for ax in axes[:4]] == ["2.00 s", "3.50 s", "", ""]
     assert figure.get_suptitle() == "why"
     assert len(figure.axes) == len(axes) + 1  # one bar for all
-    FigureCanvasAgg(figure).draw()
+    pixels(figure)
 
 
-def test_layers_have_their_own_scales_and_the_fused_map_comes_last():
-    fused = CLIPS.sum(dim=0)
-    figure, axes = visualize_layers_attr(list(CLIPS), VIDEO, ["a", "b", "c"], fused, frames=2)
-    assert [ax.get_ylabel() for ax in axes[::2]] == ["a", "b", "c", "fused"]
+def test_scale_row_gives_each_map_its_own_scale_and_bar():
+    maps = [*MAPS, MAPS.sum(dim=0)]
+    figure, axes = visualize_attr_panels(
+        maps, VIDEO, ["a", "b", "c", "fused"], frames=2, style=Style(scale="row")
+    )
     bars = figure.axes[8:]
-    for row, attr in enumerate([*CLIPS, fused]):
+    for row, attr in enumerate(maps):
         for ax in axes[2 * row : 2 * row + 2]:
             assert ax.images[1].get_clim() == (0, pytest.approx(float(attr.max())))
         assert bars[row].get_ylim()[1] == pytest.approx(float(attr.max()))
-    np.testing.assert_allclose(heat(axes[-1]), fused[-1])
+    np.testing.assert_allclose(heat(axes[-1]), maps[-1][-1])
 
 
-def test_each_picture_by_its_own_maximum_when_asked():
-    figure, axes = visualize_layers_attr(CLIPS, VIDEO, NAMES, frames=[1, 2], scale="each")
+def test_scale_each_divides_each_image_by_its_maximum():
+    figure, axes = visualize_attr_panels(
+        MAPS, VIDEO, NAMES, frames=[1, 2], style=Style(scale="each")
+    )
     for i, ax in enumerate(axes):
-        attr = CLIPS[i // 2, 1 + i % 2]
+        attr = MAPS[i // 2, 1 + i % 2]
         np.testing.assert_allclose(heat(ax), attr / attr.max(), rtol=1e-6)
         assert ax.images[1].get_clim() == (0, 1)
-    assert figure.axes[-1].get_ylabel() == "attribution / picture's maximum"
+    assert figure.axes[-1].get_ylabel() == "attribution / image's maximum"
 
 
-def test_one_negative_value_makes_every_row_diverge():
-    signed = CLIPS.clone()
+def test_one_negative_value_makes_every_scale_diverging():
+    signed = MAPS.clone()
     signed[1, 0, 0, 0] = -9.0
-    _, axes = visualize_classes_attr(signed, VIDEO, NAMES, frames=1)
+    _, axes = visualize_attr_panels(signed, VIDEO, NAMES, frames=1)
     assert [ax.images[1].get_clim() for ax in axes] == [(-9, 9)] * 3
 
 
-def test_the_maps_of_an_image_stand_side_by_side_whatever_their_sizes():
-    maps = [torch.rand(1, 1, 8, 8), torch.rand(1, 1, 2, 2)]
+def test_maps_of_an_image_are_side_by_side_whatever_their_sizes():
+    maps = [torch.rand(1, 1, 8, 8), torch.rand(1, 1, 2, 2), torch.rand(8, 8)]
     for image in (torch.rand(8, 10, 3), torch.rand(8, 10), torch.rand(8, 10, 1)):
-        figure, axes = visualize_layers_attr(maps, image, ["stem", "deep"], torch.rand(8, 8))
+        figure, axes = visualize_attr_panels(
+            maps, image, ["stem", "deep", "fused"], style=Style(scale="row")
+        )
         assert [ax.get_title() for ax in axes] == ["stem", "deep", "fused"]
-        assert {ax.get_subplotspec().rowspan.start for ax in axes} == {0}
+        assert {row for row, _ in grid_positions(axes)} == {0}
         assert all(ax.images[1].get_extent() == [-0.5, 9.5, 7.5, -0.5] for ax in axes)
     assert len(figure.axes) == 6
-    FigureCanvasAgg(figure).draw()
+    pixels(figure)
 
 
 def test_a_volume_is_cut_into_slices_with_its_spacing_and_letters():
     volume = np.arange(6 * 8 * 10.0).reshape(6, 8, 10)
     attr = torch.rand(1, 2, 3, 4, 5)
-    figure, axes = visualize_classes_attr(
-        attr, volume, ["a", "b"], frames=[0, 5], spacing=(4, 1, 2), orientation="SPL"
-    )
+    scan = Scan(volume, spacing=(4, 1, 2), orientation="SPL")
+    figure, axes = visualize_attr_panels(attr, scan, ["a", "b"], frames=[0, 5])
     assert [ax.get_title() for ax in axes[:2]] == ["D = 0 (0 mm)", "D = 5 (20 mm)"]
     np.testing.assert_allclose(heat(axes[1]), attr[0, 0, 2])  # the last of three covers 4 and 5
     assert axes[0].images[1].get_extent() == [-1, 19, 7.5, -0.5]
     assert {text.get_text() for text in axes[0].texts} == set("RLAP")
-    np.testing.assert_allclose(
-        np.asarray(axes[1].images[0].get_array()), np.asarray(axes[3].images[0].get_array())
-    )
-    FigureCanvasAgg(figure).draw()
+    np.testing.assert_allclose(values(axes[1].images[0]), values(axes[3].images[0]))
+    pixels(figure)
 
 
-def test_one_frame_of_each_names_both_the_map_and_the_frame():
-    _, axes = visualize_classes_attr(CLIPS, VIDEO, NAMES, frames=[4])
+def test_a_volume_of_io_is_drawn_with_its_affine():
+    volume = Volume(np.random.default_rng(0).random((6, 8, 10)), np.diag([2.0, 1.0, 1.0, 1.0]))
+    _, axes = visualize_attr_panels(torch.rand(1, 6, 8, 10), volume, ["a"], frames=[0, 5])
+    assert [ax.get_title() for ax in axes] == ["D = 0 (0 mm)", "D = 5 (10 mm)"]
+    assert {text.get_text() for text in axes[0].texts} == set("APSI")  # RAS: D is sagittal
+
+
+def test_a_single_frame_is_titled_with_the_name_and_the_frame():
+    _, axes = visualize_attr_panels(MAPS, VIDEO, NAMES, frames=[4])
     assert [ax.get_title() for ax in axes] == ["run, 4", "jump, 4", "fall, 4"]
 
 
-def test_what_the_attribution_classes_return_is_drawn_as_it_comes():
+def test_results_of_the_attribution_classes_are_drawn_unchanged():
     model = torch.nn.Sequential(
         torch.nn.Conv3d(3, 4, 3, padding=1),
         torch.nn.ReLU(),
@@ -116,47 +124,40 @@ def test_what_the_attribution_classes_return_is_drawn_as_it_comes():
     cam = LayerwiseGlobalLocalCAM(model, ["1", "3"])
     maps, classes = cam.attribute_top_k(clip, 2)
     against = CounterfactualCAM(model, ["1", "3"]).attribute(clip)
-    names = [str(int(c)) for c in classes[0]]
-    _, axes = visualize_classes_attr(maps, VIDEO, names, counterfactual=against, frames=2)
+    names = [*(str(int(c)) for c in classes[0]), "counterfactual"]
+    _, axes = visualize_attr_panels([*maps[0], against], VIDEO, names, frames=2)
+    np.testing.assert_allclose(heat(axes[3]), maps[0, 1, 5])
+    _, axes = visualize_attr_panels(maps, VIDEO, names[:2], frames=2)
     np.testing.assert_allclose(heat(axes[3]), maps[0, 1, 5])
     layers = cam.attribute(clip, per_layer=True)
-    _, axes = visualize_layers_attr(layers, VIDEO, ["1", "3"], cam.attribute(clip), frames=2)
+    _, axes = visualize_attr_panels(layers, VIDEO, ["1", "3"], frames=2)
     np.testing.assert_allclose(heat(axes[0]), layers[0][0, 0, 0])
 
 
-def test_on_axes_that_one_has():
+def test_the_figure_and_axes_given_are_drawn_on():
     figure = Figure()
     given = list(figure.subplots(3, 2).flat)
-    found, axes = visualize_classes_attr(
-        CLIPS, VIDEO, NAMES, frames=2, plt_fig_axis=(figure, given), show_colorbar=False
-    )
-    assert (found, axes, figure.axes) == (figure, given, given)
+    style = Style(plt_fig_axis=(figure, given), show_colorbar=False)
+    own, axes = visualize_attr_panels(MAPS, VIDEO, NAMES, frames=2, style=style)
+    assert (own, axes, figure.axes) == (figure, given, given)
     with pytest.raises(ValueError, match="needs 9 axes; plt_fig_axis has 6"):
-        visualize_classes_attr(CLIPS, VIDEO, NAMES, frames=3, plt_fig_axis=(figure, given))
+        visualize_attr_panels(MAPS, VIDEO, NAMES, frames=3, style=style)
 
 
 @pytest.mark.parametrize(
-    ("attr", "names", "given", "message"),
+    ("attr", "original", "given", "message"),
     [
-        (CLIPS, NAMES[:2], {}, "There are 3 maps and 2 class_names. Choose one sample: attr"),
-        (CLIPS, NAMES, {"class_scores": [1.0]}, "3 class_names and 1 class_scores"),
-        ([], [], {}, "attr holds no map"),
-        (CLIPS[:, :5], NAMES, {}, "The map has 5 frames and the video 6"),
-        (CLIPS[:, 0], NAMES, {}, r"one map \(T, H, W\) or \(D, H, W\)"),
-        (CLIPS, NAMES, {"scale": "column"}, "scale='column' is not known"),
-        (CLIPS, NAMES, {"scale": "row", "vmax": 1.0}, "vmax=1.0 is one scale for all"),
-        (CLIPS, NAMES, {"fps": -1}, "fps must be positive"),
-        (CLIPS, NAMES, {"frames": [6]}, "frames from 0 to 5"),
-        (CLIPS, NAMES, {"orientation": "SPL"}, "orientation is that of a volume: give its spacing"),
-        (CLIPS, NAMES, {"spacing": (1, 1, 1)}, "one grey volume"),
-        (CLIPS, NAMES, {"spacing": (1, 1, 1), "fps": 2}, "fps and start are of a video"),
+        (MAPS[:2], VIDEO, {}, "There are 2 maps and 3 names. Choose one sample: attr"),
+        ([], VIDEO, {}, "attr holds no map"),
+        (MAPS[:, :5], VIDEO, {}, "The map has 5 frames and the video 6"),
+        (MAPS[:, 0], VIDEO, {}, r"one map \(T, H, W\) or \(D, H, W\)"),
+        (MAPS, VIDEO, {"fps": -1}, "fps=-1: expected a finite number above 0"),
+        (MAPS, VIDEO, {"frames": [6]}, "frames from 0 to 5"),
+        (MAPS, Scan(VIDEO), {}, "one grey volume"),
+        (MAPS, Scan(VIDEO[..., 0]), {"fps": 2}, "fps and start are of a video"),
+        (MAPS, Scan(VIDEO[..., 0]), {"start": 2}, "fps and start are of a video"),
     ],
 )
-def test_maps_and_names_that_do_not_fit_are_named(attr, names, given, message):
+def test_invalid_maps_and_names_raise(attr, original, given, message):
     with pytest.raises(ValueError, match=message):
-        visualize_classes_attr(attr, VIDEO, names, **given)
-
-
-def test_a_layer_without_a_name_is_named():
-    with pytest.raises(ValueError, match="There are 3 maps and 1 layer_names"):
-        visualize_layers_attr(CLIPS, VIDEO, ["stem"])
+        visualize_attr_panels(attr, original, NAMES, **given)

@@ -1,4 +1,4 @@
-"""Volumes: which slice lies where, which way round, and in which millimetre."""
+"""One map over its volume: which slices are drawn, in which orientation and at which millimetre."""
 
 from itertools import permutations, product
 
@@ -6,42 +6,35 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from figures import grid_positions, pixels, values
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from captum_3dcam.io import Volume
 from captum_3dcam.visualization import (
+    Scan,
+    Style,
     visualize_volume_attr,
     visualize_volume_montage,
     visualize_volume_projections,
 )
-from captum_3dcam.visualization._slices import Geometry, cut, grey
+from captum_3dcam.visualization._planes import Geometry, apply_window, interpolate_slice
 
 SHAPE = (6, 10, 8)
 PEAK = (4, 2, 5)
 VOLUME = np.arange(480, dtype=np.float32).reshape(SHAPE) - 100
 HEAT = torch.rand(1, 1, *SHAPE, generator=torch.Generator().manual_seed(1))
 HEAT[(0, 0, *PEAK)] = 3.0
+WINDOW = Style(window=(-100, 379))
 VIEWS = (visualize_volume_attr, visualize_volume_montage, visualize_volume_projections)
 # One letter a pair, in every order of axes.
 ORIENTATIONS = ["".join(o) for letters in product("LR", "AP", "SI") for o in permutations(letters)]
 
 
-def values(image):
-    return np.asarray(image.get_array())
-
-
-def pixels(figure):
-    """What is really drawn, grey: a figure without a canvas of its own draws nothing."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].astype(float).mean(axis=2)
-
-
 def on_screen(ax, geometry, voxel, plane):
     """Where a voxel's centre is drawn, as a fraction of the axes from the lower left."""
-    point = [geometry.place(a, voxel[a]) for a in (plane.column, plane.row)]
+    point = [geometry.position(a, voxel[a]) for a in (plane.column, plane.row)]
     return ax.transAxes.inverted().transform(ax.transData.transform(point))
 
 
@@ -49,7 +42,7 @@ def on_screen(ax, geometry, voxel, plane):
 
 
 def test_three_slices_go_through_the_peak_with_a_crosshair_on_it():
-    figure, axes = visualize_volume_attr(HEAT, VOLUME, window=(-100, 379))
+    figure, axes = visualize_volume_attr(HEAT, VOLUME, style=WINDOW)
     d, h, w = PEAK
     heat, volume = HEAT[0, 0].numpy(), (VOLUME + 100) / 479
     slices = [(np.s_[d], w, h), (np.s_[:, h], w, d), (np.s_[:, :, w], h, d)]
@@ -73,7 +66,7 @@ def test_three_slices_go_through_the_peak_with_a_crosshair_on_it():
 
 
 def test_millimetres_set_the_aspect_and_the_axes():
-    _, axes = visualize_volume_attr(HEAT, VOLUME, spacing=(5, 0.5, 2))
+    _, axes = visualize_volume_attr(HEAT, Scan(VOLUME, spacing=(5, 0.5, 2)))
     edges = {"D": (-2.5, 27.5), "H": (-0.25, 4.75), "W": (-1, 15)}
     for ax, (column, row) in zip(axes, ("WH", "WD", "HD"), strict=True):
         left, right, bottom, top = ax.images[1].get_extent()
@@ -85,7 +78,7 @@ def test_millimetres_set_the_aspect_and_the_axes():
     assert set(axes[0].get_lines()[0].get_xdata()) == {10}
 
 
-def test_a_voxel_of_ones_choice():
+def test_at_chooses_the_voxel():
     _, axes = visualize_volume_attr(HEAT, VOLUME, at=(0, 9, 7))
     assert [ax.get_title() for ax in axes] == ["D = 0", "H = 9", "W = 7"]
     np.testing.assert_allclose(values(axes[1].images[1]), HEAT[0, 0, :, 9])
@@ -95,7 +88,9 @@ def test_the_peak_of_a_signed_map_is_its_largest_magnitude_of_what_is_drawn():
     attr = HEAT.clone()
     attr[0, 0, 1, 1, 1] = -5.0
     titles = {
-        sign: [ax.get_title() for ax in visualize_volume_attr(attr, VOLUME, sign=sign)[1]]
+        sign: [
+            ax.get_title() for ax in visualize_volume_attr(attr, VOLUME, style=Style(sign=sign))[1]
+        ]
         for sign in (None, "positive")
     }
     assert titles[None] == ["D = 1", "H = 1", "W = 1"]
@@ -108,7 +103,7 @@ def test_a_zero_map_is_cut_through_the_middle_and_drawn_without_a_warning():
     pixels(figure)
 
 
-def test_a_coarse_map_covers_the_volume_and_its_peak_is_in_the_middle_of_its_place():
+def test_a_coarse_map_covers_the_volume_and_its_peak_is_the_middle_of_its_voxel():
     coarse = torch.zeros(2, 2, 4)
     coarse[1, 0, 3] = 1.0
     _, axes = visualize_volume_attr(coarse, np.zeros((8, 10, 16)))
@@ -124,24 +119,24 @@ def test_a_coarse_map_covers_the_volume_and_its_peak_is_in_the_middle_of_its_pla
     axis=st.integers(0, 2),
     data=st.data(),
 )
-def test_a_cut_is_that_of_the_map_interpolated_along_the_axis(size, times, axis, data):
+def test_a_slice_equals_that_of_the_interpolated_map(size, times, axis, data):
     shape = tuple(m * n for m, n in zip(size, times, strict=True))
     index = data.draw(st.integers(0, shape[axis] - 1))
     heat = torch.rand(size, generator=torch.Generator().manual_seed(sum(size)))
     length = [m if a != axis else shape[a] for a, m in enumerate(size)]
     fine = F.interpolate(heat[None, None], length, mode="trilinear")[0, 0]
     plane = Geometry(shape, None, None).plane(axis)
-    found = cut(heat.numpy(), plane, index, shape[axis])
-    np.testing.assert_allclose(found, fine.select(axis, index), atol=1e-6)
+    image = interpolate_slice(heat.numpy(), plane, index, shape[axis])
+    np.testing.assert_allclose(image, fine.select(axis, index), atol=1e-6)
 
 
 # ------------------------------------------------------------------------------- orientations
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_every_orientation_is_shown_as_radiologists_do(codes):
+def test_every_orientation_is_drawn_in_radiological_convention(codes):
     """Patient's right on the left, anterior up on axial slices, superior up on the others."""
-    _, axes = visualize_volume_attr(HEAT, VOLUME, orientation=codes, spacing=(3, 2, 1))
+    _, axes = visualize_volume_attr(HEAT, Scan(VOLUME, (3, 2, 1), codes))
     geometry = Geometry(SHAPE, (3, 2, 1), codes)
     middle = [n // 2 for n in SHAPE]
 
@@ -171,8 +166,8 @@ def test_every_orientation_is_shown_as_radiologists_do(codes):
             (bottom, 1, False),
         ):
             if side in codes:  # else an axis grows to the opposite one
-                place = on_screen(ax, geometry, towards(side), plane)[coordinate]
-                assert (place > 0.5) == high, (side, place)
+                position = on_screen(ax, geometry, towards(side), plane)[coordinate]
+                assert (position > 0.5) == high, (side, position)
 
 
 @pytest.mark.parametrize("codes", ["SPL", "RAS", "LPS", "ASR", "PIL", "IRP"])
@@ -181,13 +176,12 @@ def test_the_pixels_follow_the_letters(codes):
     volume = np.zeros(SHAPE)
     corner = [0 if letter in "PRI" else n - 1 for letter, n in zip(codes, SHAPE, strict=True)]
     volume[tuple(corner)] = 1.0
-    figure, axes = visualize_volume_attr(
-        volume, method="heat_map", orientation=codes, cmap="gray", show_colorbar=False
-    )
+    style = Style("heat_map", cmap="gray", show_colorbar=False)
+    figure, axes = visualize_volume_attr(volume, Scan(volume, orientation=codes), style=style)
     for ax in axes:
         for artist in (*ax.get_lines(), *ax.texts):
             artist.set_visible(False)
-    drawn = pixels(figure)
+    drawn = pixels(figure).mean(axis=2)
     expected = [("right", "top"), ("right", "top"), ("left", "top")]
     for ax, (horizontal, vertical) in zip(axes, expected, strict=True):
         box = ax.get_window_extent()
@@ -206,23 +200,22 @@ def test_the_pixels_follow_the_letters(codes):
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("codes", ["SP", "SSL", "XYZ", ("S", "P", "A"), "SPLR"])
-def test_letters_that_are_no_orientation_are_named(view, codes):
+def test_invalid_orientations_raise(view, codes):
     with pytest.raises(ValueError, match="must have a letter for each of D, H, W: L or R"):
-        view(HEAT, VOLUME, orientation=codes)
+        view(HEAT, Scan(VOLUME, orientation=codes))
 
 
 # -------------------------------------------------------------------- montages, projections
 
 
-def test_a_montage_has_its_slices_in_their_order():
-    figure, axes = visualize_volume_montage(HEAT, VOLUME, slices=5, columns=2, spacing=(2, 1, 1))
+def test_a_montage_has_its_slices_in_order():
+    scan = Scan(VOLUME, spacing=(2, 1, 1))
+    figure, axes = visualize_volume_montage(HEAT, scan, slices=5, style=Style(columns=2))
     assert [ax.get_title() for ax in axes] == [f"D = {d} ({2 * d} mm)" for d in (0, 1, 2, 4, 5)]
     for ax, d in zip(axes, (0, 1, 2, 4, 5), strict=True):
         np.testing.assert_allclose(values(ax.images[1]), HEAT[0, 0, d])
         assert ax.images[1].get_clim() == (0, 3)
-    places = [ax.get_subplotspec() for ax in axes]
-    rows = [(place.rowspan.start, place.colspan.start) for place in places]
-    assert rows == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    assert grid_positions(axes) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
     assert [bool(ax.get_ylabel()) for ax in axes] == [True, False, True, False, True]
     assert [bool(ax.get_xlabel()) for ax in axes] == [False, False, False, True, True]
     pixels(figure)
@@ -236,9 +229,8 @@ def test_a_montage_across_any_axis(axis):
 
 
 def test_a_montage_with_an_orientation_names_its_plane():
-    figure, _ = visualize_volume_montage(
-        HEAT, VOLUME, axis=2, slices=1, orientation="SPL", class_name="lesion", class_score=0.9
-    )
+    scan = Scan(VOLUME, orientation="SPL")
+    figure, _ = visualize_volume_montage(HEAT, scan, axis=2, slices=1, title="lesion (0.90)")
     assert figure.get_suptitle() == "lesion (0.90), sagittal"
 
 
@@ -248,10 +240,9 @@ def test_a_montage_with_an_orientation_names_its_plane():
         ({"axis": 3}, "axis=3 is not known. Choose one of 0, 1, 2"),
         ({"slices": 0}, "slices=0 must be a positive number, or slices from 0 to 5"),
         ({"slices": [6]}, "slices from 0 to 5"),
-        ({"columns": -1}, "columns=-1 must be 1 or more"),
     ],
 )
-def test_a_montage_of_no_slices_is_named(given, message):
+def test_invalid_slices_of_a_montage_raise(given, message):
     with pytest.raises(ValueError, match=message):
         visualize_volume_montage(HEAT, VOLUME, **given)
 
@@ -259,7 +250,7 @@ def test_a_montage_of_no_slices_is_named(given, message):
 def test_projections_are_the_maxima_along_each_axis():
     volume = VOLUME.copy()
     volume[0, 0, 0] = np.nan
-    _, axes = visualize_volume_projections(HEAT, volume, window=(-100, 379))
+    _, axes = visualize_volume_projections(HEAT, volume, style=WINDOW)
     d, h, w = SHAPE
     heat = HEAT[0, 0].numpy()
     loops = [
@@ -277,7 +268,7 @@ def test_projections_are_the_maxima_along_each_axis():
 def test_a_projection_of_both_signs_keeps_the_sign_of_the_largest():
     signed = torch.zeros(2, 2, 2)
     signed[0, 0, 0], signed[1, 0, 0], signed[0, 1, 1], signed[1, 1, 1] = -3.0, 2.0, -1.0, 2.0
-    _, axes = visualize_volume_projections(signed, method="heat_map")
+    _, axes = visualize_volume_projections(signed, style=Style("heat_map"))
     assert values(axes[0].images[0]).tolist() == [[-3, 0], [0, 2]]
     assert axes[0].images[0].get_clim() == (-3, 3)
 
@@ -286,9 +277,9 @@ def test_a_projection_of_both_signs_keeps_the_sign_of_the_largest():
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_each_picture_by_its_own_maximum_when_asked(view):
+def test_scale_each_divides_each_image_by_its_maximum(view):
     _, shared = view(HEAT, VOLUME)
-    figure, each = view(HEAT, VOLUME, scale="each")
+    figure, each = view(HEAT, VOLUME, style=Style(scale="each"))
     for before, after in zip(shared, each, strict=True):
         expected = values(before.images[1]) / values(before.images[1]).max()
         np.testing.assert_allclose(values(after.images[1]), expected, rtol=1e-6)
@@ -298,18 +289,19 @@ def test_each_picture_by_its_own_maximum_when_asked(view):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_on_axes_that_one_has(view):
+def test_the_figure_and_axes_given_are_drawn_on(view):
     figure = Figure()
     given = list(figure.subplots(1, 3))
     options = {"slices": 3} if view is visualize_volume_montage else {}
-    found, axes = view(HEAT, VOLUME, plt_fig_axis=(figure, given), title="mine", **options)
-    assert (found, axes) == (figure, given)
+    style = Style(plt_fig_axis=(figure, given))
+    own, axes = view(HEAT, VOLUME, title="mine", style=style, **options)
+    assert (own, axes) == (figure, given)
     assert figure.get_suptitle() == "mine"
     with pytest.raises(ValueError, match="needs 3 axes; plt_fig_axis has 2"):
-        view(HEAT, VOLUME, plt_fig_axis=(figure, given[:2]), **options)
+        view(HEAT, VOLUME, style=Style(plt_fig_axis=(figure, given[:2])), **options)
 
 
-def test_grey_values_run_over_the_middle_99_percent():
+def test_grey_values_span_the_middle_99_percent():
     volume = np.zeros(SHAPE)
     volume.flat[:400] = np.linspace(0, 1, 400)
     volume.flat[-1] = 1e6  # one odd voxel
@@ -321,7 +313,7 @@ def test_grey_values_run_over_the_middle_99_percent():
     )
 
 
-def test_a_few_bright_voxels_on_nothing_are_seen():
+def test_a_few_bright_voxels_are_visible():
     volume = np.full(SHAPE, 10.0)
     volume[PEAK] = 10.5
     _, axes = visualize_volume_attr(HEAT, volume)
@@ -330,34 +322,33 @@ def test_a_few_bright_voxels_on_nothing_are_seen():
     assert np.count_nonzero(grey_values) == 1
 
 
-def test_no_number_is_black_and_the_infinite_are_the_ends():
-    picture = np.array([[np.nan, -np.inf, np.inf, 5.0]])
-    assert grey(picture, (0, 10)).tolist() == [[0, 0, 1, 0.5]]
-    assert grey(np.full((1, 1), 7), (7, 7)).tolist() == [[0]]
+def test_nan_is_black_and_infinities_are_the_ends_of_the_window():
+    image = np.array([[np.nan, -np.inf, np.inf, 5.0]])
+    assert apply_window(image, (0, 10)).tolist() == [[0, 0, 1, 0.5]]
+    assert apply_window(np.full((1, 1), 7), (7, 7)).tolist() == [[0]]
 
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize(
-    ("attr", "volume", "given", "message"),
+    ("attr", "volume", "message"),
     [
-        (HEAT, VOLUME[:3], {}, r"map \(6, 10, 8\) is finer than the volume \(3, 10, 8\)"),
-        (HEAT.expand(2, -1, -1, -1, -1), VOLUME, {}, "Choose one sample"),
-        (HEAT, VOLUME[..., None] + np.zeros(3), {}, "one grey volume .* float32|float64"),
-        (HEAT, np.full(SHAPE, np.nan), {}, "holds no finite value"),
-        (HEAT, VOLUME, {"spacing": (1, 1)}, "must be three positive lengths in mm"),
-        (HEAT, VOLUME, {"spacing": (1, 0, 1)}, "must be three positive lengths in mm"),
-        (HEAT, VOLUME, {"spacing": (1, float("nan"), 1)}, "must be three positive lengths"),
-        (HEAT, VOLUME, {"window": (5, 5)}, r"window=\(5, 5\) must be \(low, high\)"),
-        (HEAT, None, {}, "pass it beside attr, or choose method='heat_map'"),
+        (HEAT, VOLUME[:3], r"map \(6, 10, 8\) is finer than the volume \(3, 10, 8\)"),
+        (HEAT.expand(2, -1, -1, -1, -1), VOLUME, "Choose one sample"),
+        (HEAT, VOLUME[..., None] + np.zeros(3), "one grey volume .* float32|float64"),
+        (HEAT, np.full(SHAPE, np.nan), "holds no finite value"),
+        (HEAT, Scan(VOLUME, (1, 1)), "must be three positive lengths in mm"),
+        (HEAT, Scan(VOLUME, (1, 0, 1)), "must be three positive lengths in mm"),
+        (HEAT, Scan(VOLUME, (1, float("nan"), 1)), "must be three positive lengths"),
+        (HEAT, None, "pass it after attr, or choose method='heat_map'"),
     ],
 )
-def test_volumes_that_do_not_fit_are_named(view, attr, volume, given, message):
+def test_invalid_maps_and_volumes_raise(view, attr, volume, message):
     with pytest.raises(ValueError, match=message):
-        view(attr, volume, **given)
+        view(attr, volume)
 
 
 @pytest.mark.parametrize("at", [(0, 0), (6, 0, 0), (0, -1, 0)])
-def test_a_voxel_outside_is_named(at):
+def test_a_voxel_outside_the_volume_raises(at):
     with pytest.raises(ValueError, match=r"must be a voxel \(d, h, w\) of the volume \(6, 10, 8\)"):
         visualize_volume_attr(HEAT, VOLUME, at=at)
 
@@ -366,3 +357,16 @@ def test_a_voxel_outside_is_named(at):
 def test_half_precision_with_leading_axes(view):
     figure, _ = view(HEAT.half(), torch.as_tensor(VOLUME)[None, None].bfloat16())
     pixels(figure)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_volume_of_io_is_drawn_with_its_spacing_and_orientation(view):
+    affine = np.diag([3.0, 2.0, 1.0, 1.0])
+    expected, shown = (
+        [(ax.get_title(), ax.get_xlabel(), [text.get_text() for text in ax.texts]) for ax in axes]
+        for _, axes in (
+            view(HEAT, Scan(VOLUME, (3, 2, 1), "RAS")),
+            view(HEAT, Volume(VOLUME, affine)),
+        )
+    )
+    assert shown == expected

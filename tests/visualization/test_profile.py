@@ -1,0 +1,47 @@
+"""The temporal profile and its segments."""
+
+import numpy as np
+import pytest
+import torch
+from figures import MOVING, pixels
+
+from captum_3dcam.localization import Segment
+from captum_3dcam.visualization import Style, visualize_temporal_profile
+
+
+def test_a_profile_is_the_mean_over_space_with_segments_half_a_frame_wider():
+    figure, ax = visualize_temporal_profile(
+        MOVING, [Segment(1, 3, 0.5)], fps=2, start=10, title="run"
+    )
+    (line,) = ax.get_lines()
+    means = [sum(v for row in frame for v in row) / 24 for frame in MOVING[0, 0].tolist()]
+    np.testing.assert_allclose(line.get_ydata(), means)
+    (span,) = ax.patches
+    assert span.get_bbox().intervalx.tolist() == [(11 - 0.5) / 2, (13 - 0.5) / 2]
+    assert ax.get_xlim() == ((10 - 0.5) / 2, (14 + 0.5) / 2)
+    assert ax.get_title() == "run"
+    pixels(figure)
+
+
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (1, 1, 5)])
+def test_a_signal_is_its_own_profile(shape):
+    _, ax = visualize_temporal_profile(torch.arange(5.0).reshape(shape))
+    assert ax.get_lines()[0].get_ydata().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_profile_with_negative_values_is_not_cut_and_has_a_line_at_zero():
+    _, ax = visualize_temporal_profile(torch.tensor([-3.0, 1.0]))
+    profile, zero = ax.get_lines()
+    assert profile.get_ydata().tolist() == [-3, 1]
+    assert set(zero.get_ydata()) == {0}
+    assert ax.get_ylim()[0] < -3
+    _, ax = visualize_temporal_profile(torch.tensor([-3.0, 1.0]), style=Style(sign="negative"))
+    assert ax.get_lines()[0].get_ydata().tolist() == [3, 0]
+    assert ax.get_ylabel() == "mean −attribution"
+
+
+def test_segments_of_a_batch_or_another_clip_raise():
+    with pytest.raises(TypeError, match="localization.segments"):
+        visualize_temporal_profile(MOVING, [[Segment(1, 3, 0.5)]])
+    with pytest.raises(ValueError, match="frames 5 to 6, and the clip has 5"):
+        visualize_temporal_profile(MOVING, [Segment(5, 7, 0.5)])

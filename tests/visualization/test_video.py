@@ -1,0 +1,89 @@
+"""One map over its video: frames, labels, and the profile below."""
+
+import numpy as np
+import pytest
+import torch
+from figures import CLIP, MOVING, grid_positions, pixels, values
+from matplotlib.figure import Figure
+
+from captum_3dcam.functional import temporal_profile
+from captum_3dcam.visualization import Style, visualize_video_attr
+
+
+def test_frames_share_one_scale_and_have_the_profile_below():
+    figure, axes = visualize_video_attr(MOVING, CLIP, frames=[0, 2, 4], fps=2, start=10)
+    *frames, profile = axes
+    assert [ax.get_title() for ax in frames] == ["5.00 s", "6.00 s", "7.00 s"]
+    for ax, frame in zip(frames, (0, 2, 4), strict=True):
+        assert ax.images[1].get_clim() == (0, 5)
+        np.testing.assert_array_equal(values(ax.images[1]), MOVING[0, 0, frame])
+    line, dots = profile.get_lines()
+    np.testing.assert_allclose(line.get_xdata(), [5, 5.5, 6, 6.5, 7])
+    np.testing.assert_allclose(line.get_ydata(), temporal_profile(MOVING)[0])
+    np.testing.assert_allclose(dots.get_xdata(), [5, 6, 7])
+    assert profile.get_xlabel() == "time (s)"
+    assert profile.get_ylabel() == "mean attribution"
+    pixels(figure)
+
+
+def test_without_fps_labels_are_frame_numbers():
+    _, axes = visualize_video_attr(MOVING, CLIP, frames=3, title="moving")
+    assert [ax.get_title() for ax in axes[:-1]] == ["0", "2", "4"]
+    assert axes[-1].get_xlabel() == "frame"
+    assert axes[0].figure.get_suptitle() == "moving"
+
+
+def test_columns_make_a_grid_with_the_profile_below():
+    figure, axes = visualize_video_attr(MOVING, CLIP, frames=5, style=Style(columns=2))
+    assert grid_positions(axes) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0)]
+    assert list(axes[-1].get_subplotspec().colspan) == [0, 1]
+    pixels(figure)
+
+
+def test_the_figure_and_axes_given_are_drawn_on():
+    figure = Figure()
+    given = list(figure.subplots(1, 3))
+    style = Style(plt_fig_axis=(figure, given))
+    own, axes = visualize_video_attr(MOVING, CLIP, frames=2, style=style)
+    assert (own, axes) == (figure, given)
+    assert [len(ax.images) for ax in given] == [2, 2, 0]
+    with pytest.raises(ValueError, match="needs 6 axes; plt_fig_axis has 3"):
+        visualize_video_attr(MOVING, CLIP, style=style)
+
+
+def test_grey_videos_and_tensors():
+    grey = torch.rand(5, 8, 8)
+    for video in (grey, grey[..., None], grey.numpy()):
+        _, axes = visualize_video_attr(MOVING[0], video, frames=1)
+        np.testing.assert_allclose(values(axes[0].images[0]), grey[0])
+
+
+def test_only_a_heat_map_needs_no_video():
+    _, axes = visualize_video_attr(MOVING, frames=2, style=Style("heat_map"))
+    assert [len(ax.images) for ax in axes] == [1, 1, 0]
+    with pytest.raises(ValueError, match="pass it after attr, or choose method='heat_map'"):
+        visualize_video_attr(MOVING)
+
+
+@pytest.mark.parametrize(
+    ("attr", "video", "message"),
+    [
+        (MOVING, CLIP[:4], "The map has 5 frames and the video 4"),
+        (torch.zeros(2, 1, 5, 4, 4), CLIP, r"one map \(T, H, W\)"),
+        (MOVING, torch.zeros(5, 3, 8, 8), r"tensor.movedim\(1, -1\)"),
+    ],
+)
+def test_invalid_maps_and_videos_raise(attr, video, message):
+    with pytest.raises(ValueError, match=message):
+        visualize_video_attr(attr, video)
+
+
+@pytest.mark.parametrize("frames", [0, [], [5], [-1]])
+def test_frames_outside_the_clip_raise(frames):
+    with pytest.raises(ValueError, match="must be a positive number, or frames from 0 to 4"):
+        visualize_video_attr(MOVING, CLIP, frames=frames)
+
+
+def test_an_fps_that_is_not_positive_raises():
+    with pytest.raises(ValueError, match="fps=0: expected a finite number above 0"):
+        visualize_video_attr(MOVING, CLIP, fps=0)

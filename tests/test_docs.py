@@ -165,7 +165,7 @@ def test_a_command_stands_beside_the_pictures_of_the_gallery():
     assert len(sections) > 5
     for section in sections:
         assert PICTURE.search(section), section
-        assert "```sh\npython examples/" in section
+        assert re.search(r"```sh\npython (examples|studies)/", section)
 
 
 def pictures(page):

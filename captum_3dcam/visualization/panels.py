@@ -53,7 +53,7 @@ def visualize_attr_panels(
     an image, or of a single frame, are side by side.
 
     Args:
-        attr: k maps of any sizes: a list, or (k, \\*S) from ``attribute_top_k(inputs, k)[0][i]``.
+        attr: k maps of any sizes: a list, or (k, *S) from ``attribute_top_k(inputs, k)[0][i]``.
         original: an image (H, W[, 3]), a video (T, H, W[, 3]), or a volume: an ``io.Volume``, or
             a :class:`Scan`, which tells an array (D, H, W) from a grey video.
         names: k names of the maps.

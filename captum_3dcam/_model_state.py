@@ -1,153 +1,167 @@
-"""Run a model and leave it as it was: its buffers and torch's random generators."""
+"""Run a model and leave it as it was: buffers, attributes and torch's random generators."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
-from inspect import ismethod
-from types import FunctionType
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from operator import is_
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parameter import is_lazy
+from torch.nn.utils import parametrize
 
-
-def modules_behind(forward_func: Any) -> list[nn.Module]:
-    """The modules that a callable runs: itself, or what its object, closure and globals hold."""
-    found: list[nn.Module] = []
-    seen: set[int] = set()
-    queue = [forward_func]
-    while queue:
-        value = queue.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, nn.Module):
-            found.append(value)
-        else:
-            queue.extend(_held_by(value))
-    return found
-
-
-def all_modules(roots: Iterable[nn.Module]) -> list[nn.Module]:
-    """The roots and all that is in them, each once."""
-    found: dict[nn.Module, None] = {}
-    for root in roots:
-        if root not in found:  # a layer is mostly part of the model, and walking it takes time
-            found.update(dict.fromkeys(root.modules()))
-    return list(found)
-
-
-def _held_by(value: Any) -> Iterable[Any]:
-    if isinstance(value, partial):
-        return (value.func, *value.args, *value.keywords.values())
-    if ismethod(value):
-        return (value.__self__, value.__func__)
-    if isinstance(value, FunctionType):
-        return (*_closure_of(value), *_globals_of(value))
-    # Any other object: the modules that it holds itself, or in its lists and dicts.
-    return [m for held in getattr(value, "__dict__", {}).values() for m in _modules_in(held)]
-
-
-def _closure_of(function: FunctionType) -> Iterable[Any]:
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):  # a name that has no value yet
-            yield from _modules_in(cell.cell_contents) or (cell.cell_contents,)
-
-
-def _globals_of(function: FunctionType) -> Iterable[Any]:
-    for name in function.__code__.co_names:
-        value = function.__globals__.get(name)
-        # A library's functions are not followed: the way through their globals has no end.
-        own = isinstance(value, FunctionType) and value.__module__ == function.__module__
-        if own or isinstance(value, partial) or ismethod(value):
-            yield value
-        yield from _modules_in(value)
-
-
-def _modules_in(value: Any) -> list[nn.Module]:
-    """The value, if it is a module, or the modules in it, if it is a plain container."""
-    values = value.values() if isinstance(value, dict) else value
-    held = values if isinstance(value, (dict, list, tuple, set)) else (value,)
-    return [module for module in held if isinstance(module, nn.Module)]
+_CONTAINERS = (list, dict, set, deque, OrderedDict)
+# nn.Module's own attributes are its hooks and tables, which a forward pass does not change.
+_MODULE_ATTRIBUTES = frozenset(nn.Module().__dict__) - {"training"}
 
 
 @contextmanager
-def unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Put back, on any exit, what a forward pass of these modules may change.
+def preserved_state(
+    *roots: nn.Module,
+    tensors: Iterable[Tensor] = (),
+    on_new_module: Callable[[nn.Module], object] | None = None,
+) -> Iterator[None]:
+    """Restore on exit what the modules that run inside may have changed, also after an error.
 
-    Batch normalisation in train mode updates its buffers and dropout draws random numbers;
-    an explanation must do neither to the model that is being explained.
+    That is: buffers (batch normalisation in train mode updates them), the modules' own attributes
+    (a recurrent state, a counter, the train flag), and the random generators of the CPU and of the
+    devices that the modules and ``tensors`` lie on (dropout draws from them).
+
+    The modules are the roots and those that run in this thread, seen by a global forward
+    pre-hook; a module's state is copied before it runs for the first time, and then
+    ``on_new_module`` is called with it.
     """
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))
-        for device_type, indices in _accelerators(modules).items():
-            stack.enter_context(torch.random.fork_rng(indices, device_type=device_type))
-        stack.enter_context(_buffers_kept(modules))
-        yield
+    snapshot, thread = _Snapshot(on_new_module), get_ident()
 
+    def before_forward(module: nn.Module, args: Any) -> None:
+        if get_ident() == thread:
+            snapshot.add(module)
 
-def _accelerators(modules: Iterable[nn.Module]) -> dict[str, list[int]]:
-    """The devices beside the CPU that the modules' tensors lie on, by type."""
-    devices = {
-        tensor.device
-        for module in modules
-        for tensor in (*module._parameters.values(), *module._buffers.values())
-        if tensor is not None and tensor.device.type not in ("cpu", "meta")
-    }
-    by_type: dict[str, list[int]] = {}
-    for device in devices:
-        by_type.setdefault(device.type, []).append(device.index or 0)
-    return by_type
-
-
-@contextmanager
-def _buffers_kept(modules: Iterable[nn.Module]) -> Iterator[None]:
-    named = [
-        (module, name, buffer) for module in modules for name, buffer in module._buffers.items()
-    ]
-    copies = [_Copy(alike) for alike in _alike(buffer for _, _, buffer in named)]
+    cache = parametrize._cache  # of parametrize.cached(): ours would have no graph
+    parametrize._cache = {}
+    handle = register_module_forward_pre_hook(before_forward)
     try:
+        snapshot.add_generators([torch.empty(0), *tensors])
+        for root in roots:
+            snapshot.add(root)
         yield
     finally:
-        for module, name, buffer in named:
-            module._buffers[name] = buffer  # a forward may have put another tensor there
-        for copy in copies:
-            copy.put_back()
+        handle.remove()
+        parametrize._cache = cache
+        snapshot.restore()
 
 
-class _Copy:
-    """The values of tensors of one kind in one: a network has hundreds of small buffers."""
+class _Snapshot:
+    """What modules and random generators held when they were added."""
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors = tensors
-        self.values = self._joined()
+    def __init__(self, on_new_module: Callable[[nn.Module], object] | None) -> None:
+        self._on_new_module = on_new_module
+        self._modules: dict[int, nn.Module] = {}
+        self._undo: list[Callable[[], None]] = []
+        self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self._generators: dict[torch.device, Tensor] = {}
 
-    @torch.no_grad()
-    def _joined(self) -> Tensor:
-        return torch.cat([t if t.ndim == 1 else t.reshape(-1) for t in self.tensors])
-
-    def put_back(self) -> None:
-        if torch.equal(self.values, self._joined()):
+    def add(self, root: nn.Module) -> None:
+        """The module and all modules in it, unless they are known."""
+        if id(root) in self._modules:
             return
-        sizes = [tensor.numel() for tensor in self.tensors]
-        for tensor, before in zip(self.tensors, self.values.split(sizes), strict=True):
-            # Through .data: a graph of the caller's that has saved the buffer, as batch norm
-            # does, has seen these values and must not find its version changed.
-            tensor.data.copy_(before.view(tensor.shape))
+        for module in root.modules():
+            if id(module) not in self._modules:
+                self._modules[id(module)] = module
+                self._add_state(module)
+                self.add_generators([*module._parameters.values(), *module._buffers.values()])
+                if self._on_new_module is not None:
+                    self._on_new_module(module)
+
+    def add_generators(self, tensors: Iterable[Tensor | None]) -> None:
+        """The random generators of the devices that the tensors lie on."""
+        for tensor in tensors:
+            if tensor is None or tensor.device.type == "meta":
+                continue
+            if tensor.device not in self._generators:
+                self._generators[tensor.device] = _generator_state(tensor.device)
+
+    def restore(self) -> None:
+        for undo in self._undo:
+            undo()
+        with torch.no_grad():
+            for tensor, values in self._tensors.values():
+                # Through .data: a graph of the caller's that has saved the buffer, as batch
+                # normalisation does, must not find its version changed.
+                tensor.data.copy_(values)
+        for device, state in self._generators.items():
+            _set_generator_state(device, state)
+
+    def _add_state(self, module: nn.Module) -> None:
+        if any(map(is_lazy, module._parameters.values())):
+            return  # its first run makes another module of it
+        attributes = {
+            name: value for name, value in module.__dict__.items() if name not in _MODULE_ATTRIBUTES
+        }
+        self._undo.append(lambda: _restore_attributes(module, attributes))
+        if isinstance(module._buffers, dict):
+            self._add_items(module._buffers)
+        for buffer in module._buffers.values():  # a scripted module's table is no dict
+            self._add_tensor(buffer)
+        for value in attributes.values():
+            if type(value) in _CONTAINERS:
+                self._add_items(value)
+            self._add_tensor(value)
+
+    def _add_items(self, container: Any) -> None:
+        """The container's items, and the values of those that are tensors."""
+        items = container.copy()
+        self._undo.append(lambda: _restore_items(container, items))
+        for value in items.values() if isinstance(items, dict) else items:
+            self._add_tensor(value)
+
+    def _add_tensor(self, value: Any) -> None:
+        if not isinstance(value, Tensor) or isinstance(value, nn.Parameter):
+            return  # a forward pass does not train
+        if id(value) not in self._tensors and _is_writable(value):
+            self._tensors[id(value)] = (value, value.detach().clone())
 
 
-def _alike(buffers: Iterable[Tensor | None]) -> Iterable[list[Tensor]]:
-    """Those that an in-place operation can change, each once, by kind.
+def _restore_attributes(module: nn.Module, attributes: dict[str, Any]) -> None:
+    current = module.__dict__
+    for name in set(current) - set(attributes) - _MODULE_ATTRIBUTES:
+        del current[name]
+    for name, value in attributes.items():
+        if current.get(name) is not value:
+            current[name] = value
 
-    It cannot change what is sparse, without values, or expanded.
-    """
-    groups: dict[Any, dict[int, Tensor]] = {}
-    for buffer in buffers:
-        if buffer is None or buffer.layout != torch.strided or buffer.is_meta or buffer.is_nested:
-            continue
-        if buffer.is_contiguous() or all(
-            step or size <= 1 for size, step in zip(buffer.shape, buffer.stride(), strict=True)
-        ):
-            kind = (type(buffer), buffer.dtype, buffer.device)
-            groups.setdefault(kind, {})[id(buffer)] = buffer
-    return [list(group.values()) for group in groups.values()]
+
+def _restore_items(container: Any, items: Any) -> None:
+    if isinstance(items, dict):
+        same = list(container) == list(items) and all(container[k] is items[k] for k in items)
+    else:
+        same = len(container) == len(items) and all(map(is_, container, items))
+    if not same:
+        container.clear()
+        (container.extend if isinstance(container, (list, deque)) else container.update)(items)
+
+
+def _is_writable(tensor: Tensor) -> bool:
+    """Whether an in-place operation can change it: not if sparse, without values, or expanded."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_nested:
+        return False
+    return tensor.is_contiguous() or all(
+        step or size <= 1 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
+def _generator_state(device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return torch.get_rng_state()
+    state: Tensor = torch.get_device_module(device).get_rng_state(device)
+    return state
+
+
+def _set_generator_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cpu":
+        torch.set_rng_state(state)
+    else:
+        torch.get_device_module(device).set_rng_state(state, device)

@@ -1,5 +1,7 @@
 """Input validation that several modules share."""
 
+import sys
+import warnings
 from collections.abc import Iterable
 from numbers import Integral
 
@@ -41,8 +43,24 @@ def check_positive(name: str, value: float) -> float:
 def describe(value: object) -> str:
     """What was received, for error messages: a tensor's or array's shape, else the type.
 
-    >>> describe(Tensor(2, 3)), describe([1])
+    >>> import torch
+    >>> describe(torch.zeros(2, 3)), describe([1])
     ('shape (2, 3)', 'list')
     """
     shape = getattr(value, "shape", None)
     return type(value).__name__ if shape is None else f"shape {tuple(shape)}"
+
+
+def warn(message: str) -> None:
+    """A UserWarning at the line outside of this package that led to it.
+
+    Captum's decorators and wrappers, as NoiseTunnel, stand between that line and ours.
+    """
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_library(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level + 1)
+
+
+def _is_library(module: str) -> bool:
+    return module.split(".")[0] in ("captum", "captum_3dcam", "contextlib")

@@ -1,13 +1,11 @@
-"""The Captum classes: 3DCAM over layers, its counterfactual, and the baselines it is held against.
+"""The Captum classes: 3DCAM over layers, its counterfactual, and the baselines.
 
-Each class is one layer rule of :mod:`captum_3dcam.functional` over the same capture, upsampling,
-normalisation and fusion.
+Each class is one layer rule of :mod:`captum_3dcam.functional`. ``attribute`` records the forward
+pass, reduces the layers in the backward pass, and draws the map.
 """
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import compress
 from operator import index as to_int
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,25 +15,31 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_3dcam import functional
-from captum_3dcam._capture import (
-    Inputs,
-    Parts,
-    Recording,
-    Reduction,
-    format_inputs,
-    record,
-    top_classes,
+from captum_3dcam._capture import Inputs, Recording, format_inputs, record
+from captum_3dcam._diagnosis import (
+    cancelled_sums,
+    check_finite,
+    empty_maps,
+    misread_axes,
+    unchosen_calls,
 )
+from captum_3dcam._layout import Layout
+from captum_3dcam._reduction import LayerFactors, Reduction, channel_sums, whole_tensors
+from captum_3dcam._targets import top_classes
+from captum_3dcam._validation import warn
 from captum_3dcam.layers import Layer, resolve_layers
 
 LayerSpec = nn.Module | str | Layer
+Factors = list[list[LayerFactors]]
+"""Of each layer, those of each call that is explained."""
 
 
-class _Canvas(NamedTuple):
-    """What the maps are drawn on: their spatial size, and the device they end on."""
+class _Geometry(NamedTuple):
+    """The spatial size of the maps, that of the input, and the number of samples."""
 
     size: tuple[int, ...]
-    device: torch.device
+    input_size: tuple[int, ...]
+    batch_size: int
 
 
 class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
@@ -58,45 +62,49 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 
     @property
     def reduction(self) -> Reduction:
-        """What a layer is reduced to in the passes; by default the factors of the rule."""
-        return Reduction(
-            of_activation=lambda activation: (activation.clone(),),
-            of_gradient=lambda gradient: (gradient,),
-            join=lambda activation, gradient: self.rule(*activation, *gradient),
-        )
+        """What is kept of a layer in the two passes; by default whole tensors, for any rule."""
+        return whole_tensors(self.rule)
 
     def __init__(
         self,
-        forward_func: Callable[..., Tensor],
+        forward_func: Callable[..., Any],
         layers: LayerSpec | Sequence[LayerSpec],
         device_ids: list[int] | None = None,
         *,
         fusion: functional.Fusion = "sum",
         interpolate_mode: str | None = None,
         align_corners: bool = False,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+        input_layout: str | None = None,
     ) -> None:
         """Choose what to explain; the model does not run yet.
 
         Args:
-            forward_func: the model, or a function of its inputs that returns scores (N, ...).
+            forward_func: the model, or a function of its inputs, that returns scores (N, ...).
             layers: a module, a dotted name or a :class:`~captum_3dcam.Layer`, or a list of these.
             device_ids: as in Captum, only for a DataParallel model inside a function.
             fusion: how the layer maps become one: "sum" (the paper's), "mean", "max", "product",
                 "geometric_mean", or a callable from (K, N, 1, *S) to (N, 1, *S).
             interpolate_mode: of :func:`torch.nn.functional.interpolate`; linear by default.
             align_corners: of the same; False as in torch and Captum.
+            output: where the scores are in what the model returns: a key, an attribute, an index
+                or a function. By default the tensor itself, the only one in a container, or the
+                one named "logits" or "out".
+            input_layout: the axes of the first input in their order, as "N T C H W" for models
+                that take frames first, or "(N T=8) C H W" for clips of 8 frames folded into the
+                batch. By default (N, C, *S).
 
         Raises:
-            TypeError, ValueError: for layers that are none, unknown names, fusions or modes.
+            TypeError, ValueError: for what is no layer, unknown names, fusions, modes or layouts.
         """
         if not isinstance(device_ids, (list, tuple, type(None))):
             raise TypeError(
-                f"device_ids must be a list of ints; got {device_ids!r}. Several layers go into "
-                "one list, layers=[first, second]; fusion and the rest are given by keyword."
+                f"device_ids must be a list of ints; received {device_ids!r}. Several layers go "
+                "into one list, layers=[first, second]; fusion and the rest are keywords."
             )
         self.layers = resolve_layers(layers, forward_func)
         modules = [layer.module for layer in self.layers]
-        # Captum's name for it: one module where one was given, else the list.
+        # Captum's name for it: one module where one was passed, else the list.
         LayerAttribution.__init__(
             self, forward_func, modules if len(modules) > 1 else modules[0], device_ids
         )
@@ -106,6 +114,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             interpolate_mode, align_corners, self.rank
         )
         self.align_corners = align_corners
+        self.output = output
+        self.input_layout = None if input_layout is None else Layout.from_text(input_layout)
 
     @classmethod
     def get_name(cls) -> str:
@@ -116,6 +126,13 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         boundary = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Z])(?=\d)"
         return re.sub(boundary, " ", cls.__name__)
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(layer.name) for layer in self.layers)
+        model = self.forward_func
+        name = getattr(model, "__name__", type(model).__name__)
+        fusion = getattr(self.fusion, "__name__", repr(self.fusion))
+        return f"{type(self).__name__}({name}, layers=[{names}], fusion={fusion})"
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -132,8 +149,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 
         Args:
             inputs: a tensor (N, C, *S), or a tuple of tensors for a model of several inputs.
-            target: which score to explain, in any of Captum's forms. None takes each sample's
-                highest class (the lowest index on ties).
+            target: which score to explain, in any of Captum's forms, or a function of the output
+                that returns one score per sample. None takes each sample's highest class (the
+                lowest index on ties). A class of a segmentation (N, C, *S) means the sum of its
+                scores where it is predicted.
             additional_forward_args: passed on to ``forward_func`` after the inputs.
             attribute_to_layer_input: use the layers' inputs instead of their outputs.
             output_size: *S; by default that of the first input, ``inputs.shape[2:]``. One
@@ -149,15 +168,16 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 fit; RuntimeError for a layer that did not run or does not reach the score, for
                 NaN and Inf, and under ``torch.inference_mode``.
         """
-        recording, canvas = self._record(
-            inputs, additional_forward_args, attribute_to_layer_input, output_size
+        maps, _ = self._explain(
+            inputs,
+            (additional_forward_args, attribute_to_layer_input, output_size),
+            lambda recording: [target],
+            self._layer_maps if per_layer else self._fused,
         )
-        factors = self._factors(recording.reduced(target))
         if per_layer:
-            return tuple(self._layer_maps(factors, canvas))
-        fused = self._fuse(factors, canvas)
+            return maps
         # Captum's metrics wrap a single input in a tuple, and expect its map wrapped likewise.
-        return (fused,) if isinstance(inputs, tuple) and len(inputs) == 1 else fused
+        return maps if isinstance(inputs, tuple) and len(inputs) == 1 else maps[0]
 
     @log_usage(part_of_slo=True)
     def attribute_top_k(
@@ -175,15 +195,100 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 
         Raises ValueError for scores that are not (N, classes), and for k out of range.
         """
-        recording, canvas = self._record(
-            inputs, additional_forward_args, attribute_to_layer_input, output_size
+        maps, output = self._explain(
+            inputs,
+            (additional_forward_args, attribute_to_layer_input, output_size),
+            lambda recording: top_classes(recording.output, k).unbind(dim=1),
+            self._fused,
         )
-        classes = top_classes(recording.output, k)
-        maps = []
-        for target in classes.unbind(dim=1):
-            factors = self._factors(recording.reduced(target, retain_graph=True))
-            maps.append(self._fuse(factors, canvas))
-        return torch.cat(maps, dim=1), classes
+        return torch.cat(maps, dim=1), top_classes(output, k)
+
+    @log_usage(part_of_slo=True)
+    def attribute_classes(
+        self,
+        inputs: Inputs,
+        classes: Sequence[Any],
+        additional_forward_args: Any = None,
+        *,
+        attribute_to_layer_input: bool = False,
+        output_size: int | Sequence[int] | None = None,
+    ) -> Tensor:
+        """Maps (N, len(classes), *S) of the classes that are named, from one forward pass.
+
+        ``classes`` are targets in any of the forms of :meth:`attribute`, whose arguments the
+        others are. There is one backward pass per class.
+
+        Raises ValueError for no classes, and as :meth:`attribute`.
+
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
+        >>> cam = LayerwiseGradCAM(model, "1")
+        >>> cam.attribute_classes(torch.rand(2, 3, 8, 8), [3, 0, 1]).shape
+        torch.Size([2, 3, 8, 8])
+        """
+        targets = list(classes)
+        if not targets:
+            raise ValueError("classes is empty. Pass at least one class.")
+        maps, _ = self._explain(
+            inputs,
+            (additional_forward_args, attribute_to_layer_input, output_size),
+            lambda recording: targets,
+            self._fused,
+        )
+        return torch.cat(maps, dim=1)
+
+    def attribute_with_output(
+        self, inputs: Inputs, target: Any = None, additional_forward_args: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """The map of :meth:`attribute`, and the output of the forward pass that it explains.
+
+        A map that is zero brings no warning: of many windows, many may be.
+        """
+        (fused,), output = self._explain(
+            inputs,
+            (additional_forward_args, False, None),
+            lambda recording: [target],
+            self._fused,
+            may_be_empty=True,
+        )
+        return fused, output
+
+    def _explain(
+        self,
+        inputs: Inputs,
+        options: tuple[Any, bool, int | Sequence[int] | None],
+        targets: Callable[[Recording], Sequence[Any]],
+        draw: Callable[[Factors, Recording, _Geometry], Iterable[Tensor]],
+        may_be_empty: bool = False,
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Record, reduce, draw: the maps of each target, and the output that they explain."""
+
+        def explain() -> tuple[tuple[Tensor, ...], Tensor]:
+            recording, geometry = self._record(inputs, *options)
+            requested = list(targets(recording))
+            notes = dict.fromkeys(recording.notes)
+            notes |= dict.fromkeys(unchosen_calls(recording))
+            notes |= dict.fromkeys(misread_axes(recording, geometry.size, geometry.input_size))
+            maps: list[Tensor] = []
+            for position, target in enumerate(requested, start=1):
+                factors = recording.factors(target, retain_graph=position < len(requested))
+                drawn = tuple(draw(factors, recording, geometry))
+                notes |= dict.fromkeys(cancelled_sums(recording, factors))
+                check_finite(drawn)
+                if not may_be_empty:
+                    notes |= dict.fromkeys(empty_maps(recording, factors, drawn))
+                maps += drawn
+            for note in notes:
+                warn(note)
+            return tuple(maps), recording.output.detach()
+
+        try:
+            return explain()
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+        # The model writes into what its backward pass needs: keep copies of that.
+        with torch.autograd.graph.allow_mutation_on_saved_tensors():
+            return explain()
 
     def _record(
         self,
@@ -191,28 +296,34 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         additional_forward_args: Any,
         attribute_to_layer_input: bool,
         output_size: int | Sequence[int] | None,
-    ) -> tuple[Recording, _Canvas]:
+    ) -> tuple[Recording, _Geometry]:
         tensors = format_inputs(inputs)
-        canvas = _Canvas(self._output_size(tensors[0], output_size), tensors[0].device)
+        geometry = self._geometry(tensors[0], output_size)
         recording = record(
             self.forward_func,
             self.layers,
             tensors,
             additional_forward_args,
             reduction=self.reduction,
+            batch_size=geometry.batch_size,
+            rank=len(geometry.size),
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
+            output=self.output,
         )
-        self._check_rank(recording, canvas)
-        return recording, canvas
+        self._check_rank(recording, geometry)
+        return recording, geometry
 
-    def _output_size(self, x: Tensor, output_size: int | Sequence[int] | None) -> tuple[int, ...]:
-        rank = x.ndim - 2
-        if output_size is None:
-            size = tuple(x.shape[2:])
+    def _geometry(self, x: Tensor, output_size: int | Sequence[int] | None) -> _Geometry:
+        if self.input_layout is None:
+            batch_size, input_size = x.shape[0], tuple(x.shape[2:])
         else:
-            given = output_size if isinstance(output_size, Iterable) else [output_size] * rank
-            size = tuple(map(to_int, given))
+            batch_size, input_size = self.input_layout.sizes(x.shape)
+        if output_size is None:
+            size = input_size
+        else:
+            several = isinstance(output_size, Iterable)
+            size = tuple(map(to_int, output_size if several else [output_size] * len(input_size)))
         if self.rank not in (None, len(size)):
             raise ValueError(
                 f"{type(self).__name__} makes maps of {self.rank} spatial axes; an input of shape "
@@ -226,71 +337,52 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 "for the map. Pass output_size, a positive number for each spatial axis."
             )
         functional.check_interpolation(self.interpolate_mode, self.align_corners, len(size))
-        return size
+        return _Geometry(size, input_size, batch_size)
 
-    def _check_rank(self, recording: Recording, canvas: _Canvas) -> None:
-        rank = len(canvas.size)
-        for layer, shape in zip(self.layers, recording.shapes, strict=True):
-            if len(shape) - 2 != rank:
+    def _check_rank(self, recording: Recording, geometry: _Geometry) -> None:
+        rank = len(geometry.size)
+        for calls in recording.layers:
+            if len(calls.shape) - 2 != rank:
+                often = ""
+                if calls.count > 1 and not calls.stacked:
+                    often = (
+                        f" The layer ran {calls.count} times in one forward pass: if those are the "
+                        "frames, stack them with Layer(..., calls='stack')."
+                    )
                 raise ValueError(
-                    f"Layer {layer.name!r} gives {len(shape) - 2} spatial axes, shape {shape}, "
-                    f"but the map is to have {rank}: {canvas.size}. Pass output_size, or make the "
-                    "layer a grid with Layer(..., reshape=...)."
+                    f"Layer {calls.layer.name!r} gives {len(calls.shape) - 2} spatial axes, shape "
+                    f"{calls.shape}, but the map is to have {rank}: {geometry.size}. Pass "
+                    "output_size, or make the layer a grid with Layer(..., layout=...) or "
+                    f"Layer(..., reshape=...).{often}"
                 )
 
-    def _factors(self, reduced: list[Parts]) -> list[Parts]:
-        """Of each layer, from its reduction."""
-        return reduced
-
-    def _layer_maps(self, factors: list[Parts], canvas: _Canvas) -> Iterator[Tensor]:
+    def _layer_maps(
+        self, factors: Factors, recording: Recording, geometry: _Geometry
+    ) -> Iterator[Tensor]:
         """One map at a time, so that fusing needs no more than three of the map's size."""
-        for of_layer in factors:
-            yield functional.layer_map(
-                of_layer, canvas.size, self.interpolate_mode, self.align_corners
-            ).to(canvas.device)
+        device = recording.inputs[0].device
+        options = (geometry.size, self.interpolate_mode, self.align_corners)
+        for calls in factors:
+            if len(calls) == 1:
+                yield functional.layer_map(calls[0].factors, *options).to(device)
+            else:
+                each = [call.factors for call in calls]
+                yield functional.shared_layer_map(each, *options).to(device)
 
-    def _fuse(self, factors: list[Parts], canvas: _Canvas) -> Tensor:
-        return functional.fuse(self._layer_maps(factors, canvas), len(self.layers), self.fusion)
+    def _fused(
+        self, factors: Factors, recording: Recording, geometry: _Geometry
+    ) -> Iterator[Tensor]:
+        """The map, fused from those of the layers."""
+        maps = self._layer_maps(factors, recording, geometry)
+        yield functional.fuse(maps, len(self.layers), self.fusion)
 
 
 class _ChannelSumCAM(LayerwiseCAM):
-    """The rules that sum channels apart from each other: no more than the sums is ever held.
-
-    Such sums can cancel, and that is said.
-    """
+    """The rules that sum channels apart from each other: no more than the sums is ever held."""
 
     @property
     def reduction(self) -> Reduction:
-        """The rule's factors, and how far the gradient and the activation cancel."""
-        return Reduction(_summed, _summed, self._join)
-
-    def _join(self, activation: Parts, gradient: Parts) -> Parts:
-        (alpha, alpha_cancels), (beta, beta_cancels) = activation, gradient
-        # To a rule, a sum over channels is as good as the channels.
-        return (*self.rule(alpha, beta), alpha_cancels, beta_cancels)
-
-    def _factors(self, reduced: list[Parts]) -> list[Parts]:
-        device = reduced[0][-1].device
-        ratios = torch.stack([ratio.to(device) for of_layer in reduced for ratio in of_layer[-2:]])
-        cancelled = (ratios <= 1).any(dim=1).tolist()
-        for layer, *found in zip(self.layers, cancelled[::2], cancelled[1::2], strict=True):
-            if any(found):
-                kinds = compress(("activation", "gradient"), found)
-                warnings.warn(
-                    f"At layer {layer.name!r} the {' and '.join(kinds)} cancels in the sum "
-                    "over channels, so its map is zero or rounding noise. Layer normalisation does "
-                    "this to its input's gradient and to its own output: take a layer between two "
-                    "of them, e.g. the hidden layer of an MLP block. A softmax over these channels "
-                    "does it too: explain the logits. Or take a rule that weighs channels, as "
-                    "LayerwiseHiResCAM.",
-                    stacklevel=4,  # the caller of attribute(), past Captum's decorator
-                )
-        return [tuple(factors) for *factors, _, _ in reduced]
-
-
-def _summed(x: Tensor) -> Parts:
-    total = functional.channel_sum(x)
-    return total, functional.cancellation(x, total)
+        return channel_sums(self.rule)
 
 
 class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
@@ -431,6 +523,8 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
         *,
         interpolate_mode: str | None = None,
         align_corners: bool = False,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+        input_layout: str | None = None,
     ) -> None:
         """As :class:`LayerwiseGlobalLocalCAM`, without ``fusion``."""
         super().__init__(
@@ -439,12 +533,23 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
             device_ids,
             interpolate_mode=interpolate_mode,
             align_corners=align_corners,
+            output=output,
+            input_layout=input_layout,
         )
 
-    def _fuse(self, factors: list[Parts], canvas: _Canvas) -> Tensor:
+    def _fused(
+        self, factors: Factors, recording: Recording, geometry: _Geometry
+    ) -> Iterator[Tensor]:
+        device = recording.inputs[0].device
+        for calls, of_layer in zip(recording.layers, factors, strict=True):
+            if len(of_layer) > 1:
+                raise ValueError(
+                    f"LayerwiseWhatWhereCAM joins layers that ran once; Layer {calls.layer.name!r} "
+                    f"is explained in {len(of_layer)} calls. Choose calls='stack', 'last' or one."
+                )
         effects = [
-            functional.Effect(*(part.to(canvas.device) for part in each)) for each in factors
+            functional.Effect(*(part.to(device) for part in call.factors)) for (call,) in factors
         ]
-        return functional.what_where(
-            effects, canvas.size, self.interpolate_mode, self.align_corners
+        yield functional.what_where(
+            effects, geometry.size, self.interpolate_mode, self.align_corners
         )

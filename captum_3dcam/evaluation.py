@@ -33,7 +33,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_3dcam._model_state import modules_behind
 from captum_3dcam._progress import load_tqdm
 from captum_3dcam.datasets import ActionClip, LocalizedImage, VideoClip
 from captum_3dcam.metrics import (
@@ -541,7 +540,8 @@ def _fingerprint(
 
 def _description(attribution: Any, digests: dict[nn.Module, str]) -> dict[str, Any]:
     """The class, its layers and options, and the weights of the model that it explains."""
-    models = modules_behind(getattr(attribution, "forward_func", None))
+    model = getattr(attribution, "forward_func", None)
+    models = [model] if isinstance(model, nn.Module) else []
     for model in models:
         if model not in digests:
             digests[model] = _digest(model.state_dict().values())

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_3dcam._validation import check_integer, describe
+
 Factors = tuple[Tensor, ...]
 LayerRule = Callable[[Tensor, Tensor], Factors]
 Fusion = str | Callable[[Tensor], Tensor]
@@ -57,28 +59,26 @@ def channel_sum(x: Tensor) -> Tensor:
     return x.sum(dim=1, keepdim=True, dtype=_accumulation_dtype(x))
 
 
-def cancellation(x: Tensor, total: Tensor) -> Tensor:
-    """‖Σ_c x‖ over what rounding would leave of ‖x‖, for ``total`` = Σ_c x: (N, C, *S) -> (N,).
+def rounding_noise(x: Tensor) -> Tensor:
+    """The norm that rounding alone would leave of Σ_c x: (N, C, *S) -> (N,).
 
-    At most 1 where the sum is noise; NaN where x is zero. Noise is the gradient of whatever only
-    layer normalisations read: they take the mean over channels out, and normalising would show
-    the sign of what is left as a map.
+    A sum over channels that is no larger is noise, and normalising it would show its sign as a
+    map. The gradient of whatever only layer normalisations read is such: they take the mean over
+    channels out.
 
     >>> x = torch.randn(1, 64, 5, 5)
-    >>> cancellation(x, channel_sum(x)) <= 1
-    tensor([False])
-    >>> x -= x.mean(dim=1, keepdim=True)
-    >>> cancellation(x, channel_sum(x)) <= 1
-    tensor([True])
+    >>> noise, centred = rounding_noise(x), x - x.mean(dim=1, keepdim=True)
+    >>> channel_sum(x).norm() > noise, channel_sum(centred).norm() > noise
+    (tensor([True]), tensor([False]))
     """
     # What normalisation layers leave was at most 1.5 eps in 16 bits and 12 eps in 32 and 64.
     margin = 2 if x.dtype.itemsize == 2 else 32
     # First in each channel: what is left to sum is small, and channels go to several threads.
     in_channels = torch.linalg.vector_norm(x, dim=_spatial_axes(x), dtype=_accumulation_dtype(x))
-    norm = torch.linalg.vector_norm(in_channels, dim=1)
-    of_sum = torch.linalg.vector_norm(total, dim=tuple(range(1, total.ndim)))
-    ratio: Tensor = of_sum / (norm * (margin * torch.finfo(x.dtype).eps))
-    return ratio
+    noise: Tensor = torch.linalg.vector_norm(in_channels, dim=1) * (
+        margin * torch.finfo(x.dtype).eps
+    )
+    return noise
 
 
 def upsample(
@@ -165,6 +165,27 @@ def layer_map(
     return reduce(Tensor.mul_, (_drawn(factor, size, mode, align_corners) for factor in factors))
 
 
+def shared_layer_map(
+    calls: Sequence[Factors],
+    size: Sequence[int],
+    mode: str | None = None,
+    align_corners: bool = False,
+) -> Tensor:
+    """Π norm(Σ_i ↑factor_i): the map (N, 1, *size) of a layer that runs several times.
+
+    ``calls`` are the factors of each call i, on any grids. Of one call it is :func:`layer_map`.
+
+    >>> fine, coarse = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
+    >>> shared_layer_map([(fine,), (coarse,)], (4,))
+    tensor([[[1.0000, 0.2500, 0.7500, 1.0000]]])
+    """
+    summed = (
+        reduce(Tensor.add_, (upsample(x, size, mode, align_corners).clone() for x in factors))
+        for factors in zip(*calls, strict=True)
+    )
+    return reduce(Tensor.mul_, (_over_peak_(x.relu_()) for x in summed))
+
+
 def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Tensor:
     """Join the ``count`` layer maps, each (N, 1, *S), into one (N, 1, *S).
 
@@ -172,20 +193,21 @@ def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Te
     ``"product"`` and ``"geometric_mean"`` stay in [0, 1]. Those take the maps one at a time.
     A callable is given all of them as one tensor (count, N, 1, *S) and returns (N, 1, *S).
 
-    Raises ValueError for an unknown name, or a callable that returns another shape.
+    Raises ValueError for no maps, an unknown name, or a callable that returns another shape.
 
     >>> maps = [torch.tensor([0.2, 1.0]), torch.tensor([0.6, 0.0])]
     >>> fuse(maps, 2, "sum"), fuse(maps, 2, lambda stacked: stacked.amin(0))
     (tensor([0.8000, 1.0000]), tensor([0.2000, 0.0000]))
     """
+    check_integer("count", count)
     if callable(fusion):
         stacked = torch.stack(tuple(layer_maps))
         fused = fusion(stacked)
         if not isinstance(fused, Tensor) or fused.shape != stacked.shape[1:]:
-            came = tuple(fused.shape) if isinstance(fused, Tensor) else type(fused).__name__
             raise ValueError(
-                f"A fusion callable takes the stacked maps {tuple(stacked.shape)} and returns "
-                f"one map {tuple(stacked.shape[1:])}; this one returned {came}. Reduce dim 0."
+                f"A fusion callable takes the stacked maps {tuple(stacked.shape)} and returns one "
+                f"map {tuple(stacked.shape[1:])}; this one returned {describe(fused)}. Reduce its "
+                "first axis."
             )
         return fused
     prepare, join = _FUSIONS[check_fusion(fusion)]
@@ -201,10 +223,16 @@ def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Te
 def temporal_profile(attribution: Tensor) -> Tensor:
     """When the network looked: the mean over space in each frame, (N, 1, T, *S) -> (N, T).
 
+    The map of a time series, (N, 1, T), is its own profile.
+
     >>> temporal_profile(torch.tensor([[[[[0.0, 1.0]], [[3.0, 5.0]]]]]))
     tensor([[0.5000, 4.0000]])
     """
-    return attribution.flatten(3).mean(dim=3)[:, 0]
+    if attribution.ndim < 3 or attribution.shape[1] != 1:
+        raise ValueError(
+            f"temporal_profile expects a map (N, 1, T, *S); received {describe(attribution)}."
+        )
+    return attribution[:, 0, :, None].flatten(2).mean(dim=2)
 
 
 def check_fusion(fusion: str) -> str:

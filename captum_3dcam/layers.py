@@ -1,4 +1,4 @@
-"""Which tensors of the network to look at: layers by module or dotted name, tokens as grids."""
+"""Which tensors of the network to explain: layers by module or dotted name, and their grids."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,33 +9,83 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_3dcam._model_state import modules_behind
+from captum_3dcam._layout import Layout
+from captum_3dcam._validation import check_integer
 
 Reshape = Callable[[Tensor], Tensor]
+_CALLS = ("last", "stack", "sum")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer to look at, where its output needs a word of explanation.
+    """One layer to explain, where its output needs more than its name.
 
     Args:
         module: the module, or its dotted name as in ``model.named_modules()``.
-        reshape: turns the layer's tensor into (N, C, *S_k), for token layers and for 2D
-            networks that fold frames into the batch. It is applied to the activation and to
-            its gradient, so it may only move or drop entries. :func:`tokens_to_grid` and
-            :func:`frames_to_clip` make the usual ones.
-        index: which tensor to take where the layer gives a tuple, a list (an int) or a dict
+        reshape: a function that turns the layer's tensor into (N, C, *S_k), where ``layout``
+            cannot describe it. It is applied to the activation and to its gradient, so it may
+            only move or drop entries. See :func:`tokens_to_grid`, :func:`frames_to_clip`.
+        index: which tensor to take where the layer returns a tuple, a list (an int) or a dict
             (a key). By default the first tensor. With ``attribute_to_layer_input``: which
             argument, by position or by name.
+        calls: which calls to explain of a layer that runs several times in one forward pass.
+            "last"; "stack" puts the calls on a new first spatial axis (a 2D network that runs
+            frame by frame in a loop); "sum" adds the maps of all calls (a head that feature levels
+            share); an int chooses one, from 0 on (the branches of a siamese network). By default
+            the last one, as in Captum, with a warning if there are more.
+        layout: the names of the axes of the layer's tensor, in their order: N for the batch, C
+            for channels, L for tokens, any other for a spatial axis, and parentheses for axes
+            that share one. "N H W C" is channels last, "N L C" are tokens, "(N T) C H W" are frames
+            folded into the batch, "N (H W T) C" are tokens whose time runs fastest. The grid of the
+            tokens is that of the last tensor on a grid before them, the patch embedding; tokens
+            in excess, as a class token, come first and are dropped.
 
-    >>> Layer("blocks.5", reshape=tokens_to_grid((8, 14, 14), prefix_tokens=1)).module
-    'blocks.5'
+    Raises:
+        ValueError: for ``calls`` or ``layout`` of another form, or a layout beside a reshape.
+
+    >>> Layer("blocks.5", layout="N L C").layout
+    'N L C'
     """
 
     module: nn.Module | str
     reshape: Reshape | None = None
     index: int | str | None = None
+    calls: str | int | None = None
+    layout: str | None = None
     name: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        chosen = isinstance(self.calls, int) and self.calls >= 0
+        if self.calls is not None and self.calls not in _CALLS and not chosen:
+            raise ValueError(
+                f"calls={self.calls!r} is not known. Choose 'last', 'stack', 'sum', or the number "
+                "of a call, from 0 on."
+            )
+        if self.layout is not None:
+            Layout.from_text(self.layout)
+            if self.reshape is not None:
+                raise ValueError("layout and reshape exclude each other. Pass one of them.")
+
+    @property
+    def needs_grid(self) -> bool:
+        """Whether the layout leaves the size of a spatial axis open."""
+        return self.layout is not None and Layout.from_text(self.layout).needs_grid
+
+    def arrangement(
+        self, batch_size: int, rank: int | None = None, shapes: Sequence[tuple[int, ...]] = ()
+    ) -> Reshape:
+        """What turns the layer's tensor into (N, C, *S_k).
+
+        ``shapes`` are those of the tensors before it, where a layout finds the grid of tokens.
+        """
+        if self.layout is None:
+            return self.reshape or _as_it_is
+        layout = Layout.from_text(self.layout)
+        return partial(layout.arrange, batch_size=batch_size, rank=rank, shapes=tuple(shapes))
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def tokens_to_grid(grid: Sequence[int], prefix_tokens: int = 0) -> Reshape:
@@ -56,7 +106,7 @@ def _tokens_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> Ten
     if x.ndim != 3 or x.shape[1] != expected:
         raise ValueError(
             f"tokens_to_grid({grid}, prefix_tokens={prefix_tokens}) expects tokens of shape "
-            f"(N, {expected}, C); got {tuple(x.shape)}. Give the number of patches along each "
+            f"(N, {expected}, C); received {tuple(x.shape)}. Pass the number of patches along each "
             "axis, and how many class or register tokens come before them."
         )
     return x[:, prefix_tokens:].transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
@@ -65,18 +115,20 @@ def _tokens_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> Ten
 def frames_to_clip(num_frames: int) -> Reshape:
     """A ``reshape`` for 2D networks over folded frames: (N*T, C, *S) -> (N, C, T, *S).
 
+    Raises ValueError unless ``num_frames`` is a positive integer.
+
     >>> import torch
     >>> frames_to_clip(8)(torch.ones(16, 32, 7, 7)).shape
     torch.Size([2, 32, 8, 7, 7])
     """
-    return partial(_frames_to_clip, num_frames=num_frames)
+    return partial(_frames_to_clip, num_frames=check_integer("num_frames", num_frames))
 
 
 def _frames_to_clip(x: Tensor, num_frames: int) -> Tensor:
     if x.shape[0] % num_frames:
         raise ValueError(
-            f"frames_to_clip({num_frames}) expects a multiple of {num_frames} rows, a row a "
-            f"frame; got shape {tuple(x.shape)}. Pass the number of frames in one clip."
+            f"frames_to_clip({num_frames}) expects a multiple of {num_frames} rows, one per "
+            f"frame; received shape {tuple(x.shape)}. Pass the number of frames in one clip."
         )
     return x.reshape(-1, num_frames, *x.shape[1:]).transpose(1, 2)
 
@@ -87,23 +139,22 @@ def resolve_layers(layers: Any, forward_func: Callable[..., Any]) -> tuple[Layer
     Raises TypeError for what is no layer, ValueError for no layers or an unknown name.
     """
     several = isinstance(layers, (list, tuple, nn.ModuleList, Iterator))
-    given = list(layers) if several else [layers]
-    if not given:
+    specs = list(layers) if several else [layers]
+    if not specs:
         raise ValueError("layers is empty. Pass at least one module or dotted name.")
-    # A function that runs one network is as good as the network, for its names.
-    roots = modules_behind(forward_func)
-    named = roots[0].named_modules(remove_duplicate=False) if len(roots) == 1 else ()
-    modules = dict(named)
-    return tuple(_resolve(layer, position, modules) for position, layer in enumerate(given))
+    modules: dict[str, nn.Module] = {}
+    if isinstance(forward_func, nn.Module):
+        modules = dict(forward_func.named_modules(remove_duplicate=False))
+    return tuple(_resolve(layer, position, modules) for position, layer in enumerate(specs))
 
 
 def _resolve(layer: Any, position: int, modules: dict[str, nn.Module]) -> Layer:
     spec: Layer = layer if isinstance(layer, Layer) else Layer(layer)
     if isinstance(spec.module, str):
-        return replace(spec, module=_find(spec.module, modules), name=spec.module)
+        return replace(spec, module=_module_named(spec.module, modules), name=spec.module)
     if not isinstance(spec.module, nn.Module):
         raise TypeError(
-            "layers takes modules, dotted names, Layer(...) objects, or a list of these; got "
+            "layers takes modules, dotted names, Layer(...) objects, or a list of these; received "
             f"{type(spec.module).__name__} at position {position}."
         )
     names = (name for name, module in modules.items() if module is spec.module)
@@ -111,12 +162,12 @@ def _resolve(layer: Any, position: int, modules: dict[str, nn.Module]) -> Layer:
     return replace(spec, name=next(names, unnamed) or unnamed)
 
 
-def _find(name: str, modules: dict[str, nn.Module]) -> nn.Module:
+def _module_named(name: str, modules: dict[str, nn.Module]) -> nn.Module:
     if not modules:
         raise ValueError(
-            f"Layer name {name!r} needs a forward_func that is a torch.nn.Module, or a function "
-            "that runs one, to look it up in; in this one none, or more than one, was found. Pass "
-            "the module itself, e.g. layers=[model.layer4]."
+            f"Layer name {name!r} needs a forward_func that is a torch.nn.Module to look it up in. "
+            "Pass the model itself, with output= to choose from what it returns; or pass the "
+            "layer's module, e.g. layers=[model.layer4]."
         )
     # DataParallel and torch.compile put the network one level down: let its own names hold.
     wrappers = ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.")

@@ -7,38 +7,50 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from captum.attr import LayerGradCam
 from networks import conv_net, random_input
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, Layer, LayerwiseGlobalLocalCAM
+from captum_3dcam import (
+    GlobalLocalCAM2D,
+    GlobalLocalCAM3D,
+    Layer,
+    LayerwiseGlobalLocalCAM,
+    LayerwiseGradCAM,
+    functional,
+)
 from captum_3dcam._capture import (
-    Reduction,
-    _compiled_code_runs_eagerly,
-    _shape,
+    LayerCalls,
+    _process_wide_settings,
     format_inputs,
     gather,
     record,
-    select_scores,
-    top_classes,
 )
+from captum_3dcam._reduction import LayerFactors, Reduction
+from captum_3dcam._targets import select_scores, top_classes
 from captum_3dcam.layers import resolve_layers
 
 PAIR = Reduction(
     of_activation=lambda activation: (activation.clone(),),
     of_gradient=lambda gradient: (gradient,),
-    join=lambda activation, gradient: (*activation, *gradient),
+    join=lambda activation, gradient: LayerFactors((*activation, *gradient)),
 )
 
 
 def pairs_of(model, layers, *inputs, target=None, **kwargs):
     recording = recorded(model, layers, *inputs, **kwargs)
-    return recording.reduced(target)
+    return pairs_in(recording, target)
 
 
-def recorded(model, layers, *inputs, **kwargs):
-    layers = resolve_layers(layers, model)
-    return record(model, layers, format_inputs(inputs), reduction=PAIR, **kwargs)
+def pairs_in(recording, target):
+    return [call.factors for (call,) in recording.factors(target)]
+
+
+def recorded(model, layers, *inputs, reduction=PAIR, **kwargs):
+    layers, inputs = resolve_layers(layers, model), format_inputs(inputs)
+    size = {"batch_size": len(inputs[0]), "rank": inputs[0].ndim - 2}
+    return record(model, layers, inputs, reduction=reduction, **size, **kwargs)
 
 
 def hooks_of(model):
@@ -129,7 +141,7 @@ def test_the_forward_is_the_models_own_to_the_last_alias():
     model, x = Aliased(), random_input(1, (5, 5))
     recording = recorded(model, "same", x)
     torch.testing.assert_close(recording.output, model(x), rtol=0, atol=0)
-    ((activation, _),) = recording.reduced(0)
+    ((activation, _),) = pairs_in(recording, 0)
     assert torch.equal(activation, x)
 
 
@@ -203,12 +215,10 @@ def test_an_earlier_call_that_does_not_fit_is_none_of_ours():
 
     def reduce(activation, gradient):
         seen.append(activation[0].shape)
-        return (*activation, *gradient)
+        return LayerFactors((*activation, *gradient))
 
-    once = PAIR._replace(join=reduce)
-    layers = resolve_layers(["first", "relu"], model)
-    recording = record(model, layers, (x,), reduction=once)
-    _, (activation, gradient) = recording.reduced(1)
+    recording = recorded(model, ["first", "relu"], x, reduction=PAIR._replace(join=reduce))
+    _, (activation, gradient) = pairs_in(recording, 1)
     # From the score on: the earlier call's gradient comes by too, and is not reduced.
     assert seen == [(2, 3, 3, 3), (2, 3, 3, 3)]
     grid = model.first(x)
@@ -301,15 +311,17 @@ class CountedBackward(torch.autograd.Function):
 
 
 class Counted(nn.Module):
-    """Counts the passes through its end."""
+    """Counts the passes through its end, on the class: a model's own attributes are restored."""
+
+    forwards = 0
 
     def __init__(self, net):
         super().__init__()
-        self.net, self.forwards = net, 0
-        CountedBackward.calls = 0
+        self.net = net
+        Counted.forwards = CountedBackward.calls = 0
 
     def forward(self, x):
-        self.forwards += 1
+        Counted.forwards += 1
         return CountedBackward.apply(self.net(x))
 
 
@@ -436,23 +448,50 @@ def test_an_inference_input_may_be_saved_for_backward():
     assert GlobalLocalCAM2D(Skip(), "conv").attribute(made_there).shape == (1, 1, 5, 5)
 
 
-def test_layers_under_no_grad_inside_the_model():
-    """A backbone run without gradients is fine while the chosen layers come after it."""
+class Frozen(nn.Module):
+    """Runs its stages, or the first few of them, without gradients."""
 
-    class Frozen(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.backbone, self.head = nn.Conv2d(2, 2, 3), conv_net(2)
+    def __init__(self, frozen):
+        super().__init__()
+        self.frozen, self.head = frozen, conv_net(2)
+        self.stages = nn.ModuleList(nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
 
-        def forward(self, x):
-            with torch.no_grad():
-                x = self.backbone(x)
-            return self.head(x)
+    def forward(self, x):
+        for number, stage in enumerate(self.stages):
+            with torch.set_grad_enabled(number >= self.frozen):
+                y = stage(x)
+            x = x + y
+        return self.head(x)
 
-    model, x = Frozen(), random_input(1, (7, 7))
+
+def test_a_frozen_backbone_is_explained_as_if_it_were_not():
+    model, x = Frozen(1), random_input(1, (7, 7))
+    cam = GlobalLocalCAM2D(model, ["stages.0", "stages.1", "head.0"])
+    maps = cam.attribute(x, per_layer=True)
+    model.frozen = 0
+    torch.testing.assert_close(maps, cam.attribute(x, per_layer=True))
+
+
+def test_a_frozen_part_after_the_layer_is_constant_and_that_is_said():
+    model, x = Frozen(2), random_input(1, (7, 7))
     assert GlobalLocalCAM2D(model, "head.0").attribute(x).shape == (1, 1, 7, 7)
-    with pytest.raises(RuntimeError, match="'backbone' does not reach the score"):
-        GlobalLocalCAM2D(model, "backbone").attribute(x)
+    with pytest.warns(UserWarning, match=r"'stages.0' run under the model's own torch.no_grad\(\)"):
+        attribution = LayerwiseGradCAM(model, "stages.0").attribute(x, target=1)
+    first, second = model.stages
+
+    def constant(y):
+        return x + y + second(x + y).detach()
+
+    alike = Then(first, constant, model.head)
+    torch.testing.assert_close(attribution, LayerwiseGradCAM(alike, "first").attribute(x, target=1))
+
+
+def test_gradients_switched_back_by_the_model_are_captums():
+    """set_grad_enabled(True) leaves gradients as they were: off, if they are off upstream."""
+    model, x = Frozen(0), random_input(2, (7, 7))
+    theirs = LayerGradCam(model, model.stages[0]).attribute(x, 1, relu_attributions=True)
+    ours = LayerwiseGradCAM(model, "stages.0").attribute(x, 1)
+    torch.testing.assert_close(ours, functional.normalize(theirs.detach()))
 
 
 def test_a_function_under_no_grad_is_explained_all_the_same():
@@ -577,7 +616,7 @@ def test_calls_that_overlap_give_compiled_code_back():
     x = random_input(1, (6, 6))
     compiled(x)
     stance = torch._dynamo.eval_frame._stance.stance
-    first, second = _compiled_code_runs_eagerly(), _compiled_code_runs_eagerly()
+    first, second = _process_wide_settings(), _process_wide_settings()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
@@ -604,8 +643,10 @@ def test_inference_tensors_among_the_additional_arguments():
 
 
 def test_a_layers_shape_is_that_over_all_devices():
-    on_devices = {"cpu": SimpleNamespace(shape=(2, 3, 4)), "meta": SimpleNamespace(shape=(1, 3, 4))}
-    assert _shape(on_devices) == (3, 3, 4)
+    calls = LayerCalls(Layer("conv"), PAIR)
+    for device, rows in (("cpu", 2), ("meta", 1)):
+        calls.by_device[device] = [SimpleNamespace(shape=(rows, 3, 4))]
+    assert calls.shape == (3, 3, 4)
 
 
 def test_the_order_of_devices_is_the_models_own_unless_given():
@@ -708,14 +749,14 @@ def test_one_value_per_sample_or_batch_needs_no_target(shape):
         ((2, 3, 4), (2, 4), IndexError, r"target 4 is out of range: axis 2 .* takes 0 to 3"),
         ((2, 3), [0], ValueError, "target has 1 entries for a batch of 2"),
         ((2, 3), (0, 1), ValueError, r"target \(0, 1\) does not fit an output of shape \(2, 3\)"),
-        ((2, 3, 4), [0, 1], ValueError, "a list of such tuples"),
-        ((2, 3, 4), 0, ValueError, r"target=0 selects \(2, 4\) values .* one per sample"),
-        ((2, 3), 1.5, TypeError, "target must be None, an int, .* got 1.5"),
-        ((2, 3), "cat", TypeError, "got 'cat'"),
-        ((2, 3), slice(0, 1), TypeError, "got slice"),
+        ((2, 3, 4, 5), [(0, 1), (1, 0)], ValueError, r"selects \(2, 5\) values .* one per sample"),
+        ((2, 3, 4), 3, IndexError, r"target 3 is out of range: axis 1 .* takes 0 to 2"),
+        ((2, 3), 1.5, TypeError, "target must be None, an int, .* received 1.5"),
+        ((2, 3), "cat", TypeError, "received 'cat'"),
+        ((2, 3), slice(0, 1), TypeError, "received slice"),
         ((2, 3), torch.tensor([0.5, 1.0]), TypeError, "target must be None, an int"),
         ((2,), 0, ValueError, r"target \(0,\) is not needed: .* Pass target=None"),
-        ((2, 3), True, TypeError, "target must be None, an int, .* got True"),
+        ((2, 3), True, TypeError, "target must be None, an int, .* received True"),
         ((2, 3), torch.tensor([True, False]), TypeError, "target must be None, an int"),
         ((2, 3), [1, (2,)], TypeError, "or a list of ints or of tuples"),
         ((), 0, ValueError, "output is a single number, so it takes no target"),
@@ -729,7 +770,7 @@ def test_wrong_targets_are_named(shape, target, error, message):
 
 @pytest.mark.parametrize("k", [0, 4, -1])
 def test_k_is_from_one_to_the_number_of_classes(k):
-    with pytest.raises(ValueError, match=f"k must be from 1 to the 3 classes; got {k}"):
+    with pytest.raises(ValueError, match=f"k must be from 1 to the 3 classes; received {k}"):
         top_classes(torch.zeros(2, 3), k)
 
 
@@ -801,7 +842,7 @@ def test_layers_that_cannot_be_used(model, layers, error, message):
 @pytest.mark.parametrize(
     ("ending", "error", "message"),
     [
-        (lambda y: {"logits": y}, TypeError, r"it returned dict with keys \['logits'\]"),
+        (lambda y: {"a": y, "b": y}, TypeError, r"it returned dict with \['a', 'b'\]"),
         (lambda y: (y, y), TypeError, "must return a tensor of scores; it returned tuple"),
         (lambda y: y.detach(), RuntimeError, "'conv' does not reach the score"),
         (lambda y: y.argmax(1), RuntimeError, "labels instead of scores"),
@@ -857,12 +898,16 @@ def test_a_model_made_in_inference_mode_is_named():
 @pytest.mark.parametrize(
     ("inputs", "error", "message"),
     [
-        ([X], TypeError, "inputs must be a tensor or a tuple of tensors, batch first; got list"),
-        (X.numpy(), TypeError, "got ndarray"),
-        ((X, 3), TypeError, "got Tensor, int"),
+        (
+            [X],
+            TypeError,
+            "must be a tensor or a tuple of tensors, batch first; received list",
+        ),
+        (X.numpy(), TypeError, "received ndarray"),
+        ((X, 3), TypeError, "received Tensor, int"),
         ((), TypeError, "an empty tuple"),
-        (X[:0], ValueError, r"a batch of at least one sample; got shape \(0, 2, 6, 6\)"),
-        (torch.tensor(1.0), ValueError, r"at least one sample; got shape \(\)"),
+        (X[:0], ValueError, r"a batch of at least one sample; received shape \(0, 2, 6, 6\)"),
+        (torch.tensor(1.0), ValueError, r"at least one sample; received shape \(\)"),
     ],
 )
 def test_wrong_inputs_are_named(model, inputs, error, message):

@@ -138,12 +138,11 @@ def test_deep_layers_keep_next_to_nothing(network, clip):
 def test_of_an_activation_is_held_its_sum_or_one_copy(network, clip, method):
     cam = method(network, LAYERS)
     recording, _ = cam._record(clip, None, False, None)
-    for name, per_device in zip(LAYERS, recording.captured, strict=True):
-        (captured,) = per_device.values()
-        samples, channels, *size = captured.shape
-        places = samples * torch.Size(size).numel()
-        held = sum(part.numel() for part in captured.held)
-        assert held == (places + samples if method in SUMS else channels * places), name
+    for name, (call,) in zip(LAYERS, recording.layers, strict=True):
+        samples, channels, *size = call.shape
+        positions = samples * torch.Size(size).numel()
+        held = sum(part.numel() for part in call.activation)
+        assert held == (positions + samples if method in SUMS else channels * positions), name
 
 
 class Buffers(TorchDispatchMode):

@@ -1,53 +1,119 @@
-"""Whatever a forward changes is put back."""
+"""Whatever a forward pass changes is restored."""
 
 from contextlib import nullcontext
-from functools import partial
+from threading import Thread
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.utils import parametrize
 
-from captum_3dcam._model_state import all_modules, modules_behind, unchanged
+from captum_3dcam._model_state import preserved_state
 
 
 class Counting(nn.Module):
-    """Changes its buffers in each of the ways that a module can."""
+    """Changes its state in each of the ways that a module can."""
 
     def __init__(self):
         super().__init__()
         self.register_buffer("in_place", torch.zeros(3))
         self.register_buffer("exchanged", torch.zeros(2))
         self.register_buffer("late", None)
+        self.weight = nn.Parameter(torch.ones(1))
+        self.count, self.hidden, self.written = 0, None, torch.zeros(2)
+        self.history, self.cache, self.seen = [1], {"a": 1}, {1}
 
     def forward(self, x):
         self.in_place.add_(1)
         self.exchanged = self.exchanged + 1
         self.late = torch.ones(1)
+        self.count += 1
+        self.hidden = x
+        self.written += 1
+        self.history.append(x)
+        self.cache.update(a=2, b=3)
+        self.seen.add(2)
+        self.added = 1
+        self.training = False
         return x + torch.rand(())
 
 
+def state_of(module):
+    return {
+        name: value.clone() if isinstance(value, torch.Tensor) else repr(value)
+        for name, value in (*module.__dict__.items(), *module._buffers.items())
+        if name not in ("_buffers", "_parameters")
+    }
+
+
+def assert_same(before, after):
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, after[name]), name
+        else:
+            assert value == after[name], name
+
+
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_buffers_and_generator_are_put_back(error):
+@pytest.mark.parametrize("root", [True, False], ids=["root", "seen when it runs"])
+def test_the_state_and_the_generator_are_restored(root, error):
     module = nn.Sequential(Counting(), Counting())
-    before = {name: id(buffer) for name, buffer in module.named_buffers()}
+    before = [state_of(each) for each in module]
+    identities = {name: id(buffer) for name, buffer in module.named_buffers()}
+    containers = [id(value) for each in module for value in (each.history, each.cache, each.seen)]
     generator = torch.get_rng_state()
-    with nullcontext() if error is None else pytest.raises(error), unchanged(all_modules([module])):
+    expectation = nullcontext() if error is None else pytest.raises(error)
+    with expectation, preserved_state(*([module] if root else [])):
         module(torch.zeros(1))
         assert module[0].in_place.tolist() == [1, 1, 1]
+        assert module[0].count == 1
         if error is not None:
             raise error
-    assert {name: id(buffer) for name, buffer in module.named_buffers()} == before
-    assert not any(buffer.any() for buffer in module.buffers())
-    assert module[0].late is None
+    for each, its_state in zip(module, before, strict=True):
+        assert_same(its_state, state_of(each))
+    assert {name: id(buffer) for name, buffer in module.named_buffers()} == identities
+    assert [id(v) for each in module for v in (each.history, each.cache, each.seen)] == containers
     assert torch.equal(torch.get_rng_state(), generator)
 
 
-def test_buffers_shared_by_two_modules_are_put_back_once():
+def test_a_model_inside_any_callable_is_seen():
+    """Nothing is guessed from closures, defaults or names in code."""
+    module = Counting()
+    learner = type("Learner", (), {"model": module})
+
+    def default(x, model=module):
+        return model(x)
+
+    for forward in (lambda x: module(x), lambda x: learner.model(x), default, module.__call__):
+        with preserved_state():
+            forward(torch.zeros(1))
+        assert module.count == 0
+
+
+def test_modules_of_other_threads_are_not_ours():
+    module = Counting()
+    with preserved_state():
+        thread = Thread(target=module, args=(torch.zeros(1),))
+        thread.start()
+        thread.join()
+    assert module.count == 1
+
+
+def test_new_modules_are_announced_once_before_they_run():
+    net, counts = nn.Sequential(Counting(), Counting()), []
+    with preserved_state(on_new_module=lambda m: counts.append(getattr(m, "count", None))):
+        net(torch.zeros(1))
+        net(torch.zeros(1))
+    assert counts == [None, 0, 0]
+
+
+def test_buffers_shared_by_two_modules_are_restored():
     first, second = Counting(), Counting()
     second.in_place = first.in_place
-    with unchanged([first, second, first]):
+    with preserved_state(first, second, first):
         first(torch.zeros(1))
         second(torch.zeros(1))
     assert not first.in_place.any()
@@ -60,32 +126,20 @@ def test_a_graph_of_the_callers_stays_usable():
     x = torch.randn(4, 2, requires_grad=True)
     y = norm(x).sum()
     norm.train()
-    with unchanged([norm]):
+    with preserved_state(norm):
         norm(x)
         assert norm.running_mean.any()
     assert not norm.running_mean.any()
     y.backward()
 
 
-GLOBALS = {"sum": sum}
-
-
-def test_a_name_without_a_value_yet_is_passed_by():
-    def closure(x):
-        return later(x)
-
-    assert modules_behind(closure) == []
-    later = NET
-    assert modules_behind(closure) == [NET]
-
-
-def test_buffers_that_cannot_be_compared_do_not_stop_the_others():
+def test_buffers_that_cannot_be_copied_do_not_stop_the_others():
     module = nn.Module()
     module.register_buffer("sparse", torch.eye(2).to_sparse())
     module.register_buffer("meta", torch.empty(2, device="meta"))
     module.register_buffer("expanded", torch.tensor(float("nan")).expand(3))
     module.register_buffer("last", torch.zeros(1))
-    with unchanged(all_modules([module])):
+    with preserved_state(module):
         module.last += 1
     assert module.last.item() == 0
 
@@ -95,64 +149,41 @@ def test_buffers_that_cannot_be_compared_do_not_stop_the_others():
     changed=st.integers(0, 5),
     dtype=st.sampled_from([torch.float32, torch.int64, torch.bool]),
 )
-def test_buffers_of_any_shape_are_put_back(shapes, changed, dtype):
+def test_buffers_of_any_shape_are_restored(shapes, changed, dtype):
     module = nn.Module()
     for number, shape in enumerate(shapes):
         values = torch.arange(torch.Size(shape).numel()).reshape(shape) % 2
         module.register_buffer(f"b{number}", values.to(dtype))
     module.register_buffer("turned", torch.arange(6.0).reshape(2, 3).T)
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    with unchanged([module]):
+    with preserved_state(module):
         module.turned.zero_()
         module.get_buffer(f"b{changed % len(shapes)}").fill_(3)
     assert all(torch.equal(b, before[name]) for name, b in module.named_buffers())
 
 
-def test_all_modules_has_each_once():
-    shared = nn.Linear(1, 1)
-    net = nn.Sequential(shared, nn.Sequential(shared))
-    assert all_modules([net[1], net, shared]) == [net[1], shared, net]
+def test_parameters_are_not_copied():
+    module = Counting()
+    with preserved_state(module), torch.no_grad():
+        module.weight += 1  # training in another thread, say
+    assert module.weight.item() == 2
+
+
+def test_the_cache_of_parametrizations_is_the_callers():
+    """A weight that is computed without gradients must not stay in the cache of a training step."""
+
+    class Doubled(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    layer = nn.Linear(2, 2)
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    with parametrize.cached():
+        with preserved_state(), torch.no_grad():
+            layer(torch.zeros(1, 2))
+        assert layer.weight.requires_grad
 
 
 def test_without_buffers_and_parameters():
-    with unchanged(all_modules([nn.ReLU()])):
+    with preserved_state(nn.ReLU()):
         torch.rand(1)
-
-
-NET = nn.Identity()
-
-
-def _uses_a_global(x):
-    return _calls_another(x)
-
-
-def _calls_another(x):
-    return NET(x)
-
-
-class _Holder:
-    def __init__(self, net):
-        self.net = net
-
-    def score(self, x):
-        return self.net(x)
-
-    def __call__(self, x):
-        return self.net(x)
-
-
-def test_modules_behind_every_kind_of_callable():
-    net = nn.Linear(1, 1)
-    holder = _Holder(net)
-
-    def closure(x):
-        return net(x)
-
-    callables = [net, net.forward, closure, lambda x: closure(x), holder, holder.score]
-    models, holder.listed = {"a": net}, [net]
-    callables += [lambda x: models["a"](x), _Holder([net]), lambda x: GLOBALS["sum"](closure(x))]
-    callables += [partial(closure, x=1), partial(lambda model, x: model(x), net)]
-    for forward_func in callables:
-        assert modules_behind(forward_func) == [net], forward_func
-    assert modules_behind(_uses_a_global) == [NET]
-    assert modules_behind(torch.relu) == []

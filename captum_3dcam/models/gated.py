@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from captum_3dcam import functional
-from captum_3dcam._capture import choose
+from captum_3dcam._capture import select_tensor
 from captum_3dcam._validation import check_choice, check_integer
 from captum_3dcam.layers import Layer, resolve_layers
 
@@ -285,7 +285,7 @@ def _tap(backbone: nn.Module, layer: Layer) -> Iterator[list[Tensor]]:
         # DataParallel's replicas share their hooks, each running in a thread of its own.
         if get_ident() != own_thread:
             return
-        tensor = output if isinstance(output, Tensor) else choose(output, layer)[1]
+        tensor = output if isinstance(output, Tensor) else select_tensor(output, layer)[1]
         tensor = tensor if layer.reshape is None else layer.reshape(tensor)
         if tensor.ndim < 3:
             raise ValueError(

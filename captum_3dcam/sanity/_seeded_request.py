@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_3dcam._capture import Inputs, format_inputs, select_scores
-from captum_3dcam._model_state import all_modules, modules_behind, unchanged
+from captum_3dcam._capture import Inputs, format_inputs
+from captum_3dcam._model_state import preserved_state
 from captum_3dcam._progress import load_tqdm
+from captum_3dcam._targets import select_scores
 
 
 @dataclass
@@ -95,7 +96,8 @@ def modules_of(model: Any) -> list[nn.Module]:
 
 def held_modules(attribution: Any) -> list[nn.Module]:
     forward_func = getattr(attribution, "forward_func", None)
-    return all_modules([*modules_behind(attribution), *modules_behind(forward_func)])
+    roots = [each for each in (attribution, forward_func) if isinstance(each, nn.Module)]
+    return list(dict.fromkeys(module for root in roots for module in root.modules()))
 
 
 def check_scores(output: Any) -> None:
@@ -139,7 +141,7 @@ def randomness_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Buffers, torch's random generators and NumPy's, which Captum's GradientShap draws from."""
     before = np.random.get_state()
     try:
-        with unchanged(modules):
+        with preserved_state(*modules):
             yield
     finally:
         np.random.set_state(before)

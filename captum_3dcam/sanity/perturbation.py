@@ -6,10 +6,10 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_3dcam._capture import select_scores
-from captum_3dcam._model_state import all_modules, modules_behind, unchanged
+from captum_3dcam._model_state import preserved_state
+from captum_3dcam._targets import select_scores
 from captum_3dcam.sanity._plotting import (
     FigureAxis,
     draw_mean,
@@ -159,7 +159,8 @@ def perturbation_curve(
         raise ValueError(f"steps must be from 1 to the {places} places of the map; got {steps}.")
     track = tracker(progress, mode)
     score = _Scores(forward_func, _output_function(output), as_arguments(additional_forward_args))
-    with unchanged(all_modules(modules_behind(forward_func))), torch.no_grad():
+    roots = [forward_func] if isinstance(forward_func, nn.Module) else []
+    with preserved_state(*roots, tensors=[inputs]), torch.no_grad():
         target = score.fix_target(inputs, target, _batches(1, len(inputs), batch_size))
         default = "zero" if mode == "deletion" else "blur"
         bare = _baseline(default if baseline is None else baseline, inputs)

@@ -1,10 +1,14 @@
-"""Long videos and big volumes: windows in, one map out, at a memory that does not grow.
+"""Long videos and big volumes: explained in windows, with memory that does not grow.
 
-Also where a video's scenes begin, so that no window sees two of them.
+Also shot boundaries, so that no window contains two scenes of a video.
 """
 
 from captum_3dcam.sliding._windows import Window
 from captum_3dcam.sliding.shots import shot_boundaries
-from captum_3dcam.sliding.sliding_window_cam import Explanation, Piece, SlidingWindowCAM
+from captum_3dcam.sliding.sliding_window_cam import (
+    MapChunk,
+    SlidingWindowCAM,
+    WindowedAttribution,
+)
 
-__all__ = ["Explanation", "Piece", "SlidingWindowCAM", "Window", "shot_boundaries"]
+__all__ = ["MapChunk", "SlidingWindowCAM", "Window", "WindowedAttribution", "shot_boundaries"]

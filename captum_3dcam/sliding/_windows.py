@@ -1,4 +1,4 @@
-"""Where windows lie, how a stream is cut into them, and how their maps become one again.
+"""The windows of a stream: their positions, how they are cut, and how their maps are blended.
 
 A stream is an iterable of chunks (C, t, *S), cut along the first spatial axis, which is called
 time here; an input in one piece is a stream of one chunk.
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-Place = tuple[int, ...]
+Position = tuple[int, ...]
 """A number for each spatial axis."""
 
 
 class Window(NamedTuple):
-    """Where one window lies, and what the model said in it."""
+    """Where one window lies, and what the model predicts in it."""
 
-    start: Place
-    """Its first place along each spatial axis."""
-    stop: Place
-    """The place after its last; what the window is longer than the input is not counted."""
+    start: Position
+    """Its first index along each spatial axis."""
+    stop: Position
+    """One past its last index; what exceeds the input is not counted."""
     predicted: int | None
     """The model's highest class there; None where the output is not (N, classes)."""
     target: Any
@@ -37,13 +37,13 @@ class Window(NamedTuple):
 class Patch(NamedTuple):
     """One window of the input."""
 
-    start: Place
-    stop: Place
+    start: Position
+    stop: Position
     values: Tensor
     """(C, *window), padded after ``stop``."""
 
 
-class Strip(NamedTuple):
+class BlendedChunk(NamedTuple):
     """A part of the blended map that no later window reaches, and the windows that start it."""
 
     start: int
@@ -53,7 +53,7 @@ class Strip(NamedTuple):
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Every stride-th place, and the last window that fits, so that nothing is left out.
+    """Every stride-th index, and the last window that fits, so that nothing is left out.
 
     >>> window_starts(35, 16, 8), window_starts(9, 16, 8)
     ([0, 8, 16, 19], [0])
@@ -106,7 +106,7 @@ def rows(chunks: Iterable[Tensor], window: int, stride: int) -> Iterator[tuple[i
         yield first, held
 
 
-def patches(chunks: Iterable[Tensor], window: Place, stride: Place) -> Iterator[Patch]:
+def patches(chunks: Iterable[Tensor], window: Position, stride: Position) -> Iterator[Patch]:
     """All windows, row by row in time, those that are longer than the input padded."""
     for first, row in rows(chunks, window[0], stride[0]):
         axes = zip(row.shape[2:], window[1:], stride[1:], strict=True)
@@ -119,20 +119,20 @@ def patches(chunks: Iterable[Tensor], window: Place, stride: Place) -> Iterator[
             yield Patch(start, stop, _padded(values, window))
 
 
-def _padded(values: Tensor, window: Place) -> Tensor:
-    """(C, *S) -> (C, *window), the last place along each axis repeated."""
+def _padded(values: Tensor, window: Position) -> Tensor:
+    """(C, *S) -> (C, *window), the last entry along each axis repeated."""
     for axis, size in enumerate(window, start=1):
         if values.shape[axis] < size:
-            places = torch.arange(size, device=values.device).clamp(max=values.shape[axis] - 1)
-            values = values.index_select(axis, places)
+            indices = torch.arange(size, device=values.device).clamp(max=values.shape[axis] - 1)
+            values = values.index_select(axis, indices)
     return values
 
 
 # --------------------------------------------------------------------------------- blending
 
 
-def taper(window: Place) -> Tensor:
-    """How much a window's map counts at each place: most in its middle, little at its edges.
+def taper(window: Position) -> Tensor:
+    """The weight of a window's map at each position: high in its middle, low at its edges.
 
     The product over the axes of the distance to just beyond the window's nearer edge.
 
@@ -144,17 +144,19 @@ def taper(window: Place) -> Tensor:
     return reduce(lambda weights, tent: weights[..., None] * tent, tents)
 
 
-def blend(maps: Iterable[tuple[Window, Tensor]], window: Place, rest: Place) -> Iterator[Strip]:
-    """The maps (*window) of windows that come row by row -> Σ taper · map / Σ taper, in strips.
+def blend(
+    maps: Iterable[tuple[Window, Tensor]], window: Position, rest: Position
+) -> Iterator[BlendedChunk]:
+    """The maps (*window) of windows that come row by row -> Σ taper · map / Σ taper, in chunks.
 
-    ``rest`` is the input's size without time. Nothing is held but the strip that is being made,
-    as long as a window.
+    ``rest`` is the input's size without time. Only the chunk in progress is held, as long as a
+    window.
     """
     mean: _RunningMean | None = None
     start, windows = 0, list[Window]()
     for first, members in groupby(maps, key=lambda pair: pair[0].start[0]):
         if mean is not None:
-            yield Strip(start, mean.take(first - start), windows)
+            yield BlendedChunk(start, mean.take(first - start), windows)
         start, windows = first, []
         for record, values in members:
             if mean is None:
@@ -162,13 +164,13 @@ def blend(maps: Iterable[tuple[Window, Tensor]], window: Place, rest: Place) -> 
             mean.add(record, values)
             windows.append(record)
     if mean is not None:
-        yield Strip(start, mean.take(windows[-1].stop[0] - start), windows)
+        yield BlendedChunk(start, mean.take(windows[-1].stop[0] - start), windows)
 
 
 class _RunningMean:
     """Of the maps of windows that start with it or later: mean += (map - mean) · w / Σ w.
 
-    What all maps agree on it gives back to the bit, and so a map that is alone.
+    Where all maps agree it is bitwise equal to them, and so to a single map.
     """
 
     def __init__(self, zeros: Tensor, weights: Tensor) -> None:
@@ -187,7 +189,7 @@ class _RunningMean:
         mean += (values[inside] - mean) * (weights / self.total[region])
 
     def take(self, count: int) -> Tensor:
-        """The first ``count`` places, which are finished; the mean then starts after them."""
+        """The first ``count`` frames, which are finished; the mean then starts after them."""
         taken = self.mean[:count].clone()
         for part in (self.mean, self.total):
             part[:-count] = part[count:].clone()

@@ -98,9 +98,7 @@ def test_tokens_to_grid_puts_each_token_at_its_position():
 
 
 def test_tokens_to_grid_says_how_many_it_expects():
-    with pytest.raises(
-        ValueError, match=r"expects tokens of shape \(N, 10, C\); received \(1, 9, 2\)"
-    ):
+    with pytest.raises(ValueError, match=r"tokens of shape \(N, 10, C\); received \(1, 9, 2\)"):
         tokens_to_grid((3, 3), prefix_tokens=1)(torch.zeros(1, 9, 2))
 
 

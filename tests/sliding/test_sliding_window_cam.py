@@ -8,6 +8,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerAttribution, NoiseTunnel
+from captum.metrics import sensitivity_max
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from networks import conv_net, random_input
@@ -129,7 +131,7 @@ def test_agrees_with_the_naive_derivation(case, method, scale, target, batch_siz
     net, x, window, stride = case
     attribution = method(net, ["0", "1"])
     sliding = SlidingWindowCAM(attribution, window, stride, batch_size=batch_size, scale=scale)
-    found = sliding.explain(x, target)
+    found = sliding.attribute_windows(x, target)
     expected, windows = naive(attribution, x, window, stride, target, scale)
     np.testing.assert_allclose(found.attribution[0, 0].numpy(), expected, atol=1e-4, rtol=1e-4)
     assert len(found.windows[0]) == len(windows)
@@ -151,7 +153,7 @@ def test_one_window_over_all_is_the_plain_attribution_to_the_bit(case, method):
     plain = method(net, ["0", "1"])
     sliding = SlidingWindowCAM(plain, x.shape[2:], scale="window")
     assert torch.equal(sliding.attribute(x), plain.attribute(x))
-    (window,) = sliding.explain(x).windows[0]
+    (window,) = sliding.attribute_windows(x).windows[0]
     assert (window.start, window.stop) == ((0,) * (x.ndim - 2), tuple(x.shape[2:]))
 
 
@@ -245,9 +247,9 @@ def test_samples_equal_one_by_one(case):
     net, x, window, stride = case
     x = torch.cat([x, -x, 2 * x])
     sliding = SlidingWindowCAM(LayerwiseGlobalLocalCAM(net, ["0", "1"]), window, stride)
-    found = sliding.explain(x, target=[2, 0, 1])
+    found = sliding.attribute_windows(x, target=[2, 0, 1])
     for i, target in enumerate([2, 0, 1]):
-        alone = sliding.explain(x[i : i + 1], target)
+        alone = sliding.attribute_windows(x[i : i + 1], target)
         assert torch.equal(found.attribution[i : i + 1], alone.attribution)
         assert found.windows[i] == alone.windows[0]
         assert {window.target for window in alone.windows[0]} == {target}
@@ -273,7 +275,7 @@ def test_a_whole_axis_by_none_or_by_silence():
     cut = SlidingWindowCAM(plain, (None, 4), 2)
     assert cut.window == (None, 4)
     assert cut.stride == (None, 2)
-    found = cut.explain(x)
+    found = cut.attribute_windows(x)
     assert [(w.start, w.stop) for w in found.windows[0]] == [
         ((0, 0, 0), (4, 4, 7)),
         ((0, 2, 0), (4, 6, 7)),
@@ -301,7 +303,7 @@ def test_a_stream_gives_the_map_of_the_whole_to_the_bit(case, lengths, cuts, tar
     sliding = SlidingWindowCAM(
         LayerwiseGlobalLocalCAM(net, ["0", "1"]), window, stride, batch_size=batch_size
     )
-    whole = sliding.explain(x, target, boundaries=boundaries)
+    whole = sliding.attribute_windows(x, target, boundaries=boundaries)
     pieces = list(sliding.stream(chunked(x[0], lengths), target, boundaries=boundaries))
     assert torch.equal(joined(pieces), whole.attribution)
     assert [window for piece in pieces for window in piece.windows] == whole.windows[0]
@@ -419,7 +421,7 @@ def test_scenes_are_explained_as_if_alone(case, cuts, target):
     cuts = sorted(cut for cut in cuts if cut < x.shape[2])
     assume(cuts)
     sliding = SlidingWindowCAM(LayerwiseGlobalLocalCAM(net, ["0", "1"]), window, stride)
-    found = sliding.explain(x, target, boundaries=cuts)
+    found = sliding.attribute_windows(x, target, boundaries=cuts)
     ends = [0, *cuts, x.shape[2]]
     scenes = [x[:, :, a:b] for a, b in pairwise(ends)]
     alone = torch.cat([sliding.attribute(scene, target) for scene in scenes], dim=2)
@@ -522,11 +524,11 @@ def test_each_window_has_its_own_highest_class_or_all_have_one():
     sliding = SlidingWindowCAM(LayerwiseGlobalLocalCAM(net, ["0", "1"]), 5, 5)
     clips = [x[:, :, a : a + 5] for a in (0, 5, 10, 15)]
     logits = torch.stack([net(clip) for clip in clips], dim=1).detach()
-    own = sliding.explain(x).windows
+    own = sliding.attribute_windows(x).windows
     assert [[w.predicted for w in windows] for windows in own] == logits.argmax(2).tolist()
     assert [[w.target for w in windows] for windows in own] == logits.argmax(2).tolist()
     assert len({w.target for w in own[0]}) > 1
-    whole = sliding.explain(x, target="whole")
+    whole = sliding.attribute_windows(x, target="whole")
     expected = logits.softmax(2).mean(1).argmax(1).tolist()
     assert [{w.target for w in windows} for windows in whole.windows] == [{c} for c in expected]
     assert torch.equal(whole.attribution, sliding.attribute(x, target=expected))
@@ -548,7 +550,7 @@ def test_the_class_of_the_whole_is_that_of_the_mean_probability_not_of_the_most_
 
     x = torch.cat([torch.full((1, 1, 8), -1.0), torch.full((1, 1, 4), 9.0)], dim=2)
     sliding = SlidingWindowCAM(LayerwiseGradCAM(Says(), "first"), 4, 4)
-    assert [w.predicted for w in sliding.explain(x).windows[0]] == [0, 0, 1]
+    assert [w.predicted for w in sliding.attribute_windows(x).windows[0]] == [0, 0, 1]
     assert sliding.whole_target([x[0]]) == 1
     # With scenes, the windows are those within them.
     assert sliding.whole_target([x[0]], boundaries=[1, 2, 3, 4, 5, 6, 7, 8]) == 0
@@ -559,7 +561,7 @@ def test_a_target_in_any_form(target):
     net, x = conv_net(2), random_input(2, (9, 5))
     sliding = SlidingWindowCAM(LayerwiseGlobalLocalCAM(net, ["0"]), 4)
     assert torch.equal(sliding.attribute(x, target), sliding.attribute(x, 1))
-    assert sliding.explain(x, target).windows[0][0].target == 1
+    assert sliding.attribute_windows(x, target).windows[0][0].target == 1
     other = np.array([1, 0])
     assert torch.equal(sliding.attribute(x, other)[1], sliding.attribute(x, 0)[1])
 
@@ -569,7 +571,9 @@ def test_one_score_takes_the_sigmoid():
         net = nn.Sequential(nn.Conv1d(2, 1, 3, padding=1), nn.AdaptiveAvgPool1d(1), head).eval()
         x = random_input(1, (9,))
         sliding = SlidingWindowCAM(LayerwiseGradCAM(net, "0"), 3, 3)
-        for window, clip in zip(sliding.explain(x).windows[0], x.split(3, dim=2), strict=True):
+        for window, clip in zip(
+            sliding.attribute_windows(x).windows[0], x.split(3, dim=2), strict=True
+        ):
             score = float(net(clip).detach())
             assert (window.predicted, window.target) == (None, None)
             assert window.score == pytest.approx(score, abs=1e-6)
@@ -580,7 +584,9 @@ def test_a_place_of_a_segmentation():
     net = nn.Sequential(nn.Conv1d(2, 3, 3, padding=1), nn.Conv1d(3, 4, 1)).eval()
     x = random_input(1, (10,))
     sliding = SlidingWindowCAM(LayerwiseHiResCAM(net, "0"), 5, 5)
-    for window, clip in zip(sliding.explain(x, (2, 3)).windows[0], x.split(5, dim=2), strict=True):
+    for window, clip in zip(
+        sliding.attribute_windows(x, (2, 3)).windows[0], x.split(5, dim=2), strict=True
+    ):
         assert (window.predicted, window.target) == (None, (2, 3))
         output = net(clip).detach()
         assert window.score == pytest.approx(float(output[0, 2, 3]), abs=1e-6)
@@ -598,8 +604,8 @@ def test_additional_arguments_go_on_with_every_batch():
 
     net, x = conv_net(1), random_input(1, (20,))
     sliding = SlidingWindowCAM(LayerwiseGradCAM(Scaled(net), net[0]), 4, 4, batch_size=2)
-    plain = sliding.explain(x, 1, 1.0).windows[0]
-    tripled = sliding.explain(x, 1, (3.0, 0.5)).windows[0]
+    plain = sliding.attribute_windows(x, 1, 1.0).windows[0]
+    tripled = sliding.attribute_windows(x, 1, (3.0, 0.5)).windows[0]
     for one, three in zip(plain, tripled, strict=True):
         assert three.score == pytest.approx(3 * one.score + 0.5, abs=1e-5)
     logits = torch.cat([net(clip) for clip in x.split(4, dim=2)]).detach()
@@ -624,16 +630,19 @@ def test_other_precisions(dtype):
 class Interrupted(nn.Module):
     """Batch norm and dropout in train mode, and an exception at a given call."""
 
+    calls = 0  # of the class: a model's own attributes are restored
+
     def __init__(self, at, error):
         super().__init__()
         self.body = nn.Sequential(nn.Conv1d(2, 3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5))
         self.head = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten())
-        self.calls, self.at, self.error = 0, at, error
+        self.at, self.error = at, error
+        Interrupted.calls = 0
 
     def forward(self, x):
-        self.calls += 1
+        Interrupted.calls += 1
         y = self.head(self.body(x))
-        if self.calls == self.at:
+        if Interrupted.calls == self.at:
             raise self.error
         return y
 
@@ -686,12 +695,14 @@ def test_random_chunks_go_on_drawing():
     assert not torch.equal(torch.get_rng_state(), before)
 
 
-def test_functions_of_networks_are_heard():
-    """A function of the model, as forward_func: its layers by name, its buffers kept."""
+def test_functions_of_networks_are_followed():
+    """A function of the model, as forward_func: its buffers kept."""
     net, x = conv_net(1, norm=True).train(), random_input(1, (12,))
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    of_function = SlidingWindowCAM(LayerwiseGradCAM(lambda y: net(y) * 2, "0"), 4).explain(x, 1)
-    of_net = SlidingWindowCAM(LayerwiseGradCAM(net, "0"), 4).explain(x, 1)
+    of_function = SlidingWindowCAM(
+        LayerwiseGradCAM(lambda y: net(y) * 2, net[0]), 4
+    ).attribute_windows(x, 1)
+    of_net = SlidingWindowCAM(LayerwiseGradCAM(net, "0"), 4).attribute_windows(x, 1)
     for mine, plain in zip(of_function.windows[0], of_net.windows[0], strict=True):
         assert mine.score == pytest.approx(2 * plain.score, abs=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
@@ -700,30 +711,38 @@ def test_functions_of_networks_are_heard():
 # ---------------------------------------------------------------------------------- progress
 
 
-def test_progress_counts_frames(monkeypatch):
-    bars = []
-
-    class Bar:
-        def __init__(self, total, unit, desc):
-            self.total, self.done = total, 0
-            bars.append(self)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            self.closed = True
-
-        def update(self, frames):
-            self.done += frames
-
-    monkeypatch.setattr("captum_3dcam._progress.load_tqdm", lambda: Bar)
+def test_progress_counts_frames(capsys):
     sliding = SlidingWindowCAM(LayerwiseGradCAM(conv_net(1), "0"), 4)
     x = random_input(2, (11,))
-    shown = sliding.attribute(x, progress=True)
-    assert torch.equal(shown, sliding.attribute(x))
-    (bar,) = bars
-    assert (bar.total, bar.done, bar.closed) == (22, 22, True)
+    plain = sliding.attribute(x)
+    assert capsys.readouterr().err == ""
+    assert torch.equal(sliding.attribute(x, progress=True), plain)
+    assert "explaining: 100%" in (shown := capsys.readouterr().err)
+    assert "22/22" in shown
+
+
+# ----------------------------------------------------------------------------------- Captum
+
+
+def test_noise_tunnel_and_metrics_take_it():
+    """NoiseTunnel without noise is the map itself; both pass inputs in tuples of one."""
+    sliding = SlidingWindowCAM(LayerwiseGradCAM(conv_net(1), "0"), 4)
+    x = random_input(2, (11,))
+    tunnel = NoiseTunnel(sliding)
+    smoothed = tunnel.attribute(x, nt_samples=2, stdevs=0.0, target=1)
+    torch.testing.assert_close(smoothed, sliding.attribute(x, 1))
+    assert sliding.attribute((x,), 1)[0].equal(sliding.attribute(x, 1))
+    assert sensitivity_max(sliding.attribute, x, perturb_radius=0.01, target=1).shape == (2,)
+    assert isinstance(sliding, LayerAttribution)
+    assert not sliding.has_convergence_delta()
+
+
+def test_repr_names_the_parts():
+    sliding = SlidingWindowCAM(LayerwiseGradCAM(conv_net(1), "0"), 8)
+    assert repr(sliding) == (
+        "SlidingWindowCAM(LayerwiseGradCAM(Sequential, layers=['0'], fusion='sum'), window=(8,), "
+        "stride=(4,))"
+    )
 
 
 # ------------------------------------------------------------------------------------- errors
@@ -754,7 +773,9 @@ def test_settings_that_do_not_fit(arguments, message):
 
 
 def test_only_attributions_of_this_package():
-    with pytest.raises(TypeError, match="wraps an attribution of this package.*got Sequential"):
+    with pytest.raises(
+        TypeError, match="wraps an attribution of this package.*received Sequential"
+    ):
         SlidingWindowCAM(conv_net(1), 4)
 
 
@@ -764,22 +785,22 @@ X = random_input(2, (12,))
 @pytest.mark.parametrize(
     "call, kind, message",
     [
-        (lambda s: s.attribute(X[0]), ValueError, r"tensor \(N, C, \*S\) .* got \(2, 12\)"),
-        (lambda s: s.attribute([X]), ValueError, "with something in it; got list"),
-        (lambda s: s.attribute(X[:0]), ValueError, r"got \(0, 2, 12\)"),
+        (lambda s: s.attribute(X[0]), ValueError, r"tensor \(N, C, \*S\) .* received shape \(2, 12\)"),
+        (lambda s: s.attribute([X]), ValueError, "non-empty tensor .*; received list"),
+        (lambda s: s.attribute(X[:0]), ValueError, r"received shape \(0, 2, 12\)"),
         (lambda s: s.attribute(X, "all"), ValueError, "target='all' is not known.*'whole'"),
-        (lambda s: s.attribute(X, [1]), ValueError, "target has 1 entries for 2 samples; give one"),
+        (lambda s: s.attribute(X, [1]), ValueError, "target has 1 entries for a batch of 2"),
         (lambda s: s.attribute(X, 9), IndexError, "target 9 is out of range"),
         (lambda s: s.attribute(X, boundaries=[3, 3]), ValueError, r"boundaries=\[3, 3\] must rise"),
         (lambda s: s.attribute(X, boundaries=[0]), ValueError, "must rise, from 1 on"),
         (lambda s: s.attribute(X, boundaries=[12]), ValueError, "within the input's 12 frames"),
         (lambda s: s.attribute(X, boundaries=[1.5]), TypeError, "float"),
         (lambda s: s.stream(X[:1], "whole"), ValueError, "runs once.*sliding.whole_target"),
-        (lambda s: list(s.stream(X[0])), TypeError, r"got one tensor. Put it into a list"),
+        (lambda s: list(s.stream(X[0])), TypeError, r"received one tensor. Pass a list"),
         (lambda s: list(s.stream([])), ValueError, "The stream gave no frames"),
-        (lambda s: list(s.stream([X[0], X[0, 0]])), ValueError, r"\(C, t, \*S\).*got \(12,\)"),
-        (lambda s: list(s.stream([X[0], None])), ValueError, "got NoneType"),
-        (lambda s: list(s.stream([X[0], X[0, :, :0]])), ValueError, r"got \(2, 0\)"),
+        (lambda s: list(s.stream([X[0], X[0, 0]])), ValueError, r"\(C, t, \*S\).*received shape \(12,\)"),
+        (lambda s: list(s.stream([X[0], None])), ValueError, "received NoneType"),
+        (lambda s: list(s.stream([X[0], X[0, :, :0]])), ValueError, r"received shape \(2, 0\)"),
         (lambda s: list(s.stream([X[0], X[0, :1]])), ValueError, r"\(1, 12\) after .*\(2, 't'\)"),
         (lambda s: s.stream([X[0]], boundaries=[2, 1]), ValueError, "must rise"),
         (lambda s: s.whole_target([]), ValueError, "The stream gave no frames"),
@@ -804,14 +825,16 @@ def test_models_that_do_not_give_a_score_for_each_window():
         summed.attribute(X)
     with pytest.raises(ValueError, match=r"needs scores of shape \(N, classes\).*\(1,\) for 5 w"):
         summed.attribute(X, "whole")
-    named = SlidingWindowCAM(LayerwiseGradCAM(lambda x: {"scores": net(x)}, net[0]), 4)
+    named = SlidingWindowCAM(LayerwiseGradCAM(lambda x: {"a": net(x), "b": net(x)}, net[0]), 4)
     for target in (None, "whole"):
         with pytest.raises(TypeError, match="must return a tensor of scores; it returned dict"):
             named.attribute(X, target)
 
 
 def test_scale_functions_return_a_factor_for_each_window():
-    with pytest.raises(ValueError, match=r"scores of a batch of windows, \(5,\).*returned \(\)"):
+    with pytest.raises(
+        ValueError, match=r"scores of a batch of windows, \(5,\).*returned shape \(\)"
+    ):
         make(scale=lambda scores: scores.mean()).attribute(X)
     with pytest.raises(ValueError, match="this one returned float"):
         make(scale=lambda scores: 1.0).attribute(X)

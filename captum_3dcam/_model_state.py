@@ -96,7 +96,7 @@ class _Snapshot:
             _set_generator_state(device, state)
 
     def _add_state(self, module: nn.Module) -> None:
-        if any(map(is_lazy, module._parameters.values())):
+        if any(is_lazy(p) for p in module._parameters.values() if p is not None):
             return  # its first run makes another module of it
         attributes = {
             name: value for name, value in module.__dict__.items() if name not in _MODULE_ATTRIBUTES

@@ -322,8 +322,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         if output_size is None:
             size = input_size
         else:
-            several = isinstance(output_size, Iterable)
-            size = tuple(map(to_int, output_size if several else [output_size] * len(input_size)))
+            one = not isinstance(output_size, Iterable)
+            sizes: Any = [output_size] * len(input_size) if one else output_size
+            size = tuple(map(to_int, sizes))
         if self.rank not in (None, len(size)):
             raise ValueError(
                 f"{type(self).__name__} makes maps of {self.rank} spatial axes; an input of shape "

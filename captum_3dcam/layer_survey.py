@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_3dcam._model_state import all_modules, unchanged
+from captum_3dcam._model_state import preserved_state
 
 _NEW_STAGE = 1.5  # a stride of 2 halves the size; padding changes it by less
 _CONSTANT = 1e-4  # rounding, relative to the gradient's largest magnitude
@@ -87,7 +87,7 @@ def survey_layers(
             "inputs: expected one sample or more, (N, C, *S), with a spatial axis; got shape "
             f"{tuple(inputs.shape)}."
         )
-    with unchanged(all_modules([model])):
+    with preserved_state(model):
         runs = [_run(model, sample) for sample in inputs.split(1)]
         records = list(runs[0].records.values())
         main_path = _main_path(records)

@@ -39,7 +39,7 @@ from captum_3dcam.datasets import ACTIONS, SyntheticActionVideos
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import open_video
 from captum_3dcam.io._files import atomic_write
-from captum_3dcam.sliding import Piece, SlidingWindowCAM, Window, shot_boundaries
+from captum_3dcam.sliding import MapChunk, SlidingWindowCAM, Window, shot_boundaries
 from timing import give_back_freed_memory, most_resident_mib
 from trained_networks.action_net import LAYERS, load_action_net
 
@@ -209,7 +209,7 @@ class Counted:
 # ------------------------------------------------------------------------------ what is kept
 
 
-def watched(pieces: Iterable[Piece], timeline: Timeline) -> Iterator[Tensor]:
+def watched(pieces: Iterable[MapChunk], timeline: Timeline) -> Iterator[Tensor]:
     """The maps (t, H, W) of the pieces, while the timeline is written."""
     for piece in pieces:
         timeline.profile.extend(temporal_profile(piece.attribution)[0].tolist())

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_3dcam._capture import select_scores, top_classes
+from captum_3dcam._targets import select_scores, top_classes
 from captum_3dcam._validation import describe
 from captum_3dcam.cli._errors import FailedError, UsageError, one_line, usage_errors
 from captum_3dcam.cli._parser import Target

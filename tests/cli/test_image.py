@@ -129,7 +129,7 @@ def test_an_image_in_windows(image_file, figures_not_drawn, capsys):
     report = run(capsys, path, "image", "--layers", "first", *more)
     model, _ = network("image")
     sliding = SlidingWindowCAM(GlobalLocalCAM2D(model, "first"), (12, 16), (3, 8))
-    expected = sliding.explain(pixels.movedim(-1, 0)[None] / 255, 2)
+    expected = sliding.attribute_windows(pixels.movedim(-1, 0)[None] / 255, 2)
     torch.testing.assert_close(maps(), expected.attribution[0])
     windows = report["results"][0]["windows"]
     assert [(tuple(w["start"]), tuple(w["stop"])) for w in windows] == [

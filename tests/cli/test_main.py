@@ -168,7 +168,7 @@ USAGE_ERRORS = {
     ),
     "more classes than there are": (
         explain("--layers", "0", "--target", "top4"),
-        "captum-3dcam explain: error: --target: k must be from 1 to the 3 classes; got 4.",
+        "captum-3dcam explain: error: --target: k must be from 1 to the 3 classes; received 4.",
     ),
     "a name without names": (
         explain("--layers", "0", "--target", "golf"),

@@ -89,7 +89,7 @@ def test_tubes_and_segments_are_those_of_localization(video_file, figures_not_dr
 
 def explain_in_windows(model, clip, boundaries=(), target=None, **more):
     sliding = SlidingWindowCAM(GlobalLocalCAM3D(model, "first"), 16, batch_size=4, **more)
-    return sliding.explain(clip, target, boundaries=boundaries)
+    return sliding.attribute_windows(clip, target, boundaries=boundaries)
 
 
 def windows_of(report, number=0):

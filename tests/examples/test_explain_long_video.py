@@ -13,7 +13,7 @@ from captum_3dcam import GlobalLocalCAM3D, LayerwiseWhatWhereCAM
 from captum_3dcam.datasets import ACTIONS, SyntheticActions, SyntheticActionVideos
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import load_map
-from captum_3dcam.sliding import Piece, SlidingWindowCAM, Window, shot_boundaries
+from captum_3dcam.sliding import MapChunk, SlidingWindowCAM, Window, shot_boundaries
 from explain_long_video import HELD_OUT_SEED, Segment, Timeline
 from trained_networks.action_net import LAYERS, load_action_net
 
@@ -46,7 +46,7 @@ def whole(run):
     video = torch.cat([v.video for v in run[2]], dim=1)[None, :, :FRAMES]
     cam = LayerwiseWhatWhereCAM(load_action_net(), LAYERS)
     sliding = SlidingWindowCAM(cam, 16, 8, batch_size=4)
-    return sliding.explain(video, boundaries=shot_boundaries(video[0]))
+    return sliding.attribute_windows(video, boundaries=shot_boundaries(video[0]))
 
 
 def test_the_map_on_disk_is_that_of_the_whole_video(run, whole):
@@ -207,7 +207,7 @@ def test_what_is_written_is_not_kept(tmp_path):
         for number in range(100):
             values = np.full((1, 1, 4, 6, 6), number, np.float32)
             alive.append(weakref.ref(values))
-            piece = Piece(4 * number, torch.from_numpy(values), [])
+            piece = MapChunk(4 * number, torch.from_numpy(values), [])
             del values
             yield piece
             most = max(most, sum(ref() is not None for ref in alive))

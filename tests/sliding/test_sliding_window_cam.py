@@ -773,9 +773,7 @@ def test_settings_that_do_not_fit(arguments, message):
 
 
 def test_only_attributions_of_this_package():
-    with pytest.raises(
-        TypeError, match="wraps an attribution of this package.*received Sequential"
-    ):
+    with pytest.raises(TypeError, match="wraps an attribution of this package.*ived Sequential"):
         SlidingWindowCAM(conv_net(1), 4)
 
 
@@ -785,7 +783,7 @@ X = random_input(2, (12,))
 @pytest.mark.parametrize(
     "call, kind, message",
     [
-        (lambda s: s.attribute(X[0]), ValueError, r"tensor \(N, C, \*S\) .* received shape \(2, 12\)"),
+        (lambda s: s.attribute(X[0]), ValueError, r"received shape \(2, 12\)"),
         (lambda s: s.attribute([X]), ValueError, "non-empty tensor .*; received list"),
         (lambda s: s.attribute(X[:0]), ValueError, r"received shape \(0, 2, 12\)"),
         (lambda s: s.attribute(X, "all"), ValueError, "target='all' is not known.*'whole'"),
@@ -798,7 +796,7 @@ X = random_input(2, (12,))
         (lambda s: s.stream(X[:1], "whole"), ValueError, "runs once.*sliding.whole_target"),
         (lambda s: list(s.stream(X[0])), TypeError, r"received one tensor. Pass a list"),
         (lambda s: list(s.stream([])), ValueError, "The stream gave no frames"),
-        (lambda s: list(s.stream([X[0], X[0, 0]])), ValueError, r"\(C, t, \*S\).*received shape \(12,\)"),
+        (lambda s: list(s.stream([X[0], X[0, 0]])), ValueError, r"received shape \(12,\)"),
         (lambda s: list(s.stream([X[0], None])), ValueError, "received NoneType"),
         (lambda s: list(s.stream([X[0], X[0, :, :0]])), ValueError, r"received shape \(2, 0\)"),
         (lambda s: list(s.stream([X[0], X[0, :1]])), ValueError, r"\(1, 12\) after .*\(2, 't'\)"),
@@ -832,9 +830,7 @@ def test_models_that_do_not_give_a_score_for_each_window():
 
 
 def test_scale_functions_return_a_factor_for_each_window():
-    with pytest.raises(
-        ValueError, match=r"scores of a batch of windows, \(5,\).*returned shape \(\)"
-    ):
+    with pytest.raises(ValueError, match=r"batch of windows, \(5,\).*returned shape \(\)"):
         make(scale=lambda scores: scores.mean()).attribute(X)
     with pytest.raises(ValueError, match="this one returned float"):
         make(scale=lambda scores: 1.0).attribute(X)

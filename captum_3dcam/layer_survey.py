@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -35,21 +35,29 @@ class LayerInfo:
     """The name of the module's class."""
     output_shape: tuple[int, ...]
     """(C, *S_k)"""
-    receptive_field: tuple[int, ...]
-    """Size along each axis of the input; empty if the output does not depend on the input."""
-    receptive_field_clipped: bool
-    """Whether the field reaches an edge of the input, so that it may be larger."""
     rectified: bool
     """Whether the output has no negative value."""
-    reaches_score: bool
+    receptive_field: tuple[int, ...] = ()
+    """Size along each axis of the input; empty if the output does not depend on the input."""
+    receptive_field_clipped: bool = False
+    """Whether the field reaches an edge of the input, so that it may be larger."""
+    reaches_score: bool = True
     """Whether the highest score depends on the layer."""
-    gradient_is_constant: bool
+    gradient_is_constant: bool = False
     """Whether the score's gradient is the same at every position."""
-    recommended: bool
-    reason: str
+    recommended: bool = False
+    reason: str = "not on the main path"
     """Why the layer is recommended, or not."""
-    warnings: tuple[str, ...]
-    """What to know before explaining the layer."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know before explaining the layer."""
+        conditions = {
+            _CONSTANT_GRADIENT: self.gradient_is_constant,
+            _SIGNED: not self.rectified,
+            _UNREACHED: not self.reaches_score,
+        }
+        return [text for text, applies in conditions.items() if applies]
 
 
 def survey_layers(
@@ -91,13 +99,11 @@ def survey_layers(
         runs = [_run(model, sample) for sample in inputs.split(1)]
         records = list(runs[0].records.values())
         main_path = _main_path(records)
-        chosen = records if nested else main_path
-        reasons = _reasons(main_path)
-        effects = _effects_on_score(runs[0].output, chosen)
-        bar = tqdm(chosen, desc="receptive fields", unit="layer", disable=not progress)
+        chosen = _with_score_gradients(records if nested else main_path, runs[0].output)
+        recommendations = _recommendations(main_path)
         return [
-            _layer_info(record, runs, effect, reasons.get(record.name))
-            for record, effect in zip(bar, effects, strict=True)
+            replace(layer, **recommendations.get(layer.name, {}), **_receptive_field(layer, runs))
+            for layer in tqdm(chosen, "receptive fields", unit="layer", disable=not progress)
         ]
 
 
@@ -107,14 +113,12 @@ def survey_layers(
 class _Record(NamedTuple):
     """A layer's last call in one forward pass."""
 
-    name: str
-    module: nn.Module
+    layer: LayerInfo
     output: Tensor
-    """(1, C, *S_k), with its graph."""
-    rectified: bool
-    """Noted when the layer ran: an in-place operation may change the output later."""
+    """(1, C, *S_k), with its graph. An in-place operation may have changed it since."""
     depth: int
     """How many other layers were running around it."""
+    is_leaf: bool
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -146,9 +150,10 @@ def _run(model: nn.Module, sample: Tensor) -> _Run:
         if not isinstance(output, Tensor) or output.ndim != sample.ndim or len(output) != 1:
             return
         if weights_used and output.requires_grad and math.prod(output.shape[2:]) > 1:
-            name = names[module]
+            name, shape = names[module], tuple(output.shape[1:])
+            layer = LayerInfo(name, type(module).__name__, shape, bool(output.amin() >= 0))
             records.pop(name, None)  # keep the last call, in its order
-            records[name] = _Record(name, module, output, bool(output.amin() >= 0), depth)
+            records[name] = _Record(layer, output, depth, next(module.children(), None) is None)
 
     handles = [module.register_forward_pre_hook(before) for module in names]
     handles += [module.register_forward_hook(after) for module in names]
@@ -187,15 +192,16 @@ def _main_path(records: Sequence[_Record]) -> list[_Record]:
     return [record for record in records if record.depth == depth]
 
 
-def _reasons(main_path: Sequence[_Record]) -> dict[str, tuple[bool, str]]:
-    """(recommended, reason) by the names of the layers."""
-    reasons: dict[str, tuple[bool, str]] = {}
+def _recommendations(main_path: Sequence[_Record]) -> dict[str, dict[str, Any]]:
+    """``recommended`` and ``reason`` of each layer."""
+    recommendations: dict[str, dict[str, Any]] = {}
     for stage in _stages(main_path):
-        end = _stage_end(stage)
-        reasons |= {record.name: (False, f"{end.name} has the same resolution") for record in stage}
+        end = _stage_end(stage).layer
+        for record in stage:
+            recommendations[record.layer.name] = {"reason": f"{end.name} has the same resolution"}
         kind = "last layer without negative values" if end.rectified else "last layer"
-        reasons[end.name] = (True, f"{kind} at its resolution")
-    return reasons
+        recommendations[end.name] = {"recommended": True, "reason": f"{kind} at its resolution"}
+    return recommendations
 
 
 def _stages(records: Sequence[_Record]) -> list[list[_Record]]:
@@ -215,76 +221,46 @@ def _stages(records: Sequence[_Record]) -> list[list[_Record]]:
 def _stage_end(stage: Sequence[_Record]) -> _Record:
     """The last layer; among the single operations at the end, the last rectified one."""
     for record in reversed(stage):
-        if record.rectified:
+        if record.layer.rectified:
             return record
-        if next(record.module.children(), None) is not None:
+        if not record.is_leaf:
             break
     return stage[-1]
-
-
-def _layer_info(
-    record: _Record,
-    runs: Sequence[_Run],
-    effect: tuple[bool, bool],
-    reason: tuple[bool, str] | None,
-) -> LayerInfo:
-    reaches_score, gradient_is_constant = effect
-    recommended, why = reason or (False, "not on the main path")
-    conditions = {
-        _CONSTANT_GRADIENT: gradient_is_constant,
-        _SIGNED: not record.rectified,
-        _UNREACHED: not reaches_score,
-    }
-    field, clipped = _receptive_field(record.name, runs)
-    return LayerInfo(
-        name=record.name,
-        type=type(record.module).__name__,
-        output_shape=tuple(record.output.shape[1:]),
-        receptive_field=field,
-        receptive_field_clipped=clipped,
-        rectified=record.rectified,
-        reaches_score=reaches_score,
-        gradient_is_constant=gradient_is_constant,
-        recommended=recommended,
-        reason=why,
-        warnings=tuple(text for text, applies in conditions.items() if applies),
-    )
 
 
 # --------------------------------------------------------------------------------------- gradients
 
 
-def _effects_on_score(output: Any, records: Sequence[_Record]) -> list[tuple[bool, bool]]:
-    """Per layer, whether the highest score depends on it, and whether by a constant gradient."""
+def _with_score_gradients(records: Sequence[_Record], output: Any) -> list[LayerInfo]:
+    """The layers with ``reaches_score`` and ``gradient_is_constant``."""
     if not isinstance(output, Tensor) or not output.requires_grad:
-        return [(True, False)] * len(records)
+        return [record.layer for record in records]
     outputs = [record.output for record in records]
     gradients = torch.autograd.grad(
         output.max(), outputs, retain_graph=True, allow_unused=True, materialize_grads=True
     )
-    return [(bool(gradient.any()), _is_constant(gradient)) for gradient in gradients]
+    layers = []
+    for record, gradient in zip(records, gradients, strict=True):
+        reached, positions = bool(gradient.any()), gradient.flatten(2)
+        spread = (positions.amax(dim=2) - positions.amin(dim=2)).max()
+        constant = reached and bool(spread <= _CONSTANT * gradient.abs().max())
+        layers.append(replace(record.layer, reaches_score=reached, gradient_is_constant=constant))
+    return layers
 
 
-def _is_constant(gradient: Tensor) -> bool:
-    """Whether a gradient (1, C, *S_k) that is not zero is the same at every position."""
-    positions = gradient.flatten(2)
-    spread = (positions.amax(dim=2) - positions.amin(dim=2)).max()
-    largest = gradient.abs().max()
-    return bool(largest > 0) and bool(spread <= _CONSTANT * largest)
-
-
-def _receptive_field(name: str, runs: Sequence[_Run]) -> tuple[tuple[int, ...], bool]:
-    """The size of the field of the layer's central position, and whether an edge clips it."""
+def _receptive_field(layer: LayerInfo, runs: Sequence[_Run]) -> dict[str, Any]:
+    """``receptive_field`` and ``receptive_field_clipped``, of the layer's central position."""
     # Joined over runs: in one, a ReLU or a maximum may hide an edge of the field.
-    pairs = [(run.inputs, run.records[name].output) for run in runs if name in run.records]
+    pairs = [(r.inputs, r.records[layer.name].output) for r in runs if layer.name in r.records]
     gradients = torch.cat([_central_gradient(inputs, output) for inputs, output in pairs])
     inside = gradients.ne(0).flatten(0, 1).any(dim=0)
     if not inside.any():
-        return (), False
+        return {}
     indices = inside.nonzero()
     low, high = indices.amin(dim=0), indices.amax(dim=0) + 1
     clipped = (low == 0) | (high == torch.tensor(inside.shape, device=high.device))
-    return tuple((high - low).tolist()), bool(clipped.any())
+    field = tuple((high - low).tolist())
+    return {"receptive_field": field, "receptive_field_clipped": bool(clipped.any())}
 
 
 def _central_gradient(inputs: Tensor, output: Tensor) -> Tensor:

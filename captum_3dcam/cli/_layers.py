@@ -21,7 +21,7 @@ def run(options: Namespace) -> None:
         report = {
             "model": options.model,
             "input_size": options.input_size,
-            "layers": [asdict(layer) for layer in layers],
+            "layers": [{**asdict(layer), "warnings": layer.warnings} for layer in layers],
             "advice": advice(layers),
         }
         print(to_json(report))

@@ -89,8 +89,7 @@ def _add_explain(commands: Any) -> None:
     add("--batch-size", type=_count, default=4, metavar="N", help="windows at once (default: 4)")
     add = parser.add_argument_group("videos").add_argument
     add("--boundaries", type=_boundaries, metavar="auto|none|F,F",
-        help="the first frames of scenes, which no window crosses (default: auto, from frame "
-        "differences)")  # fmt: skip
+        help="first frames of scenes, which no window crosses (default: auto)")  # fmt: skip
     add("--overlay", choices=("mp4", "gif", "none"),
         help="format of the video with the map over it (default: mp4)")  # fmt: skip
     add = parser.add_argument_group("volumes, preprocessed in this order").add_argument

@@ -23,17 +23,23 @@ from captum_3dcam.cli._explainer import Explainer, Stream
 from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._model import make_preprocessing
 from captum_3dcam.cli._output import save_figure, shows_progress, spread_frames
-from captum_3dcam.cli._overlay import write_overlay
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.functional import temporal_profile
-from captum_3dcam.io import VideoFile, open_video
+from captum_3dcam.io import VideoFile, open_video, write_video
 from captum_3dcam.sliding import shot_boundaries
-from captum_3dcam.visualization import Overlays, visualize_attr_panels, visualize_video_attr
+from captum_3dcam.visualization import (
+    Overlays,
+    Style,
+    render_image_attr,
+    visualize_attr_panels,
+    visualize_video_attr,
+)
 
 _CHUNK = 16  # frames decoded at once
 _BOUNDARY_HEIGHT = 64  # pixels, of the frames that scenes are found in
 _FIGURE_HEIGHT = 240
 _OVERLAY_HEIGHT = 480
+_MAX_GIF_FPS = 50  # browsers slow down what is faster
 _MAX_FIGURE_FRAMES = 256  # of a longer video every second, third, ... frame
 _MAX_TUBES = 20
 _MAX_FIGURE_TUBES = 3
@@ -96,8 +102,7 @@ class VideoSource:
             return files
         for stem, heat_map in zip(explanation.file_stems("overlay"), explanation.maps, strict=True):
             files[stem] = folder / f"{stem}.{suffix}"
-            video = self._resized(_OVERLAY_HEIGHT)
-            write_overlay(heat_map, video, files[stem], shows_progress(self.options))
+            self._write_overlay(heat_map, files[stem])
         return files
 
     def _preprocessed(self, frames: NDArray[np.uint8]) -> Tensor:
@@ -142,6 +147,17 @@ class VideoSource:
         return visualize_video_attr(
             shown[0], frames, **times, overlays=overlays, title=captions[0]
         )[0]
+
+    def _write_overlay(self, heat_map: NDArray[np.float32], path: Path) -> None:
+        """The video with a map (T, H, W) over it, on one colour scale."""
+        video = self._resized(_OVERLAY_HEIGHT)
+        step = -(-int(video.fps) // _MAX_GIF_FPS) if path.suffix == ".gif" else 1
+        style = Style(sign="positive", vmax=float(heat_map.max()) or None)
+        pairs = islice(zip(heat_map, video, strict=False), 0, None, step)
+        frames = (render_image_attr(values, frame, style) for values, frame in pairs)
+        total, disable = -(-len(heat_map) // step), not shows_progress(self.options)
+        bar = tqdm(frames, path.name, total, unit="frame", disable=disable)
+        write_video(bar, path, video.fps / step)
 
 
 def _every(step: int, segment: localization.Segment) -> localization.Segment:

@@ -12,7 +12,6 @@ from torch import nn
 from captum_3dcam import GlobalLocalCAM3D
 from captum_3dcam import localization as loc
 from captum_3dcam.cli import _explain as explain
-from captum_3dcam.cli import _overlay as overlay
 from captum_3dcam.cli import _video as video
 from captum_3dcam.cli import main
 from captum_3dcam.functional import temporal_profile
@@ -276,13 +275,13 @@ def test_ctrl_c_leaves_no_partial_file(step, video_file, figures_not_drawn, caps
     if step == "map":
         monkeypatch.setattr(video._MapFile, "read", interrupt)
     elif step == "overlay":
-        render, calls = overlay.render_image_attr, []
+        render, calls = video.render_image_attr, []
 
         def interrupt_frame_20(*arguments):
             calls.append(arguments)
             return interrupt() if len(calls) == 20 else render(*arguments)
 
-        monkeypatch.setattr(overlay, "render_image_attr", interrupt_frame_20)
+        monkeypatch.setattr(video, "render_image_attr", interrupt_frame_20)
     else:
         monkeypatch.setattr(explain, "make_report", interrupt)
     words = ["explain", path, "--model", "model.py:clip", "--layers", "first", "--output", "out"]

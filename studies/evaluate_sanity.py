@@ -36,6 +36,8 @@ from captum_3dcam.datasets import SyntheticActions
 from captum_3dcam.evaluation import Bootstrap
 from captum_3dcam.sanity import (
     SIMILARITIES,
+    MapComparison,
+    Perturbation,
     PerturbationCurve,
     label_sensitivity,
     parameter_randomization,
@@ -87,8 +89,7 @@ def randomized(
             lambda subject: method(subject, layers),
             clips,
             layers=STEPS,
-            metrics=METRICS,
-            seed=seed,
+            comparison=MapComparison(METRICS, seed=seed),
         )
         for seed in seeds
     ]
@@ -103,7 +104,8 @@ def randomized(
 
 def other_labels(attribution: Any, clips: Tensor, seed: int) -> dict[str, Tensor]:
     """How alike the maps of three other classes are: (3, N) by metric."""
-    return label_sensitivity(attribution, clips, metrics=METRICS, seed=seed).similarities
+    comparison = MapComparison(METRICS, seed=seed)
+    return label_sensitivity(attribution, clips, comparison=comparison).similarities
 
 
 def curves(
@@ -114,11 +116,8 @@ def curves(
             network,
             clips,
             maps,
-            mode=mode,
-            baseline=options.baseline,
-            steps=options.steps,
+            perturbation=Perturbation(mode, options.baseline, options.steps, options.seed),
             batch_size=BATCH,
-            seed=options.seed,
         )
         for mode in MODES
     }

@@ -21,7 +21,7 @@ def binarize(maps: Tensor, method: str = "relative", value: float | None = None)
     - ``"relative"``: value · max, with 0 <= value < 1, by default 0.5;
     - ``"quantile"``: the value-quantile, with 0 <= value < 1, by default 0.9;
     - ``"mean"``: value · mean, with value >= 0, by default 1;
-    - ``"otsu"``: of 256 bins between minimum and maximum, the centre of the one that maximizes
+    - ``"otsu"``: of 256 bins between minimum and maximum, the centre of the one that maximises
       the variance between the two classes (Otsu, 1979, eq. 18). It takes no value.
 
     A negative threshold is replaced by zero, so a map without positive values has an empty mask.

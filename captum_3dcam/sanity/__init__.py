@@ -1,16 +1,14 @@
-"""Is the explanation about the model? Randomised parameters, deletion and insertion, other labels.
+"""Sanity checks: does an attribution map depend on the model, its output and the class?
 
-Maps are compared per sample, over channels and all of space-time, in any number of axes. What
-is randomised is a copy of the model; results are tensors on the CPU.
+Parameters are randomised, important positions are deleted or inserted, and maps of other models
+and labels are compared, per sample, over channels and all of space-time, in any number of axes.
+Models are copied or restored; results are tensors on the CPU.
 """
 
-from captum_3dcam.sanity.labels import (
-    LabelSensitivity,
-    ModelComparison,
-    compare_models,
-    label_sensitivity,
-)
-from captum_3dcam.sanity.perturbation import PerturbationCurve, perturbation_curve
+from captum_3dcam.sanity.comparison import MapComparison
+from captum_3dcam.sanity.labels import LabelSensitivity, label_sensitivity
+from captum_3dcam.sanity.model_comparison import ModelComparison, compare_models
+from captum_3dcam.sanity.perturbation import Perturbation, PerturbationCurve, perturbation_curve
 from captum_3dcam.sanity.randomization import ParameterRandomization, parameter_randomization
 from captum_3dcam.sanity.similarity import (
     SIMILARITIES,
@@ -23,8 +21,10 @@ from captum_3dcam.sanity.similarity import (
 __all__ = [
     "SIMILARITIES",
     "LabelSensitivity",
+    "MapComparison",
     "ModelComparison",
     "ParameterRandomization",
+    "Perturbation",
     "PerturbationCurve",
     "absolute_rank_correlation",
     "compare_models",

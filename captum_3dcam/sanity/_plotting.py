@@ -1,4 +1,4 @@
-"""What the plots of this room share."""
+"""What the plots of this package share."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
 FigureAxis = tuple[Figure | SubFigure, Axes]
-# Okabe and Ito's colours: told apart in every kind of colour blindness.
+# Okabe and Ito's palette, distinguishable with every kind of colour blindness.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES, MARKERS = ("-", "--", "-.", ":"), "osD^vP*"
 _MAX_LABELS = 40
@@ -24,7 +24,7 @@ def figure_and_axes(plt_fig_axis: FigureAxis | None, fig_size: tuple[float, floa
 
 
 def line_style(position: int, **style: Any) -> dict[str, Any]:
-    """A colour and a kind of line: either tells one series from another."""
+    """A colour and a line style; either distinguishes the series."""
     color, line = _COLORS[position % len(_COLORS)], _LINES[position % len(_LINES)]
     return {"color": color, "linestyle": line, **style}
 
@@ -32,7 +32,7 @@ def line_style(position: int, **style: Any) -> dict[str, Any]:
 def draw_mean(
     ax: Axes, x: Sequence[float], values: Tensor, label: str, style: dict[str, Any]
 ) -> None:
-    """The mean of (len(x), N) over samples, and the quartiles of more than one."""
+    """The mean over samples of values (len(x), N), and the quartiles of more than one."""
     ax.plot(x, values.nanmean(dim=1), label=label, **style)
     if values.shape[1] == 1:
         return
@@ -44,7 +44,7 @@ def draw_mean(
 
 
 def include_heights(ax: Axes, *heights: float) -> None:
-    """Show these heights too; unlike a limit that is set, this lets later curves widen it."""
+    """Extend the y axis to these values; later curves can extend it further."""
     ax.update_datalim([(0, height) for height in heights])
     ax.autoscale_view()
 
@@ -54,7 +54,7 @@ def label_steps(ax: Axes, steps: Sequence[str]) -> None:
     ax.set_xticks(list(shown), [steps[i] for i in shown], rotation=45, ha="right")
 
 
-def finished(fig: Figure | SubFigure, ax: Axes, title: str | None, **legend: Any) -> FigureAxis:
+def finish(fig: Figure | SubFigure, ax: Axes, title: str | None, **legend: Any) -> FigureAxis:
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, **legend)
     if title is not None:

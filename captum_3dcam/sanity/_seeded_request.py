@@ -1,177 +1,175 @@
-"""Asking an attribution for one map, always with the same random numbers; progress."""
+"""Compute several attribution maps with the same inputs, target and random numbers."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from captum_3dcam._capture import Inputs, format_inputs
 from captum_3dcam._model_state import preserved_state
-from captum_3dcam._progress import load_tqdm
-from captum_3dcam._targets import select_scores
+from captum_3dcam._targets import predicted_target, select_output
+from captum_3dcam.sanity.comparison import MapComparison
 
 
 @dataclass
-class Question:
-    """What is asked of each attribution: the same inputs, target and random numbers."""
+class SeededRequest:
+    """What each attribution is called with."""
 
     inputs: tuple[Tensor, ...]
-    wrapped: bool
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
-    seed: int
+    is_tuple: bool
+    comparison: MapComparison
     target: Any = None
 
     @classmethod
-    def of(
-        cls, inputs: Inputs, arguments: Any, options: Mapping[str, Any] | None, seed: int
-    ) -> "Question":
-        every = dict(options or {})
-        if arguments is not None:
-            every["additional_forward_args"] = arguments
-        wrapped = isinstance(inputs, tuple)
-        return cls(format_inputs(inputs), wrapped, as_arguments(arguments), every, seed)
+    def from_inputs(cls, inputs: Inputs, comparison: MapComparison | None) -> "SeededRequest":
+        is_tuple = isinstance(inputs, tuple)
+        return cls(format_inputs(inputs), is_tuple, comparison or MapComparison())
 
     @contextmanager
-    def asked(self, modules: Sequence[nn.Module]) -> Iterator[tuple[Tensor, ...]]:
-        """Fresh inputs, since a model may write into its own; state put back at the end."""
-        with randomness_kept(modules):
-            seed_generators(modules, self.seed)
+    def seeded_inputs(
+        self, model: Any = None, on_new_module: Callable[[nn.Module], object] | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Copies of the inputs, which a model may modify in place; see :func:`seeded`."""
+        tensors = (*self.inputs, *tensors_of(model))
+        with seeded(self.comparison.seed, tensors, on_new_module):
             yield tuple(tensor.detach().clone() for tensor in self.inputs)
 
-    def map_of(
-        self, make_attribution: Callable[[nn.Module], Any], subject: nn.Module, model: nn.Module
-    ) -> Tensor:
-        """The map that is made on ``subject``, a copy of ``model``."""
-        attribution = make_attribution(subject)
-        held = set(held_modules(attribution))
-        if held.intersection(model.modules()) and not held.intersection(subject.modules()):
-            raise ValueError(
-                "make_attribution gave an attribution of the original model. Build it on the "
-                "model that it is passed, a copy: lambda m: Saliency(m)."
-            )
-        return self.explain(attribution, list(subject.modules()))
+    def output_of(self, forward_func: Callable[..., Any]) -> Any:
+        """What the model returns for the inputs, without gradients."""
+        arguments = as_tuple(self.comparison.additional_forward_args)
+        with self.seeded_inputs(forward_func) as inputs, torch.no_grad():
+            return forward_func(*inputs, *arguments)
 
-    def explain(self, attribution: Any, modules: Sequence[nn.Module]) -> Tensor:
-        """One map (N, ...), without gradient, on the CPU."""
+    def map_on_copy(
+        self, make_attribution: Callable[[nn.Module], Any], copy: nn.Module, model: nn.Module
+    ) -> Tensor:
+        """The map of the attribution that is made of a copy of the model."""
+        with self.seeded_inputs(copy):
+            attribution = make_attribution(copy)
+        ran: list[nn.Module] = []
+        result = self.map_of(attribution, copy, ran.append)
+        if {*model.modules()}.intersection(ran) and not {*copy.modules()}.intersection(ran):
+            raise ValueError(
+                "make_attribution returned an attribution of the original model. Build it on the "
+                "model that it receives, a copy: lambda m: Saliency(m)."
+            )
+        return result
+
+    def map_of(
+        self,
+        attribution: Any,
+        model: Any = None,
+        on_new_module: Callable[[nn.Module], object] | None = None,
+    ) -> Tensor:
+        """One map (N, ...), detached, on the CPU."""
         attribute = getattr(attribution, "attribute", attribution)
         if not callable(attribute):
             raise TypeError(
-                "An attribution is Captum's, with .attribute(), or a function of (inputs, "
+                "Expected a Captum attribution, with .attribute(), or a function of (inputs, "
                 f"target=...); got {type(attribution).__name__}."
             )
-        with self.asked(modules) as tensors, warnings.catch_warnings():
-            # Captum's word on inputs that it sets to require gradients; these are our own.
+        options = dict(self.comparison.attribute_kwargs)
+        if self.comparison.additional_forward_args is not None:
+            options["additional_forward_args"] = self.comparison.additional_forward_args
+        with self.seeded_inputs(model, on_new_module) as tensors, warnings.catch_warnings():
+            # Captum's warning that it sets the inputs to require gradients: they are copies.
             warnings.filterwarnings("ignore", ".*did not already require gradients")
-            inputs = tensors if self.wrapped else tensors[0]
-            found = attribute(inputs, target=self.target, **self.options)
-        if isinstance(found, tuple) and len(found) == 1:
-            found = found[0]
-        if not isinstance(found, Tensor):
+            inputs = tensors if self.is_tuple else tensors[0]
+            result = attribute(inputs, target=self.target, **options)
+        if isinstance(result, tuple) and len(result) == 1:
+            result = result[0]
+        if not isinstance(result, Tensor):
             raise TypeError(
-                f"An attribution must give one tensor; this one gave {type(found).__name__}. "
-                "Choose one in a function: lambda inputs, target: attribution.attribute(inputs, "
-                "target=target)[0]."
+                f"An attribution must return one tensor; this one returned "
+                f"{type(result).__name__}. Select one in a function: lambda inputs, target: "
+                "attribution.attribute(inputs, target=target)[0]."
             )
-        return found.detach().cpu()
+        return result.detach().cpu()
 
 
-def as_arguments(additional_forward_args: Any) -> tuple[Any, ...]:
-    if additional_forward_args is None:
-        return ()
-    several = isinstance(additional_forward_args, tuple)
-    return additional_forward_args if several else (additional_forward_args,)
+def as_tuple(additional_forward_args: Any) -> tuple[Any, ...]:
+    if additional_forward_args is None or isinstance(additional_forward_args, tuple):
+        return additional_forward_args or ()
+    return (additional_forward_args,)
 
 
-def modules_of(model: Any) -> list[nn.Module]:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module; got {type(model).__name__}.")
-    return list(model.modules())
-
-
-def held_modules(attribution: Any) -> list[nn.Module]:
-    forward_func = getattr(attribution, "forward_func", None)
-    roots = [each for each in (attribution, forward_func) if isinstance(each, nn.Module)]
-    return list(dict.fromkeys(module for root in roots for module in root.modules()))
-
-
-def check_scores(output: Any) -> None:
-    if not isinstance(output, Tensor):
+def scores_in(returned: Any) -> Tensor:
+    """The tensor of scores that a model returned."""
+    try:
+        return select_output(returned)
+    except TypeError as error:
         raise TypeError(
-            f"The model must return a tensor of scores; it returned {type(output).__name__}. Pass "
-            "a model that picks one."
+            "The model must return a tensor of scores, or a container with one; it returned "
+            f"{type(returned).__name__}. Pass a model or function that selects one."
+        ) from error
+
+
+def explicit_target(returned: Any, target: Any) -> Any:
+    """The target; instead of None the class that the model predicts for each sample."""
+    return predicted_target(scores_in(returned)) if target is None else target
+
+
+def stack_steps(similarities: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of each metric the values (N,) of all steps: (steps, N)."""
+    return {name: torch.stack([step[name] for step in similarities]) for name in similarities[0]}
+
+
+def copy_model(model: Any) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"Expected model as a torch.nn.Module; got {type(model).__name__}.")
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        raise ValueError(
+            "The model has lazy modules whose parameters are not initialised. Run it once first."
         )
+    try:
+        return deepcopy(model)
+    except RuntimeError as error:
+        raise TypeError(
+            f"The maps are computed on copies, but copy.deepcopy cannot copy this "
+            f"{type(model).__name__}: {error} The usual cause is the older weight or spectral "
+            "normalization; use torch.nn.utils.parametrizations."
+        ) from error
 
 
-def kept_target(output: Any, target: Any) -> Any:
-    """The target, or each sample's highest class; None where there is one score per sample."""
-    if target is not None:
-        return target
-    check_scores(output)
-    scores = select_scores(output)  # it says what else an output may need
-    if output.numel() == scores.numel():
-        return None
-    return simplest_target(output.argmax(dim=1).tolist())
-
-
-def simplest_target(classes: list[int]) -> int | list[int]:
-    # Captum repeats a list for its steps only if it is longer than one.
-    return classes[0] if len(classes) == 1 else classes
-
-
-def target_of_each(target: Any, size: int) -> list[Any]:
-    if hasattr(target, "tolist"):
-        array = np.asarray(target.cpu() if isinstance(target, Tensor) else target)
-        target = array.item() if array.size == 1 else array.tolist()
-    if not isinstance(target, list):
-        return [target] * size
-    return [entry.item() if hasattr(entry, "item") else entry for entry in target]
-
-
-# ---------------------------------------------------------------- random numbers and progress
+def tensors_of(model: Any) -> Iterable[Tensor]:
+    """Parameters and buffers, if the model is a module."""
+    return (*model.parameters(), *model.buffers()) if isinstance(model, nn.Module) else ()
 
 
 @contextmanager
-def randomness_kept(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Buffers, torch's random generators and NumPy's, which Captum's GradientShap draws from."""
-    before = np.random.get_state()
+def seeded(
+    seed: int,
+    tensors: Iterable[Tensor],
+    on_new_module: Callable[[nn.Module], object] | None = None,
+) -> Iterator[None]:
+    """Seed NumPy and torch on the CPU and the tensors' devices, and restore their state on exit.
+
+    NumPy too, because Captum's GradientShap draws from it. The state of the modules that run
+    inside is restored as well, see :func:`preserved_state`.
+    """
+    tensors = list(tensors)
+    numpy_state = np.random.get_state()
     try:
-        with preserved_state(*modules):
+        with preserved_state(tensors=tensors, on_new_module=on_new_module):
+            seed_generators(seed, {tensor.device for tensor in tensors})
             yield
     finally:
-        np.random.set_state(before)
+        np.random.set_state(numpy_state)
 
 
-def seed_generators(modules: Iterable[nn.Module], seed: int) -> None:
-    """Seed the generators that :func:`randomness_kept` puts back, and no others."""
+def seed_generators(seed: int, devices: Iterable[torch.device]) -> None:
+    """Seed NumPy, the CPU and these devices, and no other device: only these are restored."""
     torch.default_generator.manual_seed(seed)
     np.random.seed(seed % 2**32)
-    tensors = (t for m in modules for t in (*m._parameters.values(), *m._buffers.values()))
-    devices = {tensor.device for tensor in tensors if tensor is not None}
     for device in devices:
         if device.type not in ("cpu", "meta"):
             backend = torch.get_device_module(device)
             with getattr(backend, "device", nullcontext)(device):
                 backend.manual_seed(seed)
-
-
-def tracker(progress: bool, description: str) -> Callable[[Sequence[Any]], Iterable[Any]]:
-    """What goes through a sequence, under a bar if one is wanted."""
-    if not progress:
-        return iter
-    tqdm = load_tqdm()
-    return lambda items: tqdm(items, desc=description)
-
-
-def shape_of(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
-
-
-def check_choice(name: str, choice: str, known: tuple[str, ...]) -> None:
-    if choice not in known:
-        raise ValueError(f"{name}={choice!r} is not known. Choose one of {', '.join(known)}.")

@@ -1,4 +1,4 @@
-"""Does the score follow when what a map marks is deleted, or inserted?"""
+"""Deletion and insertion curves: does the score follow when important positions are changed?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,38 +6,62 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from tqdm.auto import tqdm
 
 from captum_3dcam._model_state import preserved_state
-from captum_3dcam._targets import select_scores
+from captum_3dcam._targets import per_sample_targets, select_scores
+from captum_3dcam._validation import check_choice, check_integer, describe
 from captum_3dcam.sanity._plotting import (
     FigureAxis,
     draw_mean,
     figure_and_axes,
-    finished,
+    finish,
     include_heights,
     line_style,
 )
-from captum_3dcam.sanity._seeded_request import (
-    as_arguments,
-    check_choice,
-    check_scores,
-    kept_target,
-    shape_of,
-    target_of_each,
-    tracker,
-)
+from captum_3dcam.sanity._seeded_request import as_tuple, explicit_target, scores_in
 
 Baseline = str | float | Tensor | Callable[[Tensor], Tensor]
-_BLUR = 0.1  # the blurred baseline's standard deviation, as a share of each axis
+_MODES = ("deletion", "insertion")
+_BLUR = 0.1  # standard deviation of the blurred baseline, as a fraction of each axis
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbation:
+    """How positions are changed: deleted from the input, or inserted into the baseline.
+
+    Args:
+        mode: "deletion", from the input to the baseline, or "insertion", from the baseline to
+            the input.
+        baseline: "zero"; "mean", of each sample and channel; "blur", a Gaussian over space-time
+            whose standard deviation is a tenth of each axis; a number or a tensor that broadcasts
+            to the inputs; or a function of the inputs that returns one. By default zero for
+            deletion and blur for insertion (Petsiuk et al., 2018).
+        steps: the number of steps, each over an equal share of the positions.
+        seed: of the order of positions with equal attributions. The order does not depend on the
+            rest of the batch.
+
+    >>> Perturbation("insertion", baseline="mean", steps=20)
+    Perturbation(mode='insertion', baseline='mean', steps=20, seed=0)
+    """
+
+    mode: str = "deletion"
+    baseline: Baseline | None = None
+    steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("mode", self.mode, _MODES)
+        check_integer("steps", self.steps)
 
 
 @dataclass(frozen=True, eq=False)
 class PerturbationCurve:
-    """The score as ever more of space-time is deleted or inserted, the most important first.
+    """The score as positions are deleted or inserted, the most important first.
 
-    ``fractions`` (steps + 1,) is the share of places changed, ``scores`` (N, steps + 1) the
-    score there; ``output`` says which score it is, ``target`` of what.
+    ``fractions`` (steps + 1,) are the fractions of positions changed, ``scores`` (N, steps + 1)
+    the scores at them. ``output`` names the kind of score, ``target`` is the explained target.
     """
 
     mode: str
@@ -48,28 +72,28 @@ class PerturbationCurve:
 
     @property
     def auc(self) -> Tensor:
-        """The area under each curve, by the trapezoidal rule: (N,), in the score's unit."""
+        """The area under each curve by the trapezoidal rule: (N,), in the unit of the score."""
         return torch.trapezoid(self.scores, self.fractions, dim=1)
 
     @property
     def normalized_scores(self) -> Tensor:
         """(s - b) / (f - b): 1 at the score f of the input, 0 at the score b of the baseline.
 
-        NaN for a sample whose f and b are equal but for rounding: there is nothing to explain.
+        NaN for a sample whose f and b are equal up to rounding.
         """
         ends = self.scores[:, [0, -1]].unbind(dim=1)
-        full, bare = ends if self.mode == "deletion" else ends[::-1]
-        rounding = 1e-6 * torch.maximum(full.abs(), bare.abs())
-        span = torch.where((full - bare).abs() > rounding, full - bare, torch.nan)
-        return (self.scores - bare[:, None]) / span[:, None]
+        full, baseline = ends if self.mode == "deletion" else ends[::-1]
+        rounding = 1e-6 * torch.maximum(full.abs(), baseline.abs())
+        span = torch.where((full - baseline).abs() > rounding, full - baseline, torch.nan)
+        return (self.scores - baseline[:, None]) / span[:, None]
 
     @property
     def normalized_auc(self) -> Tensor:
-        """The area under :attr:`normalized_scores`, (N,): low is good for deletion, high for
-        insertion, and half is what a straight line has.
+        """The area under :attr:`normalized_scores`: (N,), low is good for deletion, high for
+        insertion; a straight line has 0.5.
 
-        It compares samples and models whose scores differ in scale. It may leave [0, 1], and NaN
-        stands for a sample whose score the baseline does not change.
+        It makes samples and models comparable whose scores differ in scale. It may be outside
+        [0, 1], and is NaN for a sample whose score the baseline does not change.
         """
         return torch.trapezoid(self.normalized_scores, self.fractions, dim=1)
 
@@ -80,144 +104,135 @@ class PerturbationCurve:
         label: str | None = None,
         fig_size: tuple[float, float] | None = None,
     ) -> FigureAxis:
-        """Draw the mean over samples and its quartiles, the AUC in the legend; show nothing.
+        """Draw the mean and quartiles over samples, with the AUC in the legend.
 
-        Give the figure and axis that it returns to the ``plot`` of another curve, and each a
-        ``label``, to compare methods.
+        The figure is returned, not shown. To compare methods, pass the returned figure and axis
+        to the ``plot`` of another curve, and a ``label`` to each.
         """
         fig, ax = figure_and_axes(plt_fig_axis, fig_size or (6, 4.5))
-        drawn = len([line for line in ax.lines if line.get_gid() == "curve"])
+        curves = len([line for line in ax.lines if line.get_gid() == "curve"])
         name = f"{label or self.mode}, AUC {self.auc.mean():.3f}"
-        style = line_style(drawn, gid="curve")
+        style = line_style(curves, gid="curve")
         draw_mean(ax, self.fractions.tolist(), self.scores.T, name, style)
-        done = "deleted" if self.mode == "deletion" else "inserted"
-        ax.set_xlabel(f"share of space-time {done}")
+        verb = "deleted" if self.mode == "deletion" else "inserted"
+        ax.set_xlabel(f"fraction of space-time {verb}")
         ax.set_ylabel(f"{self.output} of the target")
         ax.set_xlim(0, 1)
         if self.output == "probability":
             include_heights(ax, 0)
-        return finished(fig, ax, title)
+        return finish(fig, ax, title)
 
 
+# Nine parameters: forward_func, inputs, target and additional_forward_args are Captum's own.
 def perturbation_curve(
     forward_func: Callable[..., Any],
     inputs: Tensor,
     attribution: Tensor,
     target: Any = None,
-    mode: str = "deletion",
+    perturbation: str | Perturbation = "deletion",
     *,
-    baseline: Baseline | None = None,
-    steps: int = 50,
     output: str | Callable[[Tensor], Tensor] = "probability",
-    batch_size: int | None = None,
     additional_forward_args: Any = None,
-    seed: int = 0,
+    batch_size: int | None = None,
     progress: bool = False,
 ) -> PerturbationCurve:
-    """Delete the most important places first, or insert them, and follow the score.
+    """Delete or insert the most important positions first, and record the score.
 
-    Places are those of all of space-time; ``steps`` times an equal share of them is exchanged,
-    in all channels (Petsiuk et al., 2018, arXiv 1806.07421). Deletion goes from the input to the
-    baseline, insertion from the baseline to the input. Equal attributions come in random order:
-    in raster order, a constant map would sweep from one corner and look like a finding.
+    Positions are those of space-time; each is changed in all channels (Petsiuk et al., 2018, arXiv
+    1806.07421). Positions with equal attributions are changed in random order: in raster order, a
+    constant map would sweep from one corner, which may look like a localization.
 
     Args:
-        forward_func: the model, or a function of the inputs that returns scores. It runs with
-            the train or eval flags that it has, without gradients, and stays as it is.
-        inputs: (N, C, *S), any number of spatial axes.
-        attribution: (N, 1, *S), the higher the more important.
-        target: in any of Captum's forms; None takes each sample's highest class for the input.
-        mode: "deletion" or "insertion".
-        baseline: "zero"; "mean", of each sample and channel; "blur", a Gaussian over space-time
-            with a tenth of each axis as its standard deviation; a number or a tensor that
-            broadcasts to the inputs; or a function of the inputs that returns one. By default
-            zero for deletion and blur for insertion, as in the paper.
-        steps: how many, at most one a place.
-        output: "probability", the softmax over classes; "score", what the model gives; or a
-            function of its output, as ``torch.sigmoid``.
-        batch_size: inputs to a forward; by default as many as there are samples.
-        additional_forward_args: passed on after the inputs; a tensor in it whose first axis is N
-            goes with the samples.
-        seed: of the order of ties. A sample's order does not depend on the rest of the batch.
-        progress: show a bar, by tqdm.
+        forward_func: the model, or a function of the inputs that returns scores. It runs without
+            gradients, in the train or eval mode that it has, and its state is restored.
+        inputs: (N, C, *S), with any number of spatial axes.
+        attribution: (N, 1, *S), higher for more important positions.
+        target: in any of Captum's forms; None takes the class predicted for each input.
+        perturbation: "deletion", "insertion", or a :class:`Perturbation` for another baseline,
+            number of steps or seed.
+        output: "probability", the softmax over classes; "score", the model's output; or a
+            function of the output, e.g. ``torch.sigmoid``.
+        additional_forward_args: passed to the model after the inputs; a tensor whose first axis
+            is N is split into samples.
+        batch_size: the maximum number of inputs per forward pass, by default N.
+        progress: show a progress bar.
 
-    Raises:
-        ValueError: for shapes, baselines, steps or targets that do not fit, or NaN in the
-            attribution; IndexError for a target out of range; ImportError for a bar without tqdm.
+    Raises TypeError or ValueError for shapes, baselines, steps or targets that do not fit, and for
+    NaN in the attribution; IndexError for a target out of range.
 
     >>> x = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]])
     >>> total = lambda x: x.sum(dim=(1, 2))
-    >>> curve = perturbation_curve(total, x, attribution=x, steps=4, output="score")
+    >>> curve = perturbation_curve(total, x, x, None, Perturbation(steps=4), output="score")
     >>> curve.scores, curve.auc, curve.normalized_auc
     (tensor([[10., 6., 3., 1., 0.]], dtype=torch.float64), tensor([3.7500], dtype=torch.float64),
      tensor([0.3750], dtype=torch.float64))
     """
-    check_choice("mode", mode, ("deletion", "insertion"))
+    if isinstance(perturbation, str):
+        perturbation = Perturbation(perturbation)
     _check_attribution(inputs, attribution)
-    places = prod(inputs.shape[2:])
-    if not 1 <= steps <= places:
-        raise ValueError(f"steps must be from 1 to the {places} places of the map; got {steps}.")
-    track = tracker(progress, mode)
-    score = _Scores(forward_func, _output_function(output), as_arguments(additional_forward_args))
-    roots = [forward_func] if isinstance(forward_func, nn.Module) else []
-    with preserved_state(*roots, tensors=[inputs]), torch.no_grad():
-        target = score.fix_target(inputs, target, _batches(1, len(inputs), batch_size))
-        default = "zero" if mode == "deletion" else "blur"
-        bare = _baseline(default if baseline is None else baseline, inputs)
-        ends = (inputs, bare) if mode == "deletion" else (bare, inputs)
-        counts = (torch.arange(steps + 1) * places + steps // 2) // steps
-        rank = _importance_rank(attribution, seed).to(inputs.device)
-        scores = torch.cat(
-            [
-                score(_exchanged(*ends, rank, counts, step, samples), samples)
-                for step, samples in track(_batches(steps + 1, len(inputs), batch_size))
-            ]
-        )
+    positions, steps = prod(inputs.shape[2:]), perturbation.steps
+    if steps > positions:
+        raise ValueError(f"steps={steps}: expected at most {positions}, the positions of the map.")
+    size = len(inputs) if batch_size is None else check_integer("batch_size", batch_size)
+    scorer = _Scorer(forward_func, _output_function(output), as_tuple(additional_forward_args))
+    with preserved_state(tensors=[inputs]), torch.no_grad():
+        target = scorer.fix_target(inputs, target, size)
+        baseline = _baseline_tensor(perturbation, inputs)
+        ends = (inputs, baseline) if perturbation.mode == "deletion" else (baseline, inputs)
+        counts = (torch.arange(steps + 1) * positions + steps // 2) // steps
+        rank = _importance_rank(attribution, perturbation.seed).to(inputs.device)
+        batches = _batches(steps + 1, len(inputs), size)
+        scores = [
+            scorer(_exchange(*ends, rank[samples], counts[step], samples), samples)
+            for step, samples in tqdm(batches, desc=perturbation.mode, disable=not progress)
+        ]
     name = output if isinstance(output, str) else getattr(output, "__name__", "output")
-    scores = scores.reshape(steps + 1, -1).T.contiguous()
-    return PerturbationCurve(mode, name, counts.double() / places, scores, target)
+    curves = torch.cat(scores).reshape(steps + 1, -1).T.contiguous()
+    return PerturbationCurve(perturbation.mode, name, counts.double() / positions, curves, target)
 
 
 def _check_attribution(inputs: Tensor, attribution: Tensor) -> None:
     if not isinstance(inputs, Tensor) or inputs.ndim < 3:
         raise ValueError(
-            f"inputs must be one tensor (N, C, *S); got {shape_of(inputs)}. What else the model "
-            "takes goes into additional_forward_args."
+            f"Expected inputs as one tensor (N, C, *S); got {describe(inputs)}. Pass other "
+            "arguments of the model as additional_forward_args."
         )
     expected = (len(inputs), 1, *inputs.shape[2:])
     if not isinstance(attribution, Tensor) or attribution.shape != expected:
         raise ValueError(
-            f"attribution must be a tensor of shape {expected}, one value for each place of the "
-            f"inputs; got {shape_of(attribution)}. Sum over channels, attribution.sum(1, "
-            "keepdim=True); bring a layer's map to the inputs' size with "
-            "captum_3dcam.functional.upsample."
+            f"Expected attribution of shape {expected}, one value per position of the inputs; got "
+            f"{describe(attribution)}. Sum over channels with attribution.sum(1, keepdim=True); "
+            "resize the map of a layer with captum_3dcam.functional.upsample."
         )
     if attribution.isnan().any():
-        raise ValueError("attribution holds NaN, so its places have no order.")
+        raise ValueError("attribution holds NaN, so its positions cannot be ranked.")
 
 
 def _importance_rank(attribution: Tensor, seed: int) -> Tensor:
-    """The position of each place in descending order, ties at random: (N, 1, *S) integers."""
+    """Rank of each position in descending order, ties at random: integers (N, 1, *S)."""
     flat = attribution.detach().flatten(1)
-    # One shuffle for all samples, and a stable sort after it.
-    shuffle = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
-    shuffle = shuffle.to(flat.device)
-    order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
-    positions = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, positions).view(attribution.shape)
+    # One permutation for all samples, and a stable sort after it.
+    permutation = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
+    permutation = permutation.to(flat.device)
+    order = permutation[flat[:, permutation].argsort(dim=1, descending=True, stable=True)]
+    ranks = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, ranks).view(attribution.shape)
 
 
-def _baseline(baseline: Baseline, inputs: Tensor) -> Tensor:
-    """What stands for no information: a tensor of the inputs' shape."""
+def _baseline_tensor(perturbation: Perturbation, inputs: Tensor) -> Tensor:
+    """The baseline, with the inputs' shape, dtype and device."""
+    baseline = perturbation.baseline
+    if baseline is None:
+        baseline = "zero" if perturbation.mode == "deletion" else "blur"
     if isinstance(baseline, str):
-        check_choice("baseline", baseline, tuple(_BASELINES))
+        check_choice("baseline", baseline, _BASELINES)
         return _BASELINES[baseline](inputs)
-    bare = torch.as_tensor(baseline(inputs) if callable(baseline) else baseline).to(inputs)
+    tensor = torch.as_tensor(baseline(inputs) if callable(baseline) else baseline).to(inputs)
     try:
-        return bare.detach().expand_as(inputs)
+        return tensor.detach().expand_as(inputs)
     except RuntimeError as error:
         raise ValueError(
-            f"baseline has shape {tuple(bare.shape)}, which does not broadcast to the inputs' "
+            f"baseline has shape {tuple(tensor.shape)}, which does not broadcast to the inputs' "
             f"{tuple(inputs.shape)}."
         ) from error
 
@@ -227,11 +242,11 @@ def _mean(x: Tensor) -> Tensor:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Gaussian weights along each axis, made to sum to one also at its ends."""
+    """Gaussian blur along each axis, with weights that sum to 1 also at the borders."""
     for axis in range(2, x.ndim):
         length = x.shape[axis]
-        places = torch.arange(length, dtype=torch.float64)
-        distance = (places[:, None] - places) / (_BLUR * length)
+        positions = torch.arange(length, dtype=torch.float64)
+        distance = (positions[:, None] - positions) / (_BLUR * length)
         weights = torch.exp(-(distance**2) / 2)
         weights = (weights / weights.sum(dim=1, keepdim=True)).to(x)
         x = (x.movedim(axis, -1) @ weights.T).movedim(-1, axis)
@@ -245,75 +260,73 @@ _BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _batches(steps: int, samples: int, batch_size: int | None) -> list[tuple[Tensor, Tensor]]:
-    """(step, sample) of every forward, a batch at a time: all samples of a step, then the next."""
-    size = samples if batch_size is None else batch_size
-    if size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {size}.")
+def _batches(steps: int, samples: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    """(step, sample) of every input, in batches: all samples of a step, then the next step."""
     pairs = torch.arange(steps * samples).split(size)
     return [(pair // samples, pair % samples) for pair in pairs]
 
 
-def _exchanged(
-    old: Tensor, new: Tensor, rank: Tensor, counts: Tensor, step: Tensor, samples: Tensor
-) -> Tensor:
-    """The samples, each with its step's number of places taken from ``new``, in all channels."""
-    changed = counts[step].to(rank.device).view(-1, *[1] * (rank.ndim - 1))
-    return torch.where(rank[samples] < changed, new[samples], old[samples])
+def _exchange(old: Tensor, new: Tensor, rank: Tensor, counts: Tensor, samples: Tensor) -> Tensor:
+    """The samples with their ``counts`` highest ranked positions from ``new``, in all channels."""
+    counts = counts.to(rank.device).view(-1, *[1] * (rank.ndim - 1))
+    return torch.where(rank < counts, new[samples], old[samples])
 
 
 @dataclass
-class _Scores:
-    """The target's score of some of the samples, changed: (B, C, *S) -> (B,) on the CPU."""
+class _Scorer:
+    """The target's score of changed samples: (B, C, *S) -> (B,), on the CPU."""
 
     forward_func: Callable[..., Any]
     transform: Callable[[Tensor], Tensor]
     arguments: tuple[Any, ...]
-    size: int = 0
+    num_samples: int = 0
     target: Any = None
 
-    def fix_target(self, inputs: Tensor, target: Any, batches: list[tuple[Tensor, Tensor]]) -> Any:
-        """Keep the target, or what the model gives for the inputs as they are."""
-        self.size = len(inputs)
+    def fix_target(self, inputs: Tensor, target: Any, size: int) -> Any:
+        """Set the target, by default what the model predicts for the inputs, and return it."""
+        self.num_samples = len(inputs)
+        batches = _batches(1, len(inputs), size)
         output = torch.cat([self._output(inputs[samples], samples) for _, samples in batches])
-        target = kept_target(output, target)
-        select_scores(output, target)  # what is wrong with it is said before it is taken apart
-        self.target = target if target is None else target_of_each(target, self.size)
+        target = explicit_target(output, target)
+        select_scores(output, target)  # validates the target before it is split into samples
+        is_shared = target is None or callable(target)
+        self.target = target if is_shared else per_sample_targets(target, len(inputs))
         return target
 
     def __call__(self, inputs: Tensor, samples: Tensor) -> Tensor:
-        output = self._output(inputs, samples)
-        target = self.target and [self.target[i] for i in samples.tolist()]
-        return select_scores(output, target).double()
+        target = self.target
+        if isinstance(target, list):
+            target = [target[i] for i in samples.tolist()]
+        return select_scores(self._output(inputs, samples), target).double()
 
     def _output(self, inputs: Tensor, samples: Tensor) -> Tensor:
-        arguments = [self._of(samples, argument) for argument in self.arguments]
-        output = self.forward_func(inputs, *arguments)
-        check_scores(output)
+        arguments = (self._select(argument, samples) for argument in self.arguments)
+        output = scores_in(self.forward_func(inputs, *arguments))
         if output.shape[:1] != samples.shape:
             raise ValueError(
-                f"The model must return scores batch first, (N, ...); an output of shape "
-                f"{tuple(output.shape)} came for {len(samples)} samples."
+                f"The model must return scores (N, ...), batch first; it returned shape "
+                f"{tuple(output.shape)} for {len(samples)} samples."
             )
         return self.transform(output.cpu())
 
-    def _of(self, samples: Tensor, argument: Any) -> Any:
-        per_sample = isinstance(argument, Tensor) and argument.shape[:1] == (self.size,)
-        return argument[samples] if per_sample else argument
+    def _select(self, argument: Any, samples: Tensor) -> Any:
+        is_per_sample = isinstance(argument, Tensor) and argument.shape[:1] == (self.num_samples,)
+        return argument[samples] if is_per_sample else argument
 
 
 def _output_function(output: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     if callable(output):
         return output
-    check_choice("output", output, tuple(_OUTPUTS))
+    check_choice("output", output, _OUTPUTS)
     return _OUTPUTS[output]
 
 
 def _probability(output: Tensor) -> Tensor:
     if output.ndim < 2 or output.shape[1] < 2:
         raise ValueError(
-            f"The probability is a softmax over classes, (N, classes, ...); the model gives "
-            f"{tuple(output.shape)}. Pass output='score', or output=torch.sigmoid for one logit."
+            "Expected scores (N, classes, ...) for output='probability', a softmax over classes; "
+            f"the model returned {tuple(output.shape)}. Pass output='score', or "
+            "output=torch.sigmoid for one logit."
         )
     return output.double().softmax(dim=1)
 

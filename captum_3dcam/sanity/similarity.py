@@ -1,24 +1,22 @@
-"""How alike two maps are: rank correlation and SSIM, per sample, in any number of axes."""
+"""Similarity of two maps per sample, in any number of axes: rank correlation and SSIM."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import reduce
 
 import torch
 from torch import Tensor
 
-from captum_3dcam.sanity._seeded_request import shape_of
-
 Metric = Callable[[Tensor, Tensor], Tensor]
-_WINDOW, _SIGMA = 11, 1.5  # of SSIM, as in its paper
+_WINDOW, _SIGMA = 11, 1.5  # of SSIM's Gaussian window, as in its paper
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation of two maps, (N, ...) twice -> (N,) in [-1, 1].
+    """Spearman's rank correlation of two maps (N, ...): (N,) in [-1, 1].
 
     ρ = Σ (r - r̄)(q - q̄) / √(Σ (r - r̄)² Σ (q - q̄)²) over the ranks r and q of all values of a
-    sample, ties sharing their mean rank. A constant map has no ranking: NaN, without a warning.
+    sample; ties have their mean rank. NaN, without a warning, for a constant map.
 
-    Raises ValueError for maps of two shapes, and for NaN or Inf in them.
+    Raises ValueError for maps of different shapes, and for NaN or Inf.
 
     >>> rank_correlation(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[0.0, 7.0, 5.0]]))
     tensor([0.5000], dtype=torch.float64)
@@ -29,7 +27,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def absolute_rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """:func:`rank_correlation` of |first| and |second|: where, whatever the sign.
+    """:func:`rank_correlation` of |first| and |second|, which ignores signs.
 
     >>> absolute_rank_correlation(torch.tensor([[1.0, 2.0]]), torch.tensor([[-1.0, -2.0]]))
     tensor([1.], dtype=torch.float64)
@@ -40,14 +38,15 @@ def absolute_rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 def structural_similarity(
     first: Tensor, second: Tensor, data_range: float | Tensor = 1.0
 ) -> Tensor:
-    """Mean SSIM of (N, C, *S) twice, over channels and windows -> (N,), 1 for equal maps.
+    """Structural similarity (SSIM) of two maps (N, C, *S): (N,), 1 for equal maps.
 
+    The mean over channels and windows of
     (2 μ_a μ_b + c₁)(2 σ_ab + c₂) / ((μ_a² + μ_b² + c₁)(σ_a² + σ_b² + c₂)), c₁ = (.01 L)² and
-    c₂ = (.03 L)², in Gaussian windows (σ = 1.5, 11 places along each axis) that lie wholly in
-    the map (Wang et al., 2004, doi 10.1109/TIP.2003.819861). Along an axis shorter than 11 the
-    window has the largest odd length that fits. ``data_range`` is L, one or (N,).
+    c₂ = (.03 L)² (Wang et al., 2004, doi 10.1109/TIP.2003.819861). The windows are Gaussian,
+    σ = 1.5, of length 11 along each axis, without padding; along a shorter axis they have the
+    largest odd length that fits. ``data_range`` is L, a number or (N,).
 
-    Raises ValueError for maps of two shapes or without a spatial axis, and for NaN or Inf.
+    Raises ValueError for maps of different shapes or without a spatial axis, and for NaN or Inf.
 
     >>> x = torch.rand(2, 1, 4, 16, 16)
     >>> structural_similarity(x, x)
@@ -56,10 +55,10 @@ def structural_similarity(
     _check_maps(first, second)
     if first.ndim < 3:
         raise ValueError(
-            f"SSIM needs maps with a spatial axis, (N, C, *S); got shape {tuple(first.shape)}. "
-            "Leave it out of the metrics, or compare maps of an earlier layer."
+            f"SSIM needs maps (N, C, *S) with a spatial axis; got shape {tuple(first.shape)}. "
+            "Leave SSIM out of the metrics, or compare maps of an earlier layer."
         )
-    a, b = first.cpu().double(), second.cpu().double()  # on the CPU: not every device has it
+    a, b = first.cpu().double(), second.cpu().double()  # not every device has float64
     span = torch.as_tensor(data_range, dtype=a.dtype).cpu()
     span = span.reshape(-1, *[1] * (a.ndim - 1))
     c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
@@ -72,10 +71,9 @@ def structural_similarity(
 
 
 def normalized_structural_similarity(first: Tensor, second: Tensor) -> Tensor:
-    """:func:`structural_similarity` of maps each divided by its own largest absolute value.
+    """:func:`structural_similarity` of maps divided by their maximum absolute value.
 
-    L = 2 for a sample with a negative value in either map, else 1. A zero map stays zero: two of
-    them are equal, 1.
+    L is 2 for a sample with a negative value in either map, else 1. Two zero maps are equal: 1.
 
     >>> x = torch.rand(1, 1, 8, 8)
     >>> normalized_structural_similarity(x, 64 * x)
@@ -90,19 +88,19 @@ SIMILARITIES: Mapping[str, Metric] = {
     "absolute_rank_correlation": absolute_rank_correlation,
     "ssim": normalized_structural_similarity,
 }
-"""What maps are compared by unless ``metrics`` says otherwise."""
+"""The metrics by which maps are compared by default."""
 
 
 def _spearman(a: Tensor, b: Tensor) -> Tensor:
     ranks = torch.stack([_centred_ranks(a), _centred_ranks(b)])
     powers = ranks.square().sum(dim=1)
-    # 0 / 0 is NaN: a constant map.
+    # 0 / 0 is NaN for a constant map.
     rho: Tensor = (ranks[0] @ ranks[1]) / powers.prod().sqrt()
     return rho.clamp(-1, 1)
 
 
 def _centred_ranks(x: Tensor) -> Tensor:
-    """Ranks minus their mean, exactly: ties share theirs, so the mean is always (V + 1) / 2."""
+    """Ranks minus their mean, which is exactly (V + 1) / 2, since ties have their mean rank."""
     _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
     last = counts.cumsum(0).double()
     ranks: Tensor = (last - (counts - 1) / 2.0)[inverse]
@@ -117,8 +115,8 @@ def _window_mean(x: Tensor) -> Tensor:
 
 def _gaussian_window(length: int) -> list[float]:
     radius = (min(_WINDOW, length) - 1) // 2
-    places = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-(places**2) / (2 * _SIGMA**2))
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
     return (weights / weights.sum()).tolist()
 
 
@@ -136,26 +134,11 @@ def _to_unit(x: Tensor) -> Tensor:
 def _check_maps(first: Tensor, second: Tensor) -> None:
     if first.shape != second.shape or first.ndim < 2:
         raise ValueError(
-            f"Two maps of one shape (N, ...) are compared; got {tuple(first.shape)} and "
-            f"{tuple(second.shape)}. Give both the same size, e.g. by output_size."
+            f"Expected two maps (N, ...) of the same shape; got {tuple(first.shape)} and "
+            f"{tuple(second.shape)}. Bring them to the same size, e.g. with output_size."
         )
     if not (first.isfinite().all() and second.isfinite().all()):
         raise ValueError(
-            "A map holds NaN or Inf, so it cannot be compared. Look at what the attribution "
-            "gives; in half precision, use bfloat16 or float32."
+            "A map holds NaN or Inf, so it cannot be compared. Check what the attribution "
+            "returns; instead of float16, use bfloat16 or float32."
         )
-
-
-def compare(metrics: Mapping[str, Metric], first: Tensor, second: Tensor) -> dict[str, Tensor]:
-    found = {name: metric(first, second) for name, metric in metrics.items()}
-    for name, values in found.items():
-        if not isinstance(values, Tensor) or values.shape != first.shape[:1]:
-            raise ValueError(
-                f"A metric takes two maps (N, ...) and returns a tensor (N,), here "
-                f"({len(first)},); {name!r} returned {shape_of(values)}."
-            )
-    return found
-
-
-def stack_steps(steps: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([step[name] for step in steps]) for name in steps[0]}

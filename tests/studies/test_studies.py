@@ -480,7 +480,11 @@ def test_a_map_that_is_not_about_the_network_is_found_out(actions, monkeypatch, 
 def labels_by_hand(attribution, clips, seed):
     """The painter has no network that says how many labels there are."""
     result = sanity.label_sensitivity(
-        attribution, clips, target=0, other_targets=[1, 2], metrics=sanity.METRICS
+        attribution,
+        clips,
+        target=0,
+        other_targets=[1, 2],
+        comparison=sanity.MapComparison(sanity.METRICS),
     )
     return result.similarities
 

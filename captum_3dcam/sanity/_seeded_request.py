@@ -134,7 +134,7 @@ def copy_model(model: Any) -> nn.Module:
         raise TypeError(
             f"The maps are computed on copies, but copy.deepcopy cannot copy this "
             f"{type(model).__name__}: {error} The usual cause is the older weight or spectral "
-            "normalization; use torch.nn.utils.parametrizations."
+            "normalisation; use torch.nn.utils.parametrizations."
         ) from error
 
 

@@ -140,7 +140,7 @@ def perturbation_curve(
 
     Positions are those of space-time; each is changed in all channels (Petsiuk et al., 2018, arXiv
     1806.07421). Positions with equal attributions are changed in random order: in raster order, a
-    constant map would sweep from one corner, which may look like a localization.
+    constant map would sweep from one corner, which may look like a localisation.
 
     Args:
         forward_func: the model, or a function of the inputs that returns scores. It runs without

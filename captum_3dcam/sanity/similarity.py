@@ -1,8 +1,8 @@
 """Similarity of two maps per sample, in any number of axes: rank correlation and SSIM."""
 
 from collections.abc import Callable, Mapping
-from functools import reduce
 
+import scipy  # loads scipy.stats and scipy.ndimage when they are first used
 import torch
 from torch import Tensor
 
@@ -22,8 +22,9 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
     tensor([0.5000], dtype=torch.float64)
     """
     _check_maps(first, second)
-    pairs = zip(first.cpu().flatten(1), second.cpu().flatten(1), strict=True)
-    return torch.stack([_spearman(a, b) for a, b in pairs])
+    a, b = _centred_ranks(first), _centred_ranks(second)
+    scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
+    return ((a * b).sum(dim=1) / scale).clamp(-1, 1)  # 0 / 0 is NaN for a constant map
 
 
 def absolute_rank_correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ def structural_similarity(
             f"SSIM needs maps (N, C, *S) with a spatial axis; got shape {tuple(first.shape)}. "
             "Leave SSIM out of the metrics, or compare maps of an earlier layer."
         )
-    a, b = first.cpu().double(), second.cpu().double()  # not every device has float64
+    a, b = (x.detach().cpu().double() for x in (first, second))  # not every device has float64
     span = torch.as_tensor(data_range, dtype=a.dtype).cpu()
     span = span.reshape(-1, *[1] * (a.ndim - 1))
     c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
@@ -91,38 +92,19 @@ SIMILARITIES: Mapping[str, Metric] = {
 """The metrics by which maps are compared by default."""
 
 
-def _spearman(a: Tensor, b: Tensor) -> Tensor:
-    ranks = torch.stack([_centred_ranks(a), _centred_ranks(b)])
-    powers = ranks.square().sum(dim=1)
-    # 0 / 0 is NaN for a constant map.
-    rho: Tensor = (ranks[0] @ ranks[1]) / powers.prod().sqrt()
-    return rho.clamp(-1, 1)
-
-
 def _centred_ranks(x: Tensor) -> Tensor:
-    """Ranks minus their mean, which is exactly (V + 1) / 2, since ties have their mean rank."""
-    _, inverse, counts = torch.unique(x, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0).double()
-    ranks: Tensor = (last - (counts - 1) / 2.0)[inverse]
-    return ranks - (x.numel() + 1) / 2.0
+    """Ranks (N, V) minus their mean, which is exactly (V + 1) / 2, since ties have their mean."""
+    ranks = torch.from_numpy(scipy.stats.rankdata(x.detach().cpu().double().flatten(1), axis=1))
+    return ranks - (ranks.shape[1] + 1) / 2
 
 
 def _window_mean(x: Tensor) -> Tensor:
+    """Gaussian means over the windows that lie within the map."""
     for axis in range(2, x.ndim):
-        x = _weighted_along(x, axis, _gaussian_window(x.shape[axis]))
+        radius = (min(_WINDOW, x.shape[axis]) - 1) // 2
+        blurred = scipy.ndimage.gaussian_filter1d(x.numpy(), _SIGMA, axis=axis, radius=radius)
+        x = torch.from_numpy(blurred).narrow(axis, radius, x.shape[axis] - 2 * radius)
     return x
-
-
-def _gaussian_window(length: int) -> list[float]:
-    radius = (min(_WINDOW, length) - 1) // 2
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
-    return (weights / weights.sum()).tolist()
-
-
-def _weighted_along(x: Tensor, axis: int, weights: list[float]) -> Tensor:
-    size = x.shape[axis] - len(weights) + 1
-    return reduce(torch.add, (weight * x.narrow(axis, i, size) for i, weight in enumerate(weights)))
 
 
 def _to_unit(x: Tensor) -> Tensor:

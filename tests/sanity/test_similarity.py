@@ -121,6 +121,15 @@ def test_a_clip_of_one_frame_equals_its_image():
         torch.testing.assert_close(metric(a[:, :, None], b[:, :, None]), metric(a, b))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_other_dtypes_and_maps_with_gradients(dtype):
+    a, b = torch.rand(2, 2, 1, 12, 12).to(dtype)
+    for metric in (rank_correlation, normalized_structural_similarity):
+        expected = metric(a.double(), b.double())
+        torch.testing.assert_close(metric(a.requires_grad_(), b), expected)
+        a = a.detach()
+
+
 def test_maps_that_cannot_be_compared_raise():
     x = torch.rand(2, 1, 4, 4)
     with pytest.raises(ValueError, match=r"got \(2, 1, 4, 4\) and \(2, 1, 8, 4\). Bring them"):

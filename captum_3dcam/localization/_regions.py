@@ -19,8 +19,3 @@ def measure_regions(values: Array, labels: Array) -> tuple[Array, Array]:
     boxes = [[axis.start for axis in axes] + [axis.stop for axis in axes] for axes in regions]
     maxima = scipy.ndimage.maximum(values, labels, range(1, len(regions) + 1))
     return np.array(boxes).reshape(-1, 2 * labels.ndim), np.array(maxima)
-
-
-def descending_order(scores: Array) -> Array:
-    """Indices from the highest score to the lowest; equal scores keep their order."""
-    return np.argsort(-scores, kind="stable")

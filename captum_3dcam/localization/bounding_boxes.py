@@ -17,7 +17,7 @@ from captum_3dcam.localization._inputs import (
     to_arrays,
     to_tensor,
 )
-from captum_3dcam.localization._regions import descending_order, label_components, measure_regions
+from captum_3dcam.localization._regions import label_components, measure_regions
 from captum_3dcam.localization.thresholds import binarize
 
 SELECTIONS = ("largest", "all", "union")
@@ -37,8 +37,7 @@ def components(mask: Tensor, connectivity: int | None = None) -> tuple[Tensor, T
     the mask. Neighbours differ by at most one step along at most ``connectivity`` axes. The
     default is all axes: 8 neighbours in 2D, 26 in 3D; 1 means 4 and 6.
 
-    Raises TypeError or ValueError for a mask that is not bool (N, 1, *S), and for a connectivity
-    that is not from 1 to the number of axes.
+    Raises TypeError or ValueError for a mask or connectivity that is not as described.
 
     >>> mask = torch.tensor([[[[True, False], [False, True]]]])
     >>> labels, counts = components(mask)
@@ -75,8 +74,7 @@ def boxes(
     Returns:
         For each sample boxes (B, 2R) and scores (B,); an empty mask has B = 0.
 
-    Raises TypeError or ValueError as :func:`binarize` and :func:`components`, for a mask of
-    another shape than the maps, and for an unknown ``select``.
+    Raises TypeError or ValueError for arguments that are not as described.
 
     >>> maps = torch.zeros(1, 1, 4, 6)
     >>> maps[0, 0, 0, 5], maps[0, 0, 1:3, 1:4] = 4.0, 3.0
@@ -104,8 +102,7 @@ def frame_boxes(
     """The :func:`boxes` of each frame of clips (N, 1, T, *S): for each sample a list of T Boxes.
 
     The default threshold is that of the clip, so frames with low values have no boxes.
-    ``connectivity`` counts the axes of a frame. Raises as :func:`boxes`, and ValueError for maps
-    without a spatial axis beside the time axis.
+    ``connectivity`` counts the axes of a frame. Raises as :func:`boxes`.
 
     >>> maps = torch.zeros(1, 1, 3, 4, 4)
     >>> maps[0, 0, 1, 1:3, 2:4], maps[0, 0, 2, 0, 0] = 1.0, 0.4
@@ -125,7 +122,7 @@ def _select(values: Array, mask: Array, select: str, connectivity: int) -> tuple
     union = select == "union"
     labels = mask.astype(np.int32) if union else label_components(mask, connectivity)[0]
     corners, scores = measure_regions(values, labels)
-    order = descending_order(scores)
+    order = np.argsort(-scores, kind="stable")
     if select == "largest" and len(order):
         pixels = np.bincount(labels.ravel())[1:]
         order = order[[pixels[order].argmax()]]

@@ -23,7 +23,7 @@ from captum_3dcam.localization._inputs import (
     to_seconds,
     to_tensor,
 )
-from captum_3dcam.localization._regions import descending_order, label_components
+from captum_3dcam.localization._regions import label_components
 from captum_3dcam.localization.bounding_boxes import Boxes, iou
 from captum_3dcam.localization.thresholds import binarize
 
@@ -88,7 +88,7 @@ def tubes(
         connectivity: as in :func:`components`; the time axis counts.
         fps: frames per second, for :attr:`Tube.seconds`.
 
-    Raises TypeError or ValueError as :func:`frame_boxes`, and for ``fps`` that is not positive.
+    Raises TypeError or ValueError for arguments that are not as described.
 
     >>> maps = torch.zeros(1, 1, 4, 3, 8)
     >>> for t in (1, 2, 3):
@@ -158,8 +158,7 @@ def link(
     Returns:
         For each sample its tubes. The score is the mean score of the linked boxes.
 
-    Raises TypeError or ValueError for boxes that are not finite (B, 2R) with scores (B,), and
-    for other arguments out of range.
+    Raises TypeError or ValueError for arguments that are not as described.
 
     >>> from captum_3dcam.localization import frame_boxes
     >>> maps = torch.zeros(1, 1, 4, 3, 8)
@@ -221,7 +220,7 @@ def _match(last: list[Tensor], boxes: Tensor, min_iou: float) -> dict[int, int]:
         return {}
     ious = iou(torch.stack(last)[:, None], boxes).numpy()
     matches: dict[int, int] = {}
-    for pair in descending_order(ious.ravel()):
+    for pair in np.argsort(-ious.ravel(), kind="stable"):
         i, j = divmod(int(pair), len(boxes))
         if ious[i, j] < min_iou:
             break

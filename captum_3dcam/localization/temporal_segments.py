@@ -67,8 +67,7 @@ def segments(
         min_length, max_gap: in frames.
         fps: frames per second, for :attr:`Segment.seconds`.
 
-    Raises TypeError or ValueError for a profile that is not real, finite and (N, T), and for
-    other arguments out of range.
+    Raises TypeError or ValueError for arguments that are not as described.
 
     >>> import torch
     >>> profile = torch.tensor([[0.0, 3.0, 8.0, 4.0, 0.0, 3.0, 0.0, 6.0]])

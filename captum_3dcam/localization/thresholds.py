@@ -28,8 +28,7 @@ def binarize(maps: Tensor, method: str = "relative", value: float | None = None)
     A constant positive map has a full mask with "relative" and an empty one otherwise. The
     threshold is rounded to the precision of the maps.
 
-    Raises TypeError or ValueError for maps that are not real, finite and (N, 1, *S), an unknown
-    method, and a value out of range.
+    Raises TypeError or ValueError for arguments that are not as described, and for NaN or Inf.
 
     >>> maps = torch.tensor([[[0.0, 1.0, 2.0, 4.0]], [[0.0, 0.0, 0.0, 0.0]]])
     >>> binarize(maps).int().tolist()

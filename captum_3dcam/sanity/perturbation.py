@@ -174,7 +174,10 @@ def perturbation_curve(
     if steps > positions:
         raise ValueError(f"steps={steps}: expected at most {positions}, the positions of the map.")
     size = len(inputs) if batch_size is None else check_integer("batch_size", batch_size)
-    scorer = _Scorer(forward_func, _output_function(output), as_tuple(additional_forward_args))
+    if isinstance(output, str):
+        check_choice("output", output, _OUTPUTS)
+    transform = _OUTPUTS[output] if isinstance(output, str) else output
+    scorer = _Scorer(forward_func, transform, as_tuple(additional_forward_args))
     with preserved_state(tensors=[inputs]), torch.no_grad():
         target = scorer.fix_target(inputs, target, size)
         baseline = _baseline_tensor(perturbation, inputs)
@@ -312,13 +315,6 @@ class _Scorer:
     def _select(self, argument: Any, samples: Tensor) -> Any:
         is_per_sample = isinstance(argument, Tensor) and argument.shape[:1] == (self.num_samples,)
         return argument[samples] if is_per_sample else argument
-
-
-def _output_function(output: str | Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    if callable(output):
-        return output
-    check_choice("output", output, _OUTPUTS)
-    return _OUTPUTS[output]
 
 
 def _probability(output: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def survey_layers(
     """
     if inputs.ndim < 3 or not len(inputs):
         raise ValueError(
-            "inputs: expected one sample or more, (N, C, *S), with a spatial axis; got shape "
+            "inputs: expected one sample or more, (N, C, *S), with a spatial axis; received shape "
             f"{tuple(inputs.shape)}."
         )
     with preserved_state(model):

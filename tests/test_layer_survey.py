@@ -281,7 +281,8 @@ def test_the_model_is_left_as_it_was():
          "than one position. For a layer of tokens, pass captum_3dcam.Layer(..., "
          "reshape=tokens_to_grid(...))."),
         (nn.Linear(4, 3), (4,), ValueError,
-         "inputs: expected one sample or more, (N, C, *S), with a spatial axis; got shape (2, 4)."),
+         "inputs: expected one sample or more, (N, C, *S), with a spatial axis; received "
+         "shape (2, 4)."),
         (nn.Sequential(nn.Linear(4, 3)), (9, 5), RuntimeError,
          "The model failed on an input of shape (1, 9, 5): RuntimeError: mat1 and mat2 shapes "
          "cannot be multiplied (9x5 and 4x3)"),

@@ -190,7 +190,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer, 1 or more; got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer, 1 or more; received {text!r}")
     return int(text)
 
 
@@ -205,7 +205,7 @@ def _json_object(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object; got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a JSON object; received {text!r}")
     return value
 
 
@@ -228,6 +228,6 @@ def _boundaries(text: str) -> str | list[int]:
     if frames[0] < 1 or frames != sorted(set(frames)):
         raise argparse.ArgumentTypeError(
             "expected auto, none, or the first frames of scenes in ascending order, such as "
-            f"120,345; got {text!r}"
+            f"120,345; received {text!r}"
         )
     return frames

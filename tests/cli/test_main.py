@@ -126,7 +126,7 @@ USAGE_ERRORS = {
     ),
     "arguments without names": (
         ["layers", "--model", "model.py:net", "--model-args", "[4]", *INPUT_SIZE],
-        "captum-3dcam layers: error: argument --model-args: expected a JSON object; got '[4]'",
+        "captum-3dcam layers: error: argument --model-args: expected a JSON object; received '[4]'",
     ),
     "no such checkpoint": (
         ["layers", "--model", "model.py:net", "--checkpoint", "missing.pt", *INPUT_SIZE],
@@ -139,7 +139,7 @@ USAGE_ERRORS = {
     "a size of nothing": (
         ["layers", "--model", "model.py:net", "--input-size", "3", "0"],
         "captum-3dcam layers: error: argument --input-size: expected an integer, 1 or more; "
-        "got '0'",
+        "received '0'",
     ),
     "no layers": (
         explain(),

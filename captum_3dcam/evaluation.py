@@ -39,12 +39,13 @@ from captum_3dcam.metrics import (
     boxes_to_mask,
     cam_thresholds,
     clip_ious,
+    count_correct,
     energy_inside,
     hit_point,
     paired_iou,
+    protocol_name,
     tube_iou,
 )
-from captum_3dcam.metrics.wsol import clip_protocol_name, count_correct
 from captum_3dcam.models import Preprocessing
 
 Array = npt.NDArray[np.float64]
@@ -349,8 +350,8 @@ class Evaluation:
                 for row, found in self.summary.items()
             },
             "protocols": {
-                "max_box_acc": clip_protocol_name(MAX_BOX_ACC, "dataset"),
-                "max_box_acc_per_sample": clip_protocol_name(MAX_BOX_ACC, "per_sample"),
+                "max_box_acc": protocol_name(MAX_BOX_ACC, "dataset", clips=True),
+                "max_box_acc_per_sample": protocol_name(MAX_BOX_ACC, "per_sample", clips=True),
             },
             "bootstrap": vars(self.bootstrap),
             "run": self.run,

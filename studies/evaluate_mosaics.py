@@ -38,9 +38,9 @@ from captum_3dcam.metrics import (
     energy_inside,
     hit_point,
     paired_iou,
+    protocol_name,
     scoremap_ious,
 )
-from captum_3dcam.metrics.wsol import protocol_name
 from study import METHODS as STUDIED
 from study import Array, Method, mean_interval, quantile_interval, table, write
 from trained_networks.efficientnet import SIZE, Photograph, fit, load_efficientnet, preprocess
@@ -356,7 +356,7 @@ def study_pasted(network: nn.Module, options: argparse.Namespace) -> dict[str, A
         "seed": options.seed,
         "pictures": len(pictures),
         "chance": blind["whole frame"]["energy"].value,
-        "protocol": protocol_name(MAX_BOX_ACC, True, "dataset"),
+        "protocol": protocol_name(MAX_BOX_ACC, "dataset", multi_contour=True),
         "layer_sets": {name: LAYER_SETS[name] for name in options.layer_sets},
         "baselines": blind,
         "scores": nested(found, len(pictures), bootstrap),

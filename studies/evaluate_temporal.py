@@ -33,7 +33,7 @@ from captum_3dcam.datasets import SyntheticActionVideos
 from captum_3dcam.evaluation import Bootstrap, Interval
 from captum_3dcam.functional import normalize, temporal_profile
 from captum_3dcam.localization import segments
-from captum_3dcam.metrics.temporal import match_detections
+from captum_3dcam.metrics import match_detections
 from study import METHODS, Array, Method, quantile_interval, ratio_interval, table, write
 from trained_networks.action_net import LAYERS, WEIGHTS, load_action_net
 

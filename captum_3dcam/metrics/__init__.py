@@ -1,14 +1,16 @@
-"""Scores of maps, boxes, tubes and segments against the truth.
+"""Scores of maps, boxes, tubes and segments against the ground truth.
 
 The functions are pure, from tensors to tensors; the classes accumulate them over a dataset, on
-``torchmetrics.Metric`` (``pip install 'captum_3dcam[metrics]'``).
+``torchmetrics.Metric`` (``pip install 'captum_3dcam[metrics]'``). Maps are scored against
+``boxes``, ``masks`` or ``segments``; where both sides are of one kind, the arguments are ``preds``
+and ``target``, as in torchmetrics.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from captum_3dcam.metrics._contours import contour_boxes
-from captum_3dcam.metrics._inputs import BOX_FORMATS, to_exclusive
+from captum_3dcam.metrics._inputs import to_exclusive
 from captum_3dcam.metrics.overlap import (
     best_iou,
     best_tube_iou,
@@ -18,32 +20,28 @@ from captum_3dcam.metrics.overlap import (
     segment_iou,
     tube_iou,
 )
-from captum_3dcam.metrics.pointing import (
-    HIT_MODES,
-    acc2,
-    boxes_to_mask,
-    energy_inside,
-    hit_point,
-)
+from captum_3dcam.metrics.pointing import acc2, boxes_to_mask, energy_inside, hit_point
 from captum_3dcam.metrics.temporal import (
     average_precision,
+    match_detections,
     temporal_average_precision,
     temporal_hit,
     temporal_map,
 )
 from captum_3dcam.metrics.wsol import (
-    THRESHOLD_SELECTIONS,
     box_accuracy,
     cam_thresholds,
     clip_ious,
+    count_correct,
     max_box_acc,
+    protocol_name,
     px_ap,
     scoremap_boxes,
     scoremap_ious,
 )
 
 if TYPE_CHECKING:
-    from captum_3dcam.metrics.modular import (
+    from captum_3dcam.metrics.torchmetrics_classes import (
         Acc2,
         BoxAccuracy,
         EnergyInside,
@@ -57,9 +55,6 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "BOX_FORMATS",
-    "HIT_MODES",
-    "THRESHOLD_SELECTIONS",
     "Acc2",
     "BoxAccuracy",
     "EnergyInside",
@@ -80,11 +75,14 @@ __all__ = [
     "cam_thresholds",
     "clip_ious",
     "contour_boxes",
+    "count_correct",
     "energy_inside",
     "hit_point",
     "mask_iou",
+    "match_detections",
     "max_box_acc",
     "paired_iou",
+    "protocol_name",
     "px_ap",
     "scoremap_boxes",
     "scoremap_ious",
@@ -98,19 +96,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The accumulating classes, when they are first asked for: torchmetrics is an extra."""
-    if name not in __all__:  # the functions are here, and never come this way
+    """Import the classes when they are first used: torchmetrics is an optional dependency."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        accumulators = import_module("captum_3dcam.metrics.modular")
+        return getattr(import_module("captum_3dcam.metrics.torchmetrics_classes"), name)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "torchmetrics":
+        if (error.name or "").partition(".")[0] != "torchmetrics":
             raise
         raise ImportError(
             f"captum_3dcam.metrics.{name} needs torchmetrics, which is not installed. Install it "
-            "with pip install 'captum_3dcam[metrics]'; the functions do without it."
+            "with pip install 'captum_3dcam[metrics]'; the functions do not need it."
         ) from error
-    return getattr(accumulators, name)
 
 
 def __dir__() -> list[str]:

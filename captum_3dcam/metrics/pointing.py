@@ -1,33 +1,34 @@
-"""Does a map point at the truth: hit points, and the energy inside the truth."""
+"""Does a map point at the ground truth? Hit points, and the share of energy inside."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from captum_3dcam.metrics._inputs import Boxes, check_truth, drop_channel, to_exclusive
+from captum_3dcam._validation import check_choice, describe
+from captum_3dcam.metrics._inputs import check_boxes_per_sample, drop_channel, to_exclusive
 
-Region = tuple[Tensor, Tensor]
+HIT_MODES = ("intersect", "argmax")
 
 
 def hit_point(
     maps: Tensor,
-    boxes: Boxes,
+    boxes: Sequence[Tensor],
     mode: str = "argmax",
     *,
     tolerance: float | None = None,
     threshold: float | None = None,
     box_format: str = "xyxy",
 ) -> Tensor:
-    """Whether each map points at one of its true boxes: bool (N,).
+    """Whether each map points at one of its ground-truth boxes: bool (N,).
 
     ``"argmax"`` is the pointing game (Zhang et al., 2018, doi 10.1007/s11263-017-1059-x): the
-    map's highest pixel, the first of equals, lies in a true box, or is less than ``tolerance``
-    from a pixel of it (Euclidean; 15 by default). ``"intersect"``: the box around all pixels
-    above ``threshold`` times the map's maximum (0.5 by default) shares a pixel with a true box.
+    map's highest pixel (the first of equals) lies in a box, or is less than ``tolerance`` from
+    one of its pixels (Euclidean; 15 by default). ``"intersect"``: the bounding box of all pixels
+    above ``threshold`` times the map's maximum (0.5 by default) shares a pixel with a box.
 
-    A constant map points at nothing, nor does one without a positive value or with NaN or Inf:
-    no hit. A pixel is in a box if its centre is.
+    A constant map has no hit, nor has one without a positive value or with NaN or Inf. A pixel is
+    in a box if its centre is.
 
     Args:
         maps: (N, *S) or (N, 1, *S), with as many axes as the boxes have. Over the space-time of
@@ -43,88 +44,83 @@ def hit_point(
 
     >>> maps = torch.zeros(1, 40, 40)
     >>> maps[0, 5, 20] = 1  # y, x
-    >>> truth = [torch.tensor([[0, 0, 10, 10]])]  # its last x is 9: 11 away
-    >>> hit_point(maps, truth), hit_point(maps, truth, tolerance=11)
+    >>> boxes = [torch.tensor([[0, 0, 10, 10]])]  # the last x is 9: a distance of 11
+    >>> hit_point(maps, boxes), hit_point(maps, boxes, tolerance=11)
     (tensor([True]), tensor([False]))
-    >>> hit_point(maps, truth, "intersect")
+    >>> hit_point(maps, boxes, "intersect")
     tensor([False])
     """
     tolerance, threshold = check_hit_options(mode, tolerance, threshold)
-    check_truth(boxes, len(maps))
+    check_boxes_per_sample(boxes, len(maps))
     if not len(boxes):
         return torch.zeros(0, dtype=torch.bool)
     maps = drop_channel(maps, rank=boxes[0].shape[-1] // 2)
     hits = []
-    for number, (one, truth) in enumerate(zip(maps, boxes, strict=True)):
-        if truth.shape[-1] != 2 * one.ndim:
+    for number, (heatmap, ground_truth) in enumerate(zip(maps, boxes, strict=True)):
+        if ground_truth.shape[-1] != 2 * heatmap.ndim:
             raise ValueError(
-                f"Sample {number} has boxes of shape {tuple(truth.shape)}; a map of shape "
-                f"{tuple(one.shape)} needs {2 * one.ndim} bounds a box."
+                f"Sample {number} has boxes of {describe(ground_truth)}; a map of "
+                f"{describe(heatmap)} needs {2 * heatmap.ndim} bounds per box."
             )
-        true_boxes = to_exclusive(truth.to(one.device), box_format)
-        region = _MODES[mode](one, threshold) if _points(one) else None
-        hits.append(region is not None and _near(region, true_boxes, tolerance))
+        highest = heatmap.amax()
+        if mode == "argmax":
+            pixels = torch.stack(torch.unravel_index(heatmap.argmax(), heatmap.shape))[None]
+        else:
+            pixels = (heatmap > threshold * highest).nonzero()
+        limits = to_exclusive(ground_truth.to(heatmap.device), box_format)
+        has_peak = heatmap.isfinite().all() and highest > max(heatmap.amin(), 0)
+        hits.append(bool(has_peak) and _is_near(pixels.flip(1), limits, tolerance))
     return torch.tensor(hits)
 
 
-def _points(one: Tensor) -> bool:
-    return bool(one.isfinite().all() and one.amax() > one.amin() and one.amax() > 0)
-
-
-def _highest(one: Tensor, threshold: float) -> Region:
-    # Bounds are x, y, t: the axes from the last to the first.
-    point = torch.stack(torch.unravel_index(one.argmax(), one.shape)).flip(0)
-    return point, point
-
-
-def _above(one: Tensor, threshold: float) -> Region:
-    places = (one > threshold * one.amax()).nonzero().flip(1)
-    return places.amin(dim=0), places.amax(dim=0)
-
-
-def _near(region: Region, boxes: Tensor, tolerance: float) -> bool:
-    """Whether a region's box of pixels (first, last) meets a box, or is nearer than that."""
-    first, last = region
-    low, high = (boxes - 0.5).ceil().chunk(2, dim=-1)
-    apart = torch.maximum(low - last, first - (high - 1)).clamp(min=0)
-    distance = torch.linalg.vector_norm(apart, dim=-1)
-    has_pixels = (high > low).all(dim=-1)
+def _is_near(pixels: Tensor, boxes: Tensor, tolerance: float) -> bool:
+    """Whether the bounding box of pixels (P, D) meets a box, or is nearer than the tolerance."""
+    first, last = _pixel_range(boxes)
+    gap = torch.maximum(first - pixels.amax(dim=0), pixels.amin(dim=0) - last).clamp(min=0)
+    distance = torch.linalg.vector_norm(gap, dim=-1)
+    has_pixels = (first <= last).all(dim=-1)
     return bool((has_pixels & ((distance == 0) | (distance < tolerance))).any())
 
 
-_MODES: dict[str, Callable[[Tensor, float], Region]] = {"intersect": _above, "argmax": _highest}
-HIT_MODES = tuple(_MODES)
+def _pixel_range(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and last pixels with their centres in inclusive-exclusive boxes (B, 2D)."""
+    low, high = (boxes - 0.5).ceil().chunk(2, dim=-1)
+    return low, high - 1
 
 
 def check_hit_options(
     mode: str, tolerance: float | None, threshold: float | None
 ) -> tuple[float, float]:
-    """The tolerance and threshold that :func:`hit_point` goes by, or a ValueError."""
-    if mode not in _MODES:
-        raise ValueError(
-            f"mode={mode!r} is not known. Choose one of {', '.join(map(repr, HIT_MODES))}."
-        )
+    """The tolerance and threshold of :func:`hit_point`, with its defaults; or a ValueError."""
+    check_choice("mode", mode, HIT_MODES)
     options = {"intersect": ("tolerance", tolerance), "argmax": ("threshold", threshold)}
-    name, given = options[mode]
-    if given is not None:
-        raise ValueError(f"{name}={given!r} has no meaning for mode={mode!r}. Leave it out.")
-    if tolerance is not None and not tolerance >= 0:
-        raise ValueError(f"tolerance={tolerance!r} is not a distance in pixels, 0 or more.")
-    if threshold is not None and not 0 <= threshold < 1:
+    name, value = options[mode]
+    if value is not None:
+        raise ValueError(f"{name}={value!r} has no meaning for mode={mode!r}. Leave it out.")
+    if tolerance is None:
+        tolerance = 15.0 if mode == "argmax" else 0.0
+    if threshold is None:
+        threshold = 0.5
+    check_tolerance(tolerance)
+    if not 0 <= threshold < 1:
         raise ValueError(
-            f"threshold={threshold!r} is not in [0, 1), a fraction of the map's maximum."
+            f"threshold={threshold!r} is not in [0, 1). It is a fraction of the map's maximum."
         )
-    default_tolerance = 15.0 if mode == "argmax" else 0.0
-    return (
-        default_tolerance if tolerance is None else tolerance,
-        0.5 if threshold is None else threshold,
-    )
+    return tolerance, threshold
 
 
-def boxes_to_mask(boxes: Tensor, size: tuple[int, ...], box_format: str = "xyxy") -> Tensor:
-    """The union of boxes (B, 2D) as a mask of ``size`` (..., H, W): pixels with centres inside.
+def check_tolerance(tolerance: float) -> None:
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance!r}: expected a distance in pixels, 0 or more.")
 
-    Raises ValueError if the boxes have another number of dimensions.
+
+def boxes_to_mask(
+    boxes: Tensor, size: tuple[int, ...], box_format: str = "xyxy", tolerance: float = 0.0
+) -> Tensor:
+    """The bool mask of ``size`` (..., H, W) of the pixels with their centre in a box (B, 2D).
+
+    With a ``tolerance`` also of those less than that from one inside (Euclidean). Raises
+    ValueError if the boxes have another number of dimensions.
 
     >>> boxes_to_mask(torch.tensor([[1, 0, 3, 1]]), (2, 4)).int()
     tensor([[0, 1, 1, 0],
@@ -132,39 +128,37 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, ...], box_format: str = "xyxy"
     """
     if boxes.ndim != 2 or boxes.shape[1] != 2 * len(size):
         raise ValueError(
-            f"A mask of size {tuple(size)} needs boxes (B, {2 * len(size)}); got "
-            f"{tuple(boxes.shape)}."
+            f"A mask of size {tuple(size)} needs boxes (B, {2 * len(size)}); received "
+            f"{describe(boxes)}."
         )
-    low, high = to_exclusive(boxes, box_format).chunk(2, dim=-1)
-    mask = torch.ones(len(boxes), *[1] * len(size), dtype=torch.bool, device=boxes.device)
+    check_tolerance(tolerance)
+    first, last = _pixel_range(to_exclusive(boxes, box_format).float())
+    squared = torch.zeros(len(boxes), *[1] * len(size), device=boxes.device)
     for axis, length in enumerate(size):
-        centres = torch.arange(length, device=boxes.device) + 0.5
         bound = len(size) - 1 - axis  # x, the last axis, has the first bound
-        along = (centres >= low[:, bound, None]) & (centres < high[:, bound, None])
-        mask = mask & along.reshape(-1, *[1] * axis, length, *[1] * bound)
-    return mask.any(dim=0)
+        pixel = torch.arange(length, device=boxes.device)
+        gap = torch.maximum(first[:, bound, None] - pixel, pixel - last[:, bound, None])
+        squared = squared + gap.clamp(min=0).square().reshape(-1, *[1] * axis, length, *[1] * bound)
+    has_pixels = (first <= last).all(dim=-1).reshape(-1, *[1] * len(size))
+    return (has_pixels & ((squared == 0) | (squared < tolerance**2))).any(dim=0)
 
 
 def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
-    """The share of each map's positive part that lies inside the truth: (N,), in [0, 1].
+    """The share of each map's positive part that lies inside the ground truth: (N,), in [0, 1].
 
     Σ_inside relu(map) / Σ relu(map), in float64: the energy-based pointing game (Wang et al.,
     Score-CAM, 2020, arXiv 1910.01279). A map without a positive value, or with NaN or Inf, has 0.
 
-    Args:
-        maps: (N, *S), of any rank.
-        masks: the truth, bool, of the maps' shape; of boxes see :func:`boxes_to_mask`.
-
-    Raises:
-        ValueError: for masks of another shape or dtype.
+    Takes maps (N, *S) and bool masks of their shape; for boxes see :func:`boxes_to_mask`. Raises
+    ValueError for others.
 
     >>> energy_inside(torch.tensor([[1.0, -5.0, 3.0]]), torch.tensor([[True, True, False]]))
     tensor([0.2500], dtype=torch.float64)
     """
     if masks.shape != maps.shape or masks.dtype != torch.bool or maps.ndim < 2:
         raise ValueError(
-            f"energy_inside expects maps (N, *S) and bool masks of the same shape; got maps "
-            f"{tuple(maps.shape)} and masks {tuple(masks.shape)} of {masks.dtype}. For boxes use "
+            "energy_inside expects maps (N, *S) and bool masks of the same shape; received maps "
+            f"of {describe(maps)} and masks of {describe(masks)}, {masks.dtype}. For boxes use "
             "boxes_to_mask; compare other masks: > 0."
         )
     positive = maps.detach().double().relu().flatten(1)
@@ -175,27 +169,18 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
 
 
 def acc2(hits: Tensor, correct: Tensor) -> Tensor:
-    """Acc2: the fraction of all samples with both a hit and the right class, in [0, 1].
+    """The fraction of all samples with both a hit and the right class, in [0, 1].
 
-    Args:
-        hits: bool (N,), as of :func:`hit_point`.
-        correct: bool (N,), whether the model's class was right.
-
-    Raises:
-        ValueError: for tensors that are not bool (N,), or differ in length.
+    Takes two tensors, bool (N,): of :func:`hit_point`, and whether the model's class is right.
+    Raises ValueError for others.
 
     >>> acc2(torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False]))
     tensor(0.2500)
     """
-    return hit_and_correct(hits, correct).float().mean()
-
-
-def hit_and_correct(hits: Tensor, correct: Tensor) -> Tensor:
-    """Each sample's hit, if its class was right too: bool (N,)."""
     if hits.shape != correct.shape or hits.ndim != 1 or {hits.dtype, correct.dtype} != {torch.bool}:
         raise ValueError(
-            f"Acc2 expects hits and correct, both bool (N,); got {tuple(hits.shape)} of "
-            f"{hits.dtype} and {tuple(correct.shape)} of {correct.dtype}. The second is "
-            "predicted == labels."
+            f"acc2 expects hits and correct, both bool (N,); received {describe(hits)} of "
+            f"{hits.dtype} and {describe(correct)} of {correct.dtype}. The second is "
+            "preds == labels."
         )
-    return hits & correct.to(hits.device)
+    return (hits & correct.to(hits.device)).float().mean()

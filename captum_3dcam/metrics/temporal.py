@@ -1,25 +1,24 @@
-"""When: hits in time, and the average precision of detected segments at a temporal IoU."""
+"""Hits in time, and the average precision of detected segments at a temporal IoU."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from captum_3dcam.metrics._inputs import Boxes
 from captum_3dcam.metrics.overlap import segment_iou
 from captum_3dcam.metrics.pointing import hit_point
 
 Detections = Mapping[str, Tensor]
 
 
-def temporal_hit(profiles: Tensor, segments: Boxes, tolerance: float = 0.0) -> Tensor:
-    """Whether each temporal profile is highest within a true segment: bool (N,).
+def temporal_hit(profiles: Tensor, segments: Sequence[Tensor], tolerance: float = 0.0) -> Tensor:
+    """Whether each temporal profile is highest within a ground-truth segment: bool (N,).
 
-    :func:`~captum_3dcam.metrics.pointing.hit_point` in one dimension: the highest frame, the
-    first of equals, is in a segment, or less than ``tolerance`` frames from one of its frames.
+    :func:`~captum_3dcam.metrics.hit_point` in one dimension: the highest frame (the first of
+    equals) is in a segment, or less than ``tolerance`` frames from one of its frames.
 
     Args:
-        profiles: (N, T), as of :func:`captum_3dcam.functional.temporal_profile`.
+        profiles: (N, T), as from :func:`captum_3dcam.functional.temporal_profile`.
         segments: N tensors (B_i, 2) of frames [start, end).
         tolerance: frames.
 
@@ -31,87 +30,86 @@ def temporal_hit(profiles: Tensor, segments: Boxes, tolerance: float = 0.0) -> T
 
 
 def match_detections(
-    predicted: Sequence[Detections], truth: Sequence[Detections], label: int, tiou: float
+    preds: Sequence[Detections], target: Sequence[Detections], label: int, tiou: float
 ) -> tuple[Tensor, int]:
-    """Which detections of a class are true, by falling score: bool (M,); and how many truths.
+    """Match detections of a class to the ground truth: true positives, and number of segments.
 
-    Over all videos, the highest score first (the first given of equals), each takes the true
-    segment of its video with the highest tIoU that is not taken yet, if that reaches ``tiou``.
-    The arguments are those of :func:`temporal_average_precision`.
+    Over all videos, from the highest score to the lowest (the first of equals first), each
+    detection takes the free ground-truth segment of its video with the highest tIoU, if that is at
+    least ``tiou``. Arguments as for :func:`temporal_average_precision`.
+
+    Returns:
+        bool (M,), whether each detection is a true positive, by falling score; and the number of
+        ground-truth segments of the class.
     """
-    scores, matches, videos = [], [], []
-    free = {}
-    for video, (found, true) in enumerate(zip(predicted, truth, strict=True)):
-        segments = true["segments"][true["labels"] == label]
-        free[video] = torch.ones(len(segments), dtype=torch.bool)
-        chosen = found["labels"] == label
-        ious = segment_iou(found["segments"][chosen].cpu(), segments.cpu())
-        scores.append(found["scores"][chosen].cpu())
-        matches += list(ious)
-        videos += [video] * len(ious)
-    truths = sum(map(len, free.values()))
+    scores, ious, videos, is_free = [], [], [], []
+    for video, (detected, ground_truth) in enumerate(zip(preds, target, strict=True)):
+        segments = ground_truth["segments"][ground_truth["labels"] == label].cpu()
+        of_class = detected["labels"] == label
+        scores.append(detected["scores"][of_class].cpu())
+        ious += list(segment_iou(detected["segments"][of_class].cpu(), segments))
+        videos += [video] * len(scores[-1])
+        is_free.append(torch.ones(len(segments), dtype=torch.bool))
     hits = torch.zeros(len(videos), dtype=torch.bool)
     order = torch.cat(scores).argsort(descending=True, stable=True).tolist()
     for rank, number in enumerate(order):
-        ious = torch.where(free[videos[number]], matches[number], -1)
-        if len(ious) and ious.max() >= tiou:
-            free[videos[number]][ious.argmax()] = False
+        free = is_free[videos[number]]
+        candidates = torch.where(free, ious[number], -1)
+        if len(candidates) and candidates.max() >= tiou:
+            free[candidates.argmax()] = False
             hits[rank] = True
-    return hits, truths
+    return hits, sum(map(len, is_free))
 
 
-def average_precision(hits: Tensor, truths: int) -> Tensor:
+def average_precision(hits: Tensor, num_ground_truths: int) -> Tensor:
     """All-point interpolated average precision of detections by falling score, in [0, 1].
 
-    Σ over the hits of the highest precision at that recall or above, / the number of truths.
-
-    Args:
-        hits: bool (M,), whether each detection is true.
-        truths: how many there are to find.
-
-    Raises ValueError if there are none.
+    The sum over true positives, bool (M,), of the highest precision at that recall or above,
+    divided by the number of ground truths. Raises ValueError if that is 0.
 
     >>> average_precision(torch.tensor([True, False, True]), 2)  # (1 + 2/3) / 2
     tensor(0.8333, dtype=torch.float64)
     """
-    if truths < 1:
-        raise ValueError(f"Average precision needs a truth at least; got {truths}.")
+    if num_ground_truths < 1:
+        raise ValueError(
+            f"Average precision needs at least one ground truth; received {num_ground_truths}."
+        )
     precision = hits.cumsum(0).double() / torch.arange(1, len(hits) + 1)
     envelope = precision.flip(0).cummax(0).values.flip(0) if len(hits) else precision
-    return envelope[hits].sum() / truths
+    return envelope[hits].sum() / num_ground_truths
 
 
 def temporal_average_precision(
-    predicted: Sequence[Detections], truth: Sequence[Detections], tiou_thresholds: Sequence[float]
+    preds: Sequence[Detections], target: Sequence[Detections], tiou_thresholds: Sequence[float]
 ) -> dict[int, Tensor]:
-    """Each true class's average precision at each tIoU: label -> (D,), in [0, 1].
+    """Average precision of each ground-truth class at each tIoU: label -> (D,), in [0, 1].
 
     ActivityNet's protocol: greedy by score, all-point interpolation. A class without detections
     has 0; detections of a class that no video has do not count.
 
     Args:
-        predicted: for each video a mapping with ``segments`` (M, 2), ``scores`` (M,) and
-            ``labels`` (M,).
-        truth: for each video a mapping with ``segments`` (B, 2) and ``labels`` (B,).
+        preds: for each video a mapping with ``segments`` (M, 2), ``scores`` (M,) and ``labels``
+            (M,).
+        target: for each video a mapping with ``segments`` (B, 2) and ``labels`` (B,).
         tiou_thresholds: D numbers in (0, 1].
 
     Raises:
-        ValueError: for missing keys, shapes that do not fit, and a truth without a segment.
+        ValueError: for missing keys, shapes that do not fit, and a target without a segment.
 
-    >>> truth = [{"segments": torch.tensor([[0.0, 4.0]]), "labels": torch.tensor([7])}]
-    >>> found = [{"segments": torch.tensor([[0.0, 3.0]]), "labels": torch.tensor([7]),
+    >>> target = [{"segments": torch.tensor([[0.0, 4.0]]), "labels": torch.tensor([7])}]
+    >>> preds = [{"segments": torch.tensor([[0.0, 3.0]]), "labels": torch.tensor([7]),
     ...           "scores": torch.tensor([0.9])}]
-    >>> temporal_average_precision(found, truth, (0.5, 0.8))
+    >>> temporal_average_precision(preds, target, (0.5, 0.8))
     {7: tensor([1., 0.], dtype=torch.float64)}
     """
-    check_detections(predicted, truth)
-    labels = sorted({int(label) for true in truth for label in true["labels"]})
+    check_detections(preds, target)
+    labels = sorted({int(label) for video in target for label in video["labels"]})
     if not labels:
-        raise ValueError("Temporal average precision needs a true segment; the truth has none.")
+        raise ValueError("Temporal average precision needs a ground-truth segment; there is none.")
     return {
         label: torch.stack(
             [
-                average_precision(*match_detections(predicted, truth, label, tiou))
+                average_precision(*match_detections(preds, target, label, tiou))
                 for tiou in tiou_thresholds
             ]
         )
@@ -120,37 +118,37 @@ def temporal_average_precision(
 
 
 def temporal_map(
-    predicted: Sequence[Detections],
-    truth: Sequence[Detections],
+    preds: Sequence[Detections],
+    target: Sequence[Detections],
     tiou_thresholds: Sequence[float] = (0.5,),
 ) -> Tensor:
     """mAP at each tIoU: the mean of :func:`temporal_average_precision` over classes, (D,).
 
-    >>> truth = [{"segments": torch.tensor([[0, 4], [6, 9]]), "labels": torch.tensor([0, 1])}]
-    >>> found = [truth[0] | {"labels": torch.tensor([0, 0]), "scores": torch.tensor([0.9, 0.8])}]
-    >>> temporal_map(found, truth)
+    >>> target = [{"segments": torch.tensor([[0, 4], [6, 9]]), "labels": torch.tensor([0, 1])}]
+    >>> preds = [target[0] | {"labels": torch.tensor([0, 0]), "scores": torch.tensor([0.9, 0.8])}]
+    >>> temporal_map(preds, target)
     tensor([0.5000], dtype=torch.float64)
     """
-    found = temporal_average_precision(predicted, truth, tiou_thresholds)
-    return torch.stack(list(found.values())).mean(dim=0)
+    per_class = temporal_average_precision(preds, target, tiou_thresholds)
+    return torch.stack(list(per_class.values())).mean(dim=0)
 
 
-def check_detections(predicted: Sequence[Detections], truth: Sequence[Detections]) -> None:
-    """ValueError unless there is one well-formed mapping a video on both sides."""
-    if len(predicted) != len(truth):
+def check_detections(preds: Sequence[Detections], target: Sequence[Detections]) -> None:
+    """ValueError unless both have one well-formed mapping per video."""
+    if len(preds) != len(target):
         raise ValueError(
-            f"Expected predictions and truth of the same videos; got {len(predicted)} and "
-            f"{len(truth)}. A video without any has tensors of length 0."
+            f"Expected preds and target of the same videos; received {len(preds)} and "
+            f"{len(target)}. A video without segments has tensors of length 0."
         )
     for name, videos, keys in (
-        ("predicted", predicted, ("segments", "scores", "labels")),
-        ("truth", truth, ("segments", "labels")),
+        ("preds", preds, ("segments", "scores", "labels")),
+        ("target", target, ("segments", "labels")),
     ):
         for number, video in enumerate(videos):
             shapes = {key: tuple(video[key].shape) if key in video else None for key in keys}
             count = len(video["segments"]) if shapes["segments"] else 0
             if any(shapes[key] != ((count, 2) if key == "segments" else (count,)) for key in keys):
                 raise ValueError(
-                    f"{name}[{number}] should have segments (M, 2) and {' and '.join(keys[1:])} "
-                    f"(M,); got {shapes}. Without segments: torch.zeros(0, 2) and torch.zeros(0)."
+                    f"{name}[{number}]: expected segments (M, 2) and {' and '.join(keys[1:])} "
+                    f"(M,); received {shapes}. Without segments: torch.zeros(0, 2), torch.zeros(0)."
                 )

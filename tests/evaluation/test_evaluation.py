@@ -390,7 +390,7 @@ def test_the_table_and_the_file(tmp_path):
     saved = json.loads((tmp_path / "new" / "found.json").read_text(encoding="utf-8"))
     assert saved["rows"]["a|b"]["hit"] == summary["hit"]._asdict()
     assert "one threshold for the dataset" in saved["protocols"]["max_box_acc"]
-    assert "each clip its own threshold" in saved["protocols"]["max_box_acc_per_sample"]
+    assert "one threshold per clip" in saved["protocols"]["max_box_acc_per_sample"]
     with pytest.raises(ValueError, match=r"no column 'hits'. Choose from 'energy', 'hit'"):
         found.table(["hits"])
 

@@ -1,4 +1,4 @@
-"""Contour boxes against OpenCV's, which they must equal."""
+"""Contour boxes must equal those of OpenCV."""
 
 import cv2
 import numpy as np
@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_3dcam.metrics import _contours as contours
+from captum_3dcam.metrics import _contours
 from captum_3dcam.metrics._contours import contour_boxes
 
 
 def opencv_boxes(mask, multi_contour):
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    if found and not multi_contour:
-        found = [max(found, key=cv2.contourArea)]
-    return sorted((x, y, x + w, y + h) for x, y, w, h in map(cv2.boundingRect, found))
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    if contours and not multi_contour:
+        contours = [max(contours, key=cv2.contourArea)]
+    return sorted((x, y, x + w, y + h) for x, y, w, h in map(cv2.boundingRect, contours))
 
 
 def assert_like_opencv(image, thresholds=(0,)):
@@ -22,8 +22,8 @@ def assert_like_opencv(image, thresholds=(0,)):
         boxes, index = contour_boxes(image, thresholds, multi_contour)
         assert (np.diff(index) >= 0).all()
         for number, threshold in enumerate(thresholds):
-            found = sorted(map(tuple, boxes[index == number].tolist()))
-            assert found == opencv_boxes(image > threshold, multi_contour), (image, threshold)
+            actual = sorted(map(tuple, boxes[index == number].tolist()))
+            assert actual == opencv_boxes(image > threshold, multi_contour), (image, threshold)
 
 
 def test_every_mask_of_3_by_3():
@@ -33,7 +33,7 @@ def test_every_mask_of_3_by_3():
 
 
 def test_thousands_of_random_masks():
-    """Of coarse or fine blocks, sparse to dense: holes in holes, lines, ties, borders."""
+    """Coarse or fine blocks, sparse to dense: nested holes, lines, ties, borders."""
     generator = np.random.default_rng(0)
     for _ in range(400):
         pixels = generator.integers(0, 256, size=generator.integers(1, 16, size=2), dtype=np.uint8)
@@ -66,13 +66,13 @@ def test_a_smooth_map_of_full_size():
         (["###", "#.#", "###"], [(0, 0, 3, 3), (0, 0, 3, 3)], [(0, 0, 3, 3)]),
         ([".#.", "#.#", ".#."], [(0, 0, 3, 3), (0, 0, 3, 3)], [(0, 0, 3, 3)]),
         (["##.", "#.#", "###"], [(0, 0, 3, 3), (0, 0, 3, 3)], [(0, 0, 3, 3)]),
-        # A hole at the border is none.
+        # An opening at the border is not a hole.
         (["###", "#.#", "#.#"], [(0, 0, 3, 3)], [(0, 0, 3, 3)]),
         # Of equal areas the last in raster order: single pixels and lines have area 0.
         (["#..", "...", "..#"], [(0, 0, 1, 1), (2, 2, 3, 3)], [(2, 2, 3, 3)]),
         (["###", "...", "#.."], [(0, 0, 3, 1), (0, 2, 1, 3)], [(0, 2, 1, 3)]),
         (["..##", "..##", "....", "##..", "##.."], [(0, 3, 2, 5), (2, 0, 4, 2)], [(0, 3, 2, 5)]),
-        # A ring that holds more than the block beside it has pixels.
+        # A ring whose filled area is larger than the block beside it.
         (
             ["#####...", "#...#.##", "#.#.#.##", "#...#.##", "#####.##"],
             [(0, 0, 5, 5), (0, 0, 5, 5), (2, 2, 3, 3), (6, 1, 8, 5)],
@@ -88,25 +88,29 @@ def test_by_hand(rows, every, largest):
 
 
 @pytest.mark.parametrize("limit", [1, 50, 1000])
-def test_in_parts_it_is_the_same(monkeypatch, limit):
+def test_boxes_do_not_depend_on_the_number_of_parts(monkeypatch, limit):
     generator = np.random.default_rng(2)
     image = generator.integers(0, 256, size=(20, 30)).astype(np.uint8)
     cuts = np.arange(0, 250, 5)
     for multi_contour in (True, False):
-        whole = contour_boxes(image, cuts, multi_contour)
-        monkeypatch.setattr(contours, "_RUNS_AT_ONCE", limit)
-        assert len(contours._parts(np.searchsorted(cuts, image), len(cuts))) > 1
+        expected = contour_boxes(image, cuts, multi_contour)
+        monkeypatch.setattr(_contours, "_MAX_RUNS", limit)
+        assert len(_contours._parts(np.searchsorted(cuts, image), len(cuts))) > 1
         parts = contour_boxes(image, cuts, multi_contour)
         monkeypatch.undo()
-        for found, expected in zip(parts, whole, strict=True):
-            np.testing.assert_array_equal(found, expected)
+        for actual, array in zip(parts, expected, strict=True):
+            np.testing.assert_array_equal(actual, array)
 
 
 @pytest.mark.parametrize(
     ("image", "thresholds", "message"),
     [
-        (np.zeros((2, 2)), [0], r"uint8; got shape \(2, 2\) of float64"),
-        (np.zeros((1, 2, 2), np.uint8), [0], r"one image \(H, W\) of uint8; got shape \(1, 2, 2\)"),
+        (np.zeros((2, 2)), [0], r"uint8; received shape \(2, 2\) of float64"),
+        (
+            np.zeros((1, 2, 2), np.uint8),
+            [0],
+            r"one image \(H, W\) of uint8; received shape \(1, 2, 2\)",
+        ),
         (np.zeros((2, 2), np.uint8), [1, 1], "strictly increasing"),
         (np.zeros((2, 2), np.uint8), [], "strictly increasing"),
         (np.zeros((2, 2), np.uint8), [0.5], "integer thresholds"),
@@ -131,12 +135,12 @@ def smooth_map(kind, seed, side=64):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["bilinear", "blurred"])
 def test_smooth_maps(kind, seed):
-    """Regions that join and enclose each other at many thresholds, with wide plateaus."""
+    """Components that join and enclose each other at many thresholds, with wide plateaus."""
     assert_like_opencv(smooth_map(kind, seed), np.unique((np.arange(0, 1, 0.02) * 255).astype(int)))
 
 
 def test_nested_rings_are_filled_to_the_outermost():
-    """Rings of one pixel hold little themselves: what is in them decides which is largest."""
+    """Rings one pixel wide have little area themselves: their holes decide which is largest."""
     image = np.zeros((40, 60), dtype=np.uint8)
     for inset in range(0, 18, 2):
         cv2.rectangle(image, (1 + inset, 1 + inset), (37 - inset, 37 - inset), 100 + inset, 1)
@@ -162,7 +166,7 @@ def test_a_constant_image(value):
 def test_more_thresholds_than_int16_counts():
     generator = np.random.default_rng(4)
     image = generator.integers(0, 3, size=(5, 6)).astype(np.uint8)
-    cuts = np.arange(2**15 + 1) - 2**15  # ..., -1, 0: all but the last set every pixel
+    cuts = np.arange(2**15 + 1) - 2**15  # ..., -1, 0: below 0 every pixel is set
     for multi_contour in (True, False):
         boxes, index = contour_boxes(image, cuts, multi_contour)
         assert (np.bincount(index[index < 2**15]) == 1).all()

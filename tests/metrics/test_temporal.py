@@ -10,11 +10,11 @@ from captum_3dcam import metrics
 
 
 def video(segments, labels, scores=None):
-    found = {
+    result = {
         "segments": torch.tensor(segments, dtype=torch.float32).reshape(-1, 2),
         "labels": torch.tensor(labels, dtype=torch.int64),
     }
-    return found if scores is None else found | {"scores": torch.tensor(scores)}
+    return result if scores is None else result | {"scores": torch.tensor(scores)}
 
 
 def test_temporal_hit_by_hand():
@@ -39,56 +39,56 @@ def test_average_precision_by_hand():
     assert metrics.average_precision(hits[:0], 2) == 0
 
 
-def test_a_truth_is_found_once_and_the_highest_score_has_it():
-    truth = [video([[0, 10]], [1])]
-    found = [video([[0, 10], [0, 9]], [1, 1], [0.5, 0.9])]
-    assert metrics.temporal_map(found, truth).item() == 1
-    truth = [video([[0, 10], [20, 30]], [1, 1])]
-    # Both detections overlap the first truth only: the second is false.
-    assert metrics.temporal_map(found, truth).item() == 0.5
+def test_a_ground_truth_is_matched_once_and_by_the_highest_score():
+    target = [video([[0, 10]], [1])]
+    preds = [video([[0, 10], [0, 9]], [1, 1], [0.5, 0.9])]
+    assert metrics.temporal_map(preds, target).item() == 1
+    target = [video([[0, 10], [20, 30]], [1, 1])]
+    # Both detections overlap the first segment only: the second is a false positive.
+    assert metrics.temporal_map(preds, target).item() == 0.5
 
 
-def test_what_is_taken_gives_way_to_the_next_best():
-    truth = [video([[0, 10], [0, 7]], [1, 1])]
-    found = [video([[0, 10], [0, 9]], [1, 1], [0.9, 0.8])]
-    # The second is nearer to the first truth (.9), which is taken, but reaches the other (.78).
-    assert metrics.temporal_map(found, truth, (0.5, 0.8)).tolist() == [1, 0.5]
+def test_a_detection_takes_the_best_segment_that_is_free():
+    target = [video([[0, 10], [0, 7]], [1, 1])]
+    preds = [video([[0, 10], [0, 9]], [1, 1], [0.9, 0.8])]
+    # The second overlaps the first segment more (.9), which is taken, but also the other (.78).
+    assert metrics.temporal_map(preds, target, (0.5, 0.8)).tolist() == [1, 0.5]
 
 
-def test_classes_and_videos_are_apart():
-    truth = [video([[0, 4]], [0]), video([[0, 4]], [1]), video([], [])]
-    found = [
-        video([[0, 4], [0, 4]], [1, 5], [0.9, 0.9]),  # of a class of another video, and of none
+def test_classes_and_videos_are_separate():
+    target = [video([[0, 4]], [0]), video([[0, 4]], [1]), video([], [])]
+    preds = [
+        video([[0, 4], [0, 4]], [1, 5], [0.9, 0.9]),  # of a class of another video, and of no video
         video([[0, 4]], [1], [0.8]),
         video([[0, 4]], [1], [0.7]),
     ]
-    per_class = metrics.temporal_average_precision(found, truth, (0.5,))
+    per_class = metrics.temporal_average_precision(preds, target, (0.5,))
     assert {label: float(ap) for label, ap in per_class.items()} == {0: 0, 1: 0.5}
-    assert metrics.temporal_map(found, truth).item() == 0.25
+    assert metrics.temporal_map(preds, target).item() == 0.25
 
 
-def naive_map(predicted, truth, tiou):
-    """From the protocol's words, in lists."""
+def naive_map(preds, target, tiou):
+    """The protocol written with lists."""
     precisions = []
-    for label in sorted({int(v) for t in truth for v in t["labels"]}):
+    for label in sorted({int(v) for t in target for v in t["labels"]}):
         free = [
             [
                 s
                 for s, v in zip(t["segments"].tolist(), t["labels"].tolist(), strict=True)
                 if v == label
             ]
-            for t in truth
+            for t in target
         ]
         count = sum(map(len, free))
         ranked = sorted(
             (-score, number, segment)
-            for number, p in enumerate(predicted)
+            for number, p in enumerate(preds)
             for score, segment, v in zip(
                 p["scores"].tolist(), p["segments"].tolist(), p["labels"].tolist(), strict=True
             )
             if v == label
         )
-        points, true = [], 0
+        points, true_positives = [], 0
         for rank, (_, number, (start, end)) in enumerate(ranked, 1):
             best = None
             for candidate in free[number]:
@@ -98,8 +98,8 @@ def naive_map(predicted, truth, tiou):
                     best = iou, candidate
             if best:
                 free[number].remove(best[1])
-                true += 1
-            points.append((true / count, true / rank))
+                true_positives += 1
+            points.append((true_positives / count, true_positives / rank))
         area, recall = 0.0, 0.0
         for r, _ in points:
             area += (r - recall) * max(p for q, p in points if q >= r)
@@ -119,47 +119,47 @@ def random_videos(seed, videos=4):
         labels = generator.integers(0, 3, count).tolist()
         return video(segments(count), labels, generator.random(count).tolist() if scored else None)
 
-    predicted = [one(generator.integers(0, 9), True) for _ in range(videos)]
-    return predicted, [one(generator.integers(1, 5), False) for _ in range(videos)]
+    preds = [one(generator.integers(0, 9), True) for _ in range(videos)]
+    return preds, [one(generator.integers(1, 5), False) for _ in range(videos)]
 
 
 @settings(max_examples=60)
 @given(st.integers(0, 10**6))
-def test_map_like_the_protocol_in_lists(seed):
-    predicted, truth = random_videos(seed)
+def test_map_equals_the_protocol_in_lists(seed):
+    preds, target = random_videos(seed)
     tious = (0.1, 0.3, 0.5)
-    expected = [naive_map(predicted, truth, tiou) for tiou in tious]
-    assert metrics.temporal_map(predicted, truth, tious).tolist() == pytest.approx(expected)
+    expected = [naive_map(preds, target, tiou) for tiou in tious]
+    assert metrics.temporal_map(preds, target, tious).tolist() == pytest.approx(expected)
     metric = metrics.TemporalMAP(tious)
-    metric.update(predicted[:1], truth[:1])
-    metric.update(predicted[1:], truth[1:])
+    metric.update(preds[:1], target[:1])
+    metric.update(preds[1:], target[1:])
     result = metric.compute()
     assert [float(v) for v in result["per_tiou"]] == pytest.approx(expected)
     assert result["map"].item() == pytest.approx(np.mean(expected))
 
 
 @pytest.mark.parametrize(
-    ("predicted", "truth", "message"),
+    ("preds", "target", "message"),
     [
-        ([], [video([[0, 1]], [0])], "of the same videos; got 0 and 1"),
+        ([], [video([[0, 1]], [0])], "of the same videos; received 0 and 1"),
         (
             [video([[0, 1]], [0])],
             [video([[0, 1]], [0])],
-            r"predicted\[0\] should have.*'scores': None",
+            r"preds\[0\]: expected segments.*'scores': None",
         ),
         (
             [video([], [], [])],
             [{"segments": torch.zeros(2), "labels": torch.zeros(2)}],
-            r"truth\[0\]",
+            r"target\[0\]: expected",
         ),
-        ([video([], [], [])], [video([], [])], "needs a true segment"),
+        ([video([], [], [])], [video([], [])], "needs a ground-truth segment"),
     ],
 )
-def test_errors(predicted, truth, message):
+def test_errors(preds, target, message):
     with pytest.raises(ValueError, match=message):
-        metrics.temporal_map(predicted, truth)
+        metrics.temporal_map(preds, target)
 
 
-def test_average_precision_of_no_truth():
-    with pytest.raises(ValueError, match="a truth at least; got 0"):
+def test_average_precision_without_a_ground_truth():
+    with pytest.raises(ValueError, match="at least one ground truth; received 0"):
         metrics.average_precision(torch.tensor([True]), 0)

@@ -1,4 +1,4 @@
-"""MaxBoxAcc and PxAP against worked numbers, and a naive reading of the reference protocol."""
+"""MaxBoxAcc and PxAP against worked numbers, and a naive implementation of the protocol."""
 
 import cv2
 import numpy as np
@@ -15,10 +15,10 @@ TAUS = wsol.cam_thresholds()
 
 
 def scoremap(height, width, *patches):
-    found = torch.zeros(height, width)
+    result = torch.zeros(height, width)
     for rows, columns, value in patches:
-        found[rows, columns] = value
-    return found
+        result[rows, columns] = value
+    return result
 
 
 def box(*bounds):
@@ -36,7 +36,7 @@ RAMP = (torch.arange(10) / 9).expand(4, 10)
 
 
 @pytest.mark.parametrize(
-    ("one", "truth", "tau", "single", "iou", "more", "multi_iou"),
+    ("one", "ground_truth", "tau", "single", "iou", "more", "multi_iou"),
     [
         (SQUARE, (2, 2, 4, 4), 0, [2, 2, 5, 5], 0.5625, [], 0.5625),
         (SQUARE, (2, 2, 4, 4), 0.99, [2, 2, 5, 5], 0.5625, [], 0.5625),
@@ -53,47 +53,47 @@ RAMP = (torch.arange(10) / 9).expand(4, 10)
         (RAMP, (5, 0, 9, 3), 0.99, [9, 0, 9, 3], 0.2, [], 0.2),
     ],
 )  # fmt: skip
-def test_boxes_and_ious_by_hand(one, truth, tau, single, iou, more, multi_iou):
+def test_boxes_and_ious_by_hand(one, ground_truth, tau, single, iou, more, multi_iou):
     taus = torch.tensor([tau], dtype=torch.float64)
     assert metrics.scoremap_boxes(one, taus, multi_contour=False)[0].tolist() == [single]
     every = metrics.scoremap_boxes(one, taus, multi_contour=True)[0].tolist()
     assert sorted(every) == sorted([single, *more])
     for multi_contour, expected in ((False, iou), (True, multi_iou)):
-        found = metrics.scoremap_ious(one[None], [box(*truth)], taus, multi_contour)
-        assert found.item() == pytest.approx(expected, abs=1e-15)
+        result = metrics.scoremap_ious(one[None], [box(*ground_truth)], taus, multi_contour)
+        assert result.item() == pytest.approx(expected, abs=1e-15)
 
 
 def test_one_square_is_the_same_at_every_threshold():
-    found = metrics.scoremap_ious(SQUARE[None], [box(2, 2, 4, 4)], TAUS)
-    assert found.unique().tolist() == [0.5625]
+    result = metrics.scoremap_ious(SQUARE[None], [box(2, 2, 4, 4)], TAUS)
+    assert result.unique().tolist() == [0.5625]
 
 
-def test_one_threshold_for_the_dataset_is_not_one_a_sample():
-    truth = [box(5, 0, 9, 3), box(9, 0, 9, 3)]
-    found = {}
+def test_one_threshold_for_the_dataset_is_not_one_per_sample():
+    ground_truth = [box(5, 0, 9, 3), box(9, 0, 9, 3)]
+    result = {}
     for selection in ("dataset", "per_sample"):
         metric = metrics.MaxBoxAcc((0.3, 0.5, 0.7), threshold_selection=selection)
-        metric.update(RAMP.expand(2, 1, 4, 10), truth)
-        found[selection] = metric.compute()
-        ious = metrics.scoremap_ious(RAMP.expand(2, 4, 10), truth, TAUS)
+        metric.update(RAMP.expand(2, 1, 4, 10), ground_truth)
+        result[selection] = metric.compute()
+        ious = metrics.scoremap_ious(RAMP.expand(2, 4, 10), ground_truth, TAUS)
         pure = metrics.max_box_acc(ious, (0.3, 0.5, 0.7), selection)
-        assert pure.tolist() == [float(v) for v in found[selection]["per_iou"]]
-    assert [float(v) for v in found["dataset"]["per_iou"]] == [1, 0.5, 0.5]
-    assert found["dataset"]["max_box_acc"].item() == pytest.approx(2 / 3)
-    assert [float(v) for v in found["per_sample"]["per_iou"]] == [1, 1, 1]
-    assert found["per_sample"]["max_box_acc"].item() == 1
-    assert "one threshold for the dataset" in found["dataset"]["protocol"]
-    assert "each sample its own threshold" in found["per_sample"]["protocol"]
+        assert pure.tolist() == [float(v) for v in result[selection]["per_iou"]]
+    assert [float(v) for v in result["dataset"]["per_iou"]] == [1, 0.5, 0.5]
+    assert result["dataset"]["max_box_acc"].item() == pytest.approx(2 / 3)
+    assert [float(v) for v in result["per_sample"]["per_iou"]] == [1, 1, 1]
+    assert result["per_sample"]["max_box_acc"].item() == 1
+    assert "one threshold for the dataset" in result["dataset"]["protocol"]
+    assert "one threshold per sample" in result["per_sample"]["protocol"]
 
 
-def test_the_references_protocols_are_named():
+def test_the_protocols_of_the_reference_have_their_names():
     def name(*options):
-        return wsol.protocol_name(*options).split(":")[0]
+        return metrics.protocol_name(*options).split(":")[0]
 
-    assert name((0.5,), False, "dataset") == "MaxBoxAcc V1"
-    assert name((0.3, 0.5, 0.7), True, "dataset") == "MaxBoxAcc V2"
-    assert name((0.3, 0.5, 0.7), True, "per_sample") == "MaxBoxAcc"
-    assert name((0.5,), True, "dataset") == "MaxBoxAcc"
+    assert name((0.5,), "dataset", False) == "MaxBoxAcc V1"
+    assert name((0.3, 0.5, 0.7), "dataset", True) == "MaxBoxAcc V2"
+    assert name((0.3, 0.5, 0.7), "per_sample", True) == "MaxBoxAcc"
+    assert name((0.5,), "dataset", True) == "MaxBoxAcc"
 
 
 @pytest.mark.parametrize(
@@ -113,19 +113,19 @@ def test_px_ap_by_hand(mask, expected):
     assert metric.compute().item() == pytest.approx(expected, abs=1e-7)
 
 
-# ------------------------------------------------------------------ the protocol, written again
+# ---------------------------------------------------------- a naive implementation of the protocol
 
 
 def naive_iou(a, b):
-    """Of boxes that hold their last pixel, by counting pixels."""
+    """IoU of boxes that include their last pixel, by counting pixels."""
     pixels = [
         {(x, y) for x in range(x0, x1 + 1) for y in range(y0, y1 + 1)} for x0, y0, x1, y1 in (a, b)
     ]
     return len(pixels[0] & pixels[1]) / len(pixels[0] | pixels[1])
 
 
-def naive_ious(one, truth, multi_contour):
-    """From the words of the protocol, with OpenCV: each threshold's best IoU."""
+def naive_ious(one, ground_truth, multi_contour):
+    """The best IoU at each threshold, with OpenCV."""
     one = one.copy()
     if np.isnan(one).any() or one.min() == one.max():
         one = np.zeros_like(one)
@@ -145,7 +145,7 @@ def naive_ious(one, truth, multi_contour):
             (x, y, min(x + w, width - 1), min(y + h, height - 1))
             for x, y, w, h in map(cv2.boundingRect, contours)
         ] or [(0, 0, 0, 0)]
-        best.append(max(naive_iou(b, t) for b in boxes for t in truth))
+        best.append(max(naive_iou(b, t) for b in boxes for t in ground_truth))
     return best
 
 
@@ -165,7 +165,7 @@ def random_case(generator, size):
 
 
 @pytest.mark.parametrize("multi_contour", [False, True])
-def test_like_the_protocol_written_again(multi_contour):
+def test_scores_equal_a_naive_implementation_of_the_protocol(multi_contour):
     generator = np.random.default_rng(int(multi_contour))
     deltas = (0.3, 0.5, 0.7)
     metric = metrics.MaxBoxAcc(deltas, multi_contour)
@@ -174,13 +174,13 @@ def test_like_the_protocol_written_again(multi_contour):
         cases = [random_case(generator, (9, 11)) for _ in range(2)]
         maps, boxes = zip(*cases, strict=True)
         stacked = torch.from_numpy(np.stack(maps))
-        truth = [torch.from_numpy(b) for b in boxes]
+        ground_truth = [torch.from_numpy(b) for b in boxes]
         naive = [naive_ious(m, b.tolist(), multi_contour) for m, b in cases]
-        found = metrics.scoremap_ious(stacked, truth, TAUS, multi_contour)
-        assert found.tolist() == naive
-        exclusive = [b + torch.tensor([0, 0, 1, 1]) for b in truth]
-        assert metrics.scoremap_ious(stacked, exclusive, TAUS, multi_contour, "xyxy").equal(found)
-        metric.update(stacked[:, None], truth)
+        result = metrics.scoremap_ious(stacked, ground_truth, TAUS, multi_contour)
+        assert result.tolist() == naive
+        exclusive = [b + torch.tensor([0, 0, 1, 1]) for b in ground_truth]
+        assert metrics.scoremap_ious(stacked, exclusive, TAUS, multi_contour, "xyxy").equal(result)
+        metric.update(stacked[:, None], ground_truth)
         expected += naive
     per_iou = [(np.array(expected) >= delta).mean(axis=0).max() for delta in deltas]
     result = metric.compute()
@@ -199,7 +199,7 @@ def test_maps_are_quantised_as_numpy_does(dtype):
 
 @settings(max_examples=30)
 @given(st.integers(0, 10**6))
-def test_a_threshold_a_sample_is_never_worse(seed):
+def test_one_threshold_per_sample_is_never_worse(seed):
     generator = np.random.default_rng(seed)
     ious = torch.from_numpy(generator.random((generator.integers(1, 6), 7)))
     dataset = metrics.max_box_acc(ious, (0.3, 0.6), "dataset")
@@ -218,7 +218,7 @@ def test_an_iou_that_equals_the_threshold_counts():
 
 
 def naive_clip(clip, tubes):
-    """Frame by frame: lists over thresholds of frame IoUs, and of tube IoUs."""
+    """IoUs of frames and of the tube at each threshold, frame by frame."""
     shifted = clip - clip.min()
     image = (shifted / shifted.max() * 255).astype(np.uint8)
     _, height, width = image.shape
@@ -232,8 +232,8 @@ def naive_clip(clip, tubes):
                 present = not np.isnan(true[t]).any()
                 if contours and present:
                     x, y, w, h = cv2.boundingRect(max(contours, key=cv2.contourArea))
-                    found = (x, y, min(x + w, width - 1), min(y + h, height - 1))
-                    ious[number, t] = naive_iou(found, true[t].astype(int))
+                    predicted = (x, y, min(x + w, width - 1), min(y + h, height - 1))
+                    ious[number, t] = naive_iou(predicted, true[t].astype(int))
                 elif contours or present:
                     ious[number, t] = 0
         tube.append(max(np.nanmean(row) for row in ious))
@@ -244,7 +244,7 @@ def naive_clip(clip, tubes):
 
 def random_clip(generator, tubes):
     clip = generator.random((4, 8, 9)).astype(np.float32)
-    clip *= generator.random((4, 1, 1)).astype(np.float32)  # so that some frames fall out
+    clip *= generator.random((4, 1, 1)).astype(np.float32)  # so that some frames have no box
     corners = generator.integers(0, [9, 8], size=(tubes, 4, 2, 2))
     boxes = np.concatenate([corners.min(2), corners.max(2)], axis=2).astype(float)
     absent = generator.random((tubes, 4)) < 0.3
@@ -261,11 +261,13 @@ def test_clips_frame_by_frame(threshold_selection):
     for tubes in (1, 2, 3):
         clip, boxes = random_clip(generator, tubes)
         of_frames, of_tube = naive_clip(clip, boxes)
-        truth = torch.from_numpy(boxes)
-        found = metrics.clip_ious(torch.from_numpy(clip), truth, TAUS)
-        np.testing.assert_allclose(found[0].numpy(), of_frames)
-        np.testing.assert_allclose(found[1][0].numpy(), of_tube)
-        metric.update(torch.from_numpy(clip)[None, None], [truth[0] if tubes == 1 else truth])
+        ground_truth = torch.from_numpy(boxes)
+        result = metrics.clip_ious(torch.from_numpy(clip), ground_truth, TAUS)
+        np.testing.assert_allclose(result[0].numpy(), of_frames)
+        np.testing.assert_allclose(result[1][0].numpy(), of_tube)
+        metric.update(
+            torch.from_numpy(clip)[None, None], [ground_truth[0] if tubes == 1 else ground_truth]
+        )
         frame_counts.append([(of_frames >= d).sum(axis=0) for d in (0.2, 0.4)])
         tube_counts.append([(of_tube >= d).astype(int) for d in (0.2, 0.4)])
         frames += len(of_frames)
@@ -278,7 +280,7 @@ def test_clips_frame_by_frame(threshold_selection):
     np.testing.assert_allclose([float(v) for v in result["tube_per_iou"]], best[1] / 3)
     assert result["frame_acc"].item() == pytest.approx((best[0] / frames).mean())
     assert result["tube_acc"].item() == pytest.approx((best[1] / 3).mean())
-    assert ("each clip" in result["protocol"]) == (threshold_selection == "per_sample")
+    assert ("per clip" in result["protocol"]) == (threshold_selection == "per_sample")
 
 
 def test_clips_of_one_frame_are_images():
@@ -299,13 +301,13 @@ def test_px_ap_is_scikit_learns_where_scores_are_thresholds(seed):
     generator = np.random.default_rng(seed)
     scores = generator.integers(0, 101, size=(2, 3, 5))
     scores[:, 0, :2] = [0, 100]  # so that normalising keeps the hundredths
-    truth, ignore = generator.random((2, *scores.shape)) < 0.4
-    truth[0, 0, 0], ignore[0, 0, 0] = True, False
+    ground_truth, ignore = generator.random((2, *scores.shape)) < 0.4
+    ground_truth[0, 0, 0], ignore[0, 0, 0] = True, False
     # The edges themselves: i / 100 may lie below the edge i * 0.01.
     edges = np.append(np.arange(0, 1, 0.01), 1.0)
-    found = metrics.px_ap(*map(torch.from_numpy, (edges[scores], truth, ignore)))
-    expected = average_precision_score(truth[~ignore], scores[~ignore])
-    assert found.item() == pytest.approx(expected)
+    result = metrics.px_ap(*map(torch.from_numpy, (edges[scores], ground_truth, ignore)))
+    expected = average_precision_score(ground_truth[~ignore], scores[~ignore])
+    assert result.item() == pytest.approx(expected)
 
 
 def test_px_ap_counts_add_up():
@@ -333,22 +335,22 @@ def test_px_ap_counts_add_up():
         (lambda: metrics.MaxBoxAcc(box_format="xywh"), "box_format='xywh' is not known"),
         (lambda: metrics.MaxBoxAcc(threshold="dataset"), "Unexpected keyword"),
         (lambda: metrics.MaxBoxAcc().update(torch.rand(2, 3, 4, 4), [box(0, 0, 1, 1)] * 2),
-         r"2 spatial axes, as the boxes have; got \(2, 3, 4, 4\)"),
+         r"2 spatial axes, as the boxes have; received shape \(2, 3, 4, 4\)"),
         (lambda: metrics.MaxBoxAcc().update(torch.rand(2, 4, 4), [box(0, 0, 1, 1)]),
-         "list of 2 tensors of true boxes, one a sample; got 1"),
+         "list of 2 tensors of ground-truth boxes, one per sample; received 1"),
         (lambda: metrics.MaxBoxAcc().update(torch.rand(1, 4, 4), torch.zeros(1, 4)),
-         r"got a tensor \(1, 4\)"),
+         r"received a tensor, shape \(1, 4\)"),
         (lambda: metrics.MaxBoxAcc().update(torch.rand(1, 4, 4), [torch.zeros(0, 4)]),
-         "with one box at least"),
+         "with at least one box"),
         (lambda: metrics.MaxBoxAcc().update(torch.rand(1, 4, 4), [box(3, 0, 1, 1)]),
-         r"got \[3, 0, 1, 1\] as 'xyxy_inclusive'"),
+         r"above its upper bound: \[3, 0, 1, 1\] as 'xyxy_inclusive'"),
         (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 3, 4, 4), [torch.zeros(2, 4)]),
-         r"a clip of 3 frames are \(T, 4\).*got \(2, 4\)"),
+         r"A clip of 3 frames needs.*\(T, 4\).*received shape \(2, 4\)"),
         (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 2, 4, 4), [torch.full((2, 4), np.nan)]),
-         "absent, in every frame"),
-        (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 2, 4, 4), []), "1 clips; got 0"),
+         r"\(absent\) in all frames"),
+        (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 2, 4, 4), []), "1 clips; received 0"),
         (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 2, 2)), "masks must be bool"),
-        (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 4) > 0), r"got \(1, 4\)"),
+        (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 4) > 0), r"received.*\(1, 4\)"),
         (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 2, 2) > 1), "a pixel inside"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Accumulated by one process, by two with uneven shares, or in another order: the same."""
+"""The accumulated scores do not depend on the order of samples, nor on the number of processes."""
 
 import pickle
 import warnings
@@ -32,7 +32,7 @@ def make():
 
 
 def update(accumulators, share):
-    """All samples are made from their number, so that each process has the same ones."""
+    """Samples depend on their number only, so that each process has the same ones."""
     for number in share:
         generator = torch.Generator().manual_seed(number)
         clip = torch.rand(1, 3, 9, 9, generator=generator)
@@ -66,7 +66,7 @@ def update(accumulators, share):
 
 
 def plain(result):
-    """Tensors as numbers, so that equal means equal."""
+    """Tensors as numbers, which compare equal."""
     if isinstance(result, dict):
         return {key: plain(value) for key, value in result.items()}
     if isinstance(result, list):
@@ -78,15 +78,15 @@ def compute(accumulators):
     return {name: plain(metric.compute()) for name, metric in accumulators.items()}
 
 
-SHARINGS = ([[0, 2, 4, 5, 6], [1, 3]], [list(range(SAMPLES)), []])
+SHARES = ([[0, 2, 4, 5, 6], [1, 3]], [list(range(SAMPLES)), []])
 
 
 def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    warnings.simplefilter("ignore")  # a process without a sample is warned of by torchmetrics
+    warnings.simplefilter("ignore")  # torchmetrics warns of a process without a sample
     results = []
-    for shares in SHARINGS:
+    for shares in SHARES:
         accumulators = make()
         update(accumulators, shares[rank])
         results.append(compute(accumulators))
@@ -106,18 +106,18 @@ def test_two_processes_have_the_results_of_one(tmp_path):
     expected = compute(alone())
     for rank in range(2):
         with (tmp_path / str(rank)).open("rb") as file:
-            assert pickle.load(file) == [expected] * len(SHARINGS)
+            assert pickle.load(file) == [expected] * len(SHARES)
     assert compute(alone([0, 2, 4, 5, 6])) != expected
 
 
-def test_the_results_tell_samples_apart():
-    """Else the tests here could not fail."""
+def test_the_results_depend_on_the_samples():
+    """Otherwise the tests of this module could not fail."""
     for name, result in compute(alone()).items():
         numbers = result.values() if isinstance(result, dict) else [result]
         assert any(isinstance(v, float) and 0 < v < 1 for v in numbers), (name, result)
 
 
-def test_order_does_not_matter_and_reset_forgets():
+def test_the_order_does_not_matter_and_reset_starts_anew():
     accumulators = alone(range(SAMPLES - 1, -1, -1))
     assert compute(accumulators) == compute(alone())
     for metric in accumulators.values():
@@ -126,7 +126,7 @@ def test_order_does_not_matter_and_reset_forgets():
     assert compute(accumulators) == compute(alone([3]))
 
 
-def test_states_go_through_pickle_and_state_dict():
+def test_metrics_can_be_pickled():
     once = pickle.loads(pickle.dumps(alone([0, 1, 2])))
     update(once, [3, 4, 5, 6])
     assert compute(once) == compute(alone())

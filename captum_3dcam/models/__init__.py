@@ -1,4 +1,4 @@
-"""The networks of 3DCAM's paper, and a classifier with a gate at each layer of any network."""
+"""The networks of the 3DCAM paper, checkpoints, preprocessing and layer-wise gating."""
 
 from captum_3dcam.models.checkpoint import load_checkpoint
 from captum_3dcam.models.gated import LayerwiseGatedClassifier

@@ -1,7 +1,7 @@
-"""Weights from files that were saved elsewhere: all of them fit, or none is loaded.
+"""Load weights from checkpoint files.
 
-A checkpoint is a pickle, and unpickling can run code: here only tensors and plain containers are
-unpickled (torch's ``weights_only``).
+A checkpoint is a pickle, and unpickling can run code. Only tensors and plain containers are
+unpickled here (``weights_only`` of torch.load).
 """
 
 import re
@@ -14,36 +14,36 @@ from torch import Tensor, nn
 
 from captum_3dcam.io._files import existing_path
 
-_WRAPPED_AS = ("state_dict", "model_state_dict", "model")
-_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
-_COUNTER = "num_batches_tracked"  # of batch norm; files older than PyTorch 0.4.1 have none
+_KEYS = ("state_dict", "model_state_dict", "model")
+_WRAPPERS = ("module.", "_orig_mod.")  # the prefixes of DataParallel and torch.compile
+_COUNTER = "num_batches_tracked"  # of batch normalisation; absent in files before PyTorch 0.4.1
 _MAX_LISTED = 5
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool)
 
 Model = TypeVar("Model", bound=nn.Module)
+State = dict[str, Tensor]
 
 
 def load_checkpoint(
     path: str | PathLike[str], model: Model, *, skip: str | Sequence[str] = ()
 ) -> Model:
-    """Load a file's weights into ``model``, all names and shapes alike; returns the model.
+    """Load the weights of a file into ``model`` and return it.
 
     The file holds a state dict, bare or under ``"state_dict"``, ``"model_state_dict"`` or
-    ``"model"``, as torch.save wrote it in any version. The prefixes that DataParallel and
-    torch.compile put before every name may be there or not, in the file and in the model; batch
-    norm's ``num_batches_tracked`` may be absent. On any error the model is as it was.
+    ``"model"``. All names and shapes must match, except that the prefixes of DataParallel and
+    torch.compile are ignored and ``num_batches_tracked`` may be missing. On any error the model
+    is unchanged.
 
     Args:
-        path: of the file.
-        model: on any device; neither it nor its mode changes but for the weights.
-        skip: parts of the model, by dotted name, that stay as they are, and that the file may
-            lack or have in another shape: ``("fc",)`` for another number of classes.
+        path: the file, written by torch.save of any version.
+        model: the model, on any device. Its mode does not change.
+        skip: dotted names of submodules that keep their weights; the file may lack them or have
+            other shapes, e.g. ``"fc"`` for another number of classes.
 
-    Raises:
-        FileNotFoundError: without the file.
-        ValueError: for a file that is damaged, holds no weights or asks for code to be run; for
-            names and shapes that differ, NaN and Inf; for a ``skip`` that the model has not.
+    Raises FileNotFoundError, and ValueError for a file that is damaged, has no weights or requires
+    code to be run, for names or shapes that do not match, for NaN and Inf, and for a name in
+    ``skip`` that is not in the model.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -54,22 +54,22 @@ def load_checkpoint(
     True
     """
     own = model.state_dict()
-    wrapper = _wrapper_of(own)
-    expected = {name.removeprefix(wrapper): tensor for name, tensor in own.items()}
-    skip = [name.removeprefix(wrapper) for name in ([skip] if isinstance(skip, str) else skip)]
+    prefix = _wrapper_prefix(own)
+    expected = {name.removeprefix(prefix): tensor for name, tensor in own.items()}
+    skip = [name.removeprefix(prefix) for name in ([skip] if isinstance(skip, str) else skip)]
     _check_skip(skip, expected)
     expected = _without(skip, expected)
-    found = _without(skip, _read_weights(path))
-    _check_fit(path, found, expected, type(model).__name__)
-    own.update({wrapper + name: tensor for name, tensor in found.items()})
+    weights = _without(skip, _read_weights(path))
+    _check_match(repr(str(path)), weights, expected, type(model).__name__)
+    own.update({prefix + name: tensor for name, tensor in weights.items()})
     model.load_state_dict(own)
     return model
 
 
-def _wrapper_of(names: Collection[str]) -> str:
-    """The wrappers' prefix that all names have, at its longest.
+def _wrapper_prefix(names: Collection[str]) -> str:
+    """Return the longest prefix of wrappers that all names share.
 
-    >>> _wrapper_of(["module._orig_mod.fc.weight", "module._orig_mod.fc.bias"])
+    >>> _wrapper_prefix(["module._orig_mod.fc.weight", "module._orig_mod.fc.bias"])
     'module._orig_mod.'
     """
     first, *rest = names or [""]
@@ -81,7 +81,7 @@ def _wrapper_of(names: Collection[str]) -> str:
     return prefix
 
 
-def _without(skip: Sequence[str], state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _without(skip: Sequence[str], state: State) -> State:
     return {name: state[name] for name in state if not any(_is_in(name, part) for part in skip)}
 
 
@@ -89,55 +89,51 @@ def _is_in(name: str, part: str) -> bool:
     return name == part or name.startswith(part + ".")
 
 
-# ------------------------------------------------------------------------------------- reading
-
-
-def _read_weights(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a file by name, without the wrappers' prefix."""
-    shown = repr(str(path))
-    with existing_path(path, "checkpoint file").open("rb") as file:
-        try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged file can raise anything
-            raise ValueError(f"{shown} cannot be read as a checkpoint: {_why(error)}") from error
-    state = _unwrapped(loaded)
+def _read_weights(path: str | PathLike[str]) -> State:
+    """Return the tensors of a file by name, without the prefix of wrappers."""
+    file, shown = existing_path(path, "checkpoint file"), repr(str(path))
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(f"{shown} cannot be read as a checkpoint: {_reason(error)}") from error
+    state = _unwrap(content)
     if not isinstance(state, Mapping) or not state:
         raise ValueError(
-            f"{shown} holds no weights: expected a state dict, bare or under one of "
-            f"{', '.join(map(repr, _WRAPPED_AS))}; got {_described(state)}."
+            f"{shown} has no weights: expected a state dict, bare or under one of "
+            f"{', '.join(map(repr, _KEYS))}; got {_describe(state)}."
         )
     for name, tensor in state.items():
         if not isinstance(name, str) or not _is_plain(tensor):
             raise ValueError(
-                f"{shown} holds no state dict, tensors by name: under {name!r} there is "
-                f"{_described(tensor)}."
+                f"{shown} is not a state dict, a dict from names to tensors: under {name!r} it has "
+                f"{_describe(tensor)}."
             )
-    prefix = _wrapper_of(state)
+    prefix = _wrapper_prefix(state)
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     refused = re.search(r"GLOBAL (\S+)", str(error))
     if refused:
         return (
-            f"it asks for {refused[1]}, and whatever is not a tensor or a plain container could "
-            "run code. If you trust the file, allow it by torch.serialization.safe_globals, or "
-            "save the model's state_dict() alone."
+            f"it requires {refused[1]}, and anything except tensors and plain containers could run "
+            "code. If you trust the file, allow it with torch.serialization.safe_globals, or save "
+            "only the model's state_dict()."
         )
     summary = str(error).partition("\n")[0]
-    return f"it is damaged, cut off, or of another kind ({type(error).__name__}: {summary})."
+    return f"it is damaged, truncated or of another kind ({type(error).__name__}: {summary})."
 
 
-def _unwrapped(loaded: Any) -> Any:
-    if isinstance(loaded, Mapping):
-        for key in _WRAPPED_AS:
-            if isinstance(loaded.get(key), Mapping):
-                return loaded[key]
-    return loaded
+def _unwrap(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        for key in _KEYS:
+            if isinstance(content.get(key), Mapping):
+                return content[key]
+    return content
 
 
 def _is_plain(tensor: Any) -> bool:
-    """Whether it is a dense tensor of ordinary real numbers, here in memory."""
+    """Return whether it is a dense tensor of a standard real dtype, with its data in memory."""
     return (
         isinstance(tensor, Tensor)
         and not tensor.is_nested
@@ -146,18 +142,15 @@ def _is_plain(tensor: Any) -> bool:
     )
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, Tensor) and not _is_plain(value):
-        return f"a tensor of {value.dtype} that is not plain numbers in memory"
+        return f"a tensor of {value.dtype} that is not dense real numbers in memory"
     if isinstance(value, Mapping) and not value:
         return "an empty dict"
     return f"an object of type {type(value).__name__}"
 
 
-# ------------------------------------------------------------------------------------- checks
-
-
-def _check_skip(skip: Sequence[str], expected: Mapping[str, Tensor]) -> None:
+def _check_skip(skip: Sequence[str], expected: State) -> None:
     for part in skip:
         if not any(_is_in(name, part) for name in expected):
             parts = dict.fromkeys(name.partition(".")[0] for name in expected)
@@ -166,32 +159,28 @@ def _check_skip(skip: Sequence[str], expected: Mapping[str, Tensor]) -> None:
             )
 
 
-def _check_fit(
-    path: str | PathLike[str],
-    found: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    model: str,
-) -> None:
-    missing = [name for name in expected if name not in found and not name.endswith(_COUNTER)]
-    unexpected = [name for name in found if name not in expected]
-    common = {name: (expected[name], found[name]) for name in found if name in expected}
-    differing = [
-        f"{name} (expected {tuple(ours.shape)}, found {tuple(theirs.shape)})"
-        for name, (ours, theirs) in common.items()
-        if ours.shape != theirs.shape
-    ]
-    faults = {"missing": missing, "unexpected": unexpected, "of another shape": differing}
-    if any(faults.values()):
-        lines = [f"{len(some)} {fault}: {_listed(some)}." for fault, some in faults.items() if some]
+def _check_match(path: str, weights: State, expected: State, model: str) -> None:
+    problems = {
+        "missing": [n for n in expected if n not in weights and not n.endswith(_COUNTER)],
+        "unexpected": [name for name in weights if name not in expected],
+        "of another shape": [
+            f"{name} (expected {tuple(expected[name].shape)}, received {tuple(tensor.shape)})"
+            for name, tensor in weights.items()
+            if name in expected and tensor.shape != expected[name].shape
+        ],
+    }
+    if any(problems.values()):
+        lines = [
+            f" {len(names)} {kind}: {_listed(names)}." for kind, names in problems.items() if names
+        ]
         raise ValueError(
-            f"{str(path)!r} does not fit this {model}. "
-            + " ".join(lines)
-            + " Parts of the model can be left as they are by name, e.g. skip=('fc',)."
+            f"{path} does not match this {model}.{''.join(lines)} Submodules can be skipped by "
+            "name, e.g. skip=('fc',)."
         )
-    for name, (ours, theirs) in common.items():
-        # As the model will hold them: half precision has a smaller range.
-        if not theirs.to(ours.dtype).isfinite().all():
-            raise ValueError(f"{str(path)!r} has NaN or Inf in {name!r}; nothing was loaded.")
+    for name, tensor in weights.items():
+        # In the model's dtype: half precision has a smaller range.
+        if not tensor.to(expected[name].dtype).isfinite().all():
+            raise ValueError(f"{path} has NaN or Inf in {name!r}; nothing was loaded.")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,10 +1,10 @@
-"""I3D: Inception with its filters inflated into time, as 3DCAM's paper explains it.
+"""I3D: Inception with filters inflated over time, one of the networks of the 3DCAM paper.
 
 The RGB stream of Carreira and Zisserman (CVPR 2017, arXiv 1705.07750). Names and shapes are those
-of the public PyTorch checkpoints, which :func:`captum_3dcam.models.checkpoint.load_checkpoint`
-reads.
+of the public PyTorch checkpoints; load them with :func:`captum_3dcam.models.load_checkpoint`.
 """
 
+import math
 from typing import ClassVar
 
 import torch
@@ -15,35 +15,27 @@ from captum_3dcam.models.preprocessing import Preprocessing
 
 Triple = tuple[int, int, int]
 _FEATURES = 1024
-_POOLED_FRAMES = 2  # steps of time under the last average
-
-
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """How much TensorFlow's SAME pads before and after, so that ceil(size / stride) come out.
-
-    >>> same_padding(8, kernel=7, stride=2), same_padding(9, kernel=3, stride=2)
-    ((2, 3), (1, 1))
-    """
-    steps = -(-size // stride)
-    total = max((steps - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+_POOLED_STEPS = 2  # time steps that the last average pooling covers
 
 
 def _pad_same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
+    """Pad with zeros as TensorFlow's SAME, for ceil(size / stride) outputs along each axis."""
+    padding: list[int] = []
     axes = zip(x.shape[2:], kernel, stride, strict=True)
-    # F.pad begins with the last axis.
-    before_after = [same_padding(*axis) for axis in axes][::-1]
-    return F.pad(x, [amount for pair in before_after for amount in pair])
+    for size, width, step in reversed(list(axes)):  # F.pad starts with the last axis
+        total = max((math.ceil(size / step) - 1) * step + width - size, 0)
+        padding += [total // 2, total - total // 2]
+    return F.pad(x, padding)
 
 
 class _Unit(nn.Module):
-    """Convolution with SAME padding, batch norm, ReLU."""
+    """Convolution with SAME padding, batch normalisation, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
         super().__init__()
         self.kernel, self.stride = (kernel,) * 3, (stride,) * 3
         self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, bias=False)
-        # torch's momentum is the weight of the new batch: TensorFlow calls this a decay of .99.
+        # torch's momentum is the weight of the new batch; in TensorFlow it is a decay of 0.99.
         self.bn = nn.BatchNorm3d(outputs, eps=1e-3, momentum=0.01)
         self.relu = nn.ReLU()
 
@@ -53,7 +45,7 @@ class _Unit(nn.Module):
 
 
 class _MaxPool(nn.Module):
-    """Max pooling with SAME padding by zeros, which no activation after a ReLU is below."""
+    """Max pooling with SAME zero padding; activations after a ReLU are not below zero."""
 
     def __init__(self, kernel: Triple, stride: Triple) -> None:
         super().__init__()
@@ -64,7 +56,7 @@ class _MaxPool(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """Inception's four branches side by side: 1, 1 then 3, 1 then 3, pool then 1."""
+    """The four branches of Inception: 1x1x1; 1x1x1 and 3x3x3, twice; max pooling and 1x1x1."""
 
     def __init__(self, inputs: int, b0: int, b1a: int, b1b: int, b2a: int, b2b: int, b3: int):
         super().__init__()
@@ -82,7 +74,7 @@ class _Mixed(nn.Module):
 
 
 class _Logits(nn.Module):
-    """A linear layer at each place in time and space, under the name of the checkpoints."""
+    """A linear layer at each position in time and space, named as in the checkpoints."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -94,12 +86,12 @@ class _Logits(nn.Module):
 
 
 class I3D(nn.Module):
-    """(N, C, T, H, W), prepared by :attr:`PREPROCESSING` -> (N, classes) logits; any T, H, W.
+    """I3D: clips (N, C, T, H, W) of any size, from :attr:`PREPROCESSING`, -> logits (N, classes).
 
     Args:
-        num_classes: of the last, 1x1x1 convolution.
-        in_channels: of the input; the public checkpoints and :attr:`PREPROCESSING` have three.
-        dropout: the probability that a feature is dropped in training.
+        num_classes: number of classes.
+        in_channels: number of input channels; three in the public checkpoints.
+        dropout: dropout probability of the features.
 
     >>> model = I3D(num_classes=5).eval()
     >>> model(torch.rand(1, 3, 16, 32, 32)).shape
@@ -111,11 +103,11 @@ class I3D(nn.Module):
         "layer2": "Mixed_4f",
         "layer3": "Mixed_5c",
     }
-    """The paper's names of the layers that it fuses, and the modules' own."""
+    """The layers fused in the paper: their names there, and the names of the modules."""
     PREPROCESSING: ClassVar[Preprocessing] = Preprocessing(
         scale=2.0, mean=(1.0, 1.0, 1.0), size=(224, 224)
     )
-    """To [-1, 1], as the public checkpoints have it."""
+    """RGB in [-1, 1], as for the public checkpoints."""
 
     def __init__(self, num_classes: int = 400, in_channels: int = 3, dropout: float = 0.5) -> None:
         super().__init__()
@@ -145,15 +137,15 @@ class I3D(nn.Module):
         return self.time_logits(x).mean(dim=2)
 
     def time_logits(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, T') over time, T' = max(ceil(T / 8) - 1, 1).
+        """Compute logits over time, (N, classes, T') with T' = max(ceil(T / 8) - 1, 1).
 
-        Each is of two successive steps of 8 frames, and they overlap by one.
+        Each is of two successive steps of 8 frames; neighbours overlap by one step.
 
         >>> I3D(num_classes=5).eval().time_logits(torch.rand(1, 3, 32, 32, 32)).shape
         torch.Size([1, 5, 3])
         """
         x = self._features(x)
-        window = (min(_POOLED_FRAMES, x.shape[2]), *x.shape[3:])
+        window = (min(_POOLED_STEPS, x.shape[2]), *x.shape[3:])
         pooled = F.avg_pool3d(x, window, stride=1)
         logits: Tensor = self.logits(self.dropout(pooled))
         return logits.flatten(2)
@@ -168,7 +160,7 @@ class I3D(nn.Module):
 
 
 def i3d(num_classes: int = 400) -> I3D:
-    """The RGB I3D with random weights; 12,697,264 of them for 400 classes.
+    """Build the RGB I3D with random weights.
 
     >>> sum(parameter.numel() for parameter in i3d().parameters())
     12697264

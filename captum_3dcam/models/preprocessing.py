@@ -1,4 +1,4 @@
-"""From frames as they are read to what a network was trained on, and back for showing."""
+"""Preprocessing of RGB frames for a network, and its inverse for figures."""
 
 import math
 from dataclasses import dataclass
@@ -8,18 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_ROUNDING = 1e-3  # how far resizing and half precision may leave [0, 1]
+from captum_3dcam._validation import check_positive, describe
+
+_TOLERANCE = 1e-3  # by which resizing and half precision may leave [0, 1]
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects of RGB frames: a size, and x · ``scale`` − ``mean`` of x in [0, 1].
+    """Resize RGB frames and scale them: x in [0, 1] -> x · ``scale`` − ``mean``.
 
-    The whole frame is resized, without a crop, so that boxes and maps scale along with it. Another
-    size is ``dataclasses.replace(preprocessing, size=(64, 64))``.
+    The whole frame is resized, without a crop, so that boxes and maps scale along with it. For
+    another size use ``dataclasses.replace(preprocessing, size=(64, 64))``.
 
-    Raises ValueError for a scale that is not positive, other than three means, and a size that is
-    not (H, W).
+    Raises ValueError for a scale that is not positive, a mean without three numbers, and a size
+    that is not (H, W).
 
     >>> prepare = Preprocessing(scale=2.0, mean=(1.0, 1.0, 1.0), size=(8, 8))  # to [-1, 1]
     >>> clip = torch.zeros(3, 4, 24, 32, dtype=torch.uint8)
@@ -30,41 +32,37 @@ class Preprocessing:
     """
 
     scale: float
-    """What a value of 1 becomes, before the mean is taken off: 255 for networks of bytes."""
+    """The factor; 255 for networks trained on values from 0 to 255."""
     mean: tuple[float, float, float]
-    """Of red, green and blue, in the units of ``scale``."""
+    """The mean of R, G and B that is subtracted after scaling."""
     size: tuple[int, int] | None = None
-    """(H, W) of the network's frames; None keeps the frames' own."""
+    """(H, W) of the network's input; None keeps the size of the frames."""
 
     def __post_init__(self) -> None:
-        if not (self.scale > 0 and math.isfinite(self.scale)):
-            raise ValueError(f"scale={self.scale!r}: expected a positive number.")
+        check_positive("scale", self.scale)
         if len(self.mean) != 3 or not all(map(math.isfinite, self.mean)):
-            raise ValueError(f"mean={self.mean!r}: expected three numbers, of R, G and B.")
+            raise ValueError(f"mean={self.mean!r}: expected three finite numbers, of R, G and B.")
         if self.size is not None:
             _check_size(self.size, "size")
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """The network's input, of a clip (..., 3, T, H, W) or an image (3, H, W); float.
+        """Convert a clip (..., 3, T, H, W) or an image (3, H, W) to the network's input.
 
-        Frames are resized one by one, bilinearly and with antialiasing. Values are RGB, bytes or
-        floats in [0, 1].
+        Values are uint8, or floats in [0, 1]. Each frame is resized bilinearly with antialiasing.
 
         Raises TypeError for another dtype, ValueError for another shape or range.
         """
         _check_rgb(clip)
         frames = _to_float(clip)
         if self.size is not None and self.size != tuple(clip.shape[-2:]):
-            # Planes as channels of one image: each is resized by itself.
-            planes = frames.reshape(1, -1, *frames.shape[-2:])
-            planes = F.interpolate(planes, self.size, mode="bilinear", antialias=True)
-            frames = planes.reshape(*frames.shape[:-2], *self.size)
+            # All frames and colours as the channels of one image, which are resized independently.
+            channels = frames.reshape(1, -1, *frames.shape[-2:])
+            resized = F.interpolate(channels, self.size, mode="bilinear", antialias=True)
+            frames = resized.reshape(*frames.shape[:-2], *self.size)
         return frames * self.scale - self._mean_like(frames)
 
     def restore(self, clip: Tensor) -> Tensor:
-        """RGB in [0, 1] of the network's input (..., 3, T, H, W) or (3, H, W), in its size.
-
-        Raises ValueError for another shape.
+        """Convert a network's input, of the same shapes, back to RGB in [0, 1]; the size stays.
 
         >>> prepare = Preprocessing(255.0, (114.7748, 107.7354, 99.4750))
         >>> clip = torch.rand(3, 2, 4, 4)
@@ -72,22 +70,19 @@ class Preprocessing:
         True
         """
         _check_rgb(clip)
-        clip = _floating(clip)
+        clip = _as_float(clip)
         return ((clip + self._mean_like(clip)) / self.scale).clamp(0, 1)
 
     def scale_boxes(self, boxes: Tensor, from_size: tuple[int, int]) -> Tensor:
-        """Boxes (..., 4), x0, y0, x1, y1 in a frame ``from_size`` (H, W), in the network's frame.
-
-        Floats; NaN stays. Raises ValueError for other shapes and sizes.
-        """
+        """Scale boxes (..., 4), x0, y0, x1, y1, of frames of ``from_size`` (H, W) to ``size``."""
         if boxes.ndim < 1 or boxes.shape[-1] != 4:
             raise ValueError(
-                f"scale_boxes expects boxes (..., 4), x0, y0, x1, y1; got {tuple(boxes.shape)}."
+                f"scale_boxes expects boxes (..., 4), x0, y0, x1, y1; got {describe(boxes)}."
             )
         height, width = _check_size(from_size, "from_size")
         new_height, new_width = self.size or (height, width)
         x, y = new_width / width, new_height / height
-        boxes = _floating(boxes)
+        boxes = _as_float(boxes)
         return boxes * boxes.new_tensor([x, y, x, y])
 
     def _mean_like(self, clip: Tensor) -> Tensor:
@@ -95,11 +90,8 @@ class Preprocessing:
         return clip.new_tensor(self.mean).reshape(axes)
 
 
-def _floating(x: Tensor) -> Tensor:
+def _as_float(x: Tensor) -> Tensor:
     return x if x.is_floating_point() else x.float()
-
-
-# ------------------------------------------------------------------------------------- checks
 
 
 def _check_size(size: tuple[int, int], name: str) -> tuple[int, int]:
@@ -109,29 +101,29 @@ def _check_size(size: tuple[int, int], name: str) -> tuple[int, int]:
 
 
 def _check_rgb(clip: Tensor) -> None:
-    channels_at = -3 if clip.ndim == 3 else -4
-    if clip.ndim < 3 or clip.shape[channels_at] != 3 or not clip.numel():
+    channel_axis = -3 if clip.ndim == 3 else -4
+    if clip.ndim < 3 or clip.shape[channel_axis] != 3 or not clip.numel():
         raise ValueError(
             "Expected RGB, a clip (..., 3, T, H, W) or an image (3, H, W), and not empty; got "
-            f"{tuple(clip.shape)}. Frames (T, H, W, 3) become a clip by .movedim(-1, 0), images "
-            "(N, 3, H, W) clips of one frame by .unsqueeze(2)."
+            f"{describe(clip)}. Convert frames (T, H, W, 3) with .movedim(-1, 0), and images "
+            "(N, 3, H, W) with .unsqueeze(2)."
         )
 
 
 def _to_float(clip: Tensor) -> Tensor:
-    """RGB in [0, 1], at least float32."""
+    """Return RGB in [0, 1], float32 or float64."""
     if clip.dtype == torch.uint8:
         return clip.float() / 255
     if not clip.is_floating_point():
         raise TypeError(
-            f"Expected RGB as bytes (torch.uint8) or floats in [0, 1]; got {clip.dtype}. Values "
-            "from 0 to 255 become bytes by .to(torch.uint8)."
+            f"Expected RGB as torch.uint8, or as floats in [0, 1]; got {clip.dtype}. Convert "
+            "integers from 0 to 255 with .to(torch.uint8)."
         )
     low, high = clip.min().item(), clip.max().item()
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-        divide = " Floats from 0 to 255 came, it seems: divide them by 255."
+    if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+        bytes_as_floats = low >= 0 and 1 < high <= 255
+        advice = "Divide them by 255." if bytes_as_floats else "Is the clip already preprocessed?"
         raise ValueError(
-            f"Expected RGB floats in [0, 1]; got values from {low:g} to {high:g}."
-            f"{divide if low >= 0 and 1 < high <= 255 else ' Is the clip preprocessed already?'}"
+            f"Expected RGB floats in [0, 1]; got values from {low:g} to {high:g}. {advice}"
         )
     return clip if clip.dtype == torch.float64 else clip.float()

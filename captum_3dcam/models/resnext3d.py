@@ -1,8 +1,8 @@
-"""3D ResNeXt: the action recogniser that 3DCAM's paper explains most.
+"""3D ResNeXt, the main network of the 3DCAM paper.
 
 Residual networks with 3x3x3 convolutions (Hara, Kataoka, Satoh, CVPR 2018, arXiv 1711.09577) in 32
-groups (Xie et al., CVPR 2017, arXiv 1611.05431). Names and shapes are those of the public
-Kinetics checkpoints, which :func:`captum_3dcam.models.checkpoint.load_checkpoint` reads.
+groups (Xie et al., CVPR 2017, arXiv 1611.05431). Names and shapes are those of the public Kinetics
+checkpoints; load them with :func:`captum_3dcam.models.load_checkpoint`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from captum_3dcam.models.preprocessing import Preprocessing
 
 _GROUPS = 32
-_EXPANSION = 2  # a block's outputs by the width of its 3x3x3 convolution
+_EXPANSION = 2  # output channels of a block / channels of its 3x3x3 convolution
 _WIDTHS = (128, 256, 512, 1024)
 _STRIDES = (1, 2, 2, 2)
 _STEM_WIDTH = 64
@@ -32,8 +32,10 @@ class _Bottleneck(nn.Module):
         self.conv3 = nn.Conv3d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm3d(outputs)
         self.relu = nn.ReLU()
-        same = inputs == outputs and stride == 1
-        self.downsample = nn.Identity() if same else _projection(inputs, outputs, stride)
+        self.downsample: nn.Module = nn.Identity()
+        if inputs != outputs or stride != 1:
+            convolution = nn.Conv3d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(convolution, nn.BatchNorm3d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
@@ -42,19 +44,15 @@ class _Bottleneck(nn.Module):
         return out
 
 
-def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv3d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm3d(outputs))
-
-
 class ResNeXt3D(nn.Module):
-    """(N, C, T, H, W), prepared by :attr:`PREPROCESSING` -> (N, classes) logits; any T, H, W.
+    """3D ResNeXt: clips (N, C, T, H, W) of any size, from :attr:`PREPROCESSING`, -> logits.
 
     Args:
-        blocks: how many bottleneck blocks each of the four stages has.
-        num_classes: of the linear layer over the global average.
-        in_channels: of the input; the public checkpoints and :attr:`PREPROCESSING` have three.
+        blocks: number of bottleneck blocks of each of the four stages.
+        num_classes: number of classes.
+        in_channels: number of input channels; three in the public checkpoints.
 
-    Raises ValueError for other than four stages of one block or more.
+    Raises ValueError unless there are four stages of one block or more.
 
     >>> import torch
     >>> model = ResNeXt3D(blocks=(1, 1, 1, 1), num_classes=5).eval()
@@ -69,18 +67,18 @@ class ResNeXt3D(nn.Module):
         "layer3": "layer3",
         "layer4": "layer4",
     }
-    """The paper's names of the layers that it fuses, and the modules' own."""
+    """The layers fused in the paper: their names there, and the names of the modules."""
     PREPROCESSING: ClassVar[Preprocessing] = Preprocessing(
         scale=255.0, mean=(114.7748, 107.7354, 99.4750), size=(112, 112)
     )
-    """Of the public checkpoints, which were trained on clips of 16 frames."""
+    """As for the public checkpoints, which were trained on clips of 16 frames."""
 
     def __init__(self, blocks: Sequence[int], num_classes: int = 400, in_channels: int = 3) -> None:
         super().__init__()
         if len(blocks) != len(_WIDTHS) or min(blocks) < 1:
             raise ValueError(
-                f"blocks={blocks!r}: expected the number of blocks, 1 or more, of each of the "
-                "four stages, e.g. (3, 4, 23, 3)."
+                f"blocks={blocks!r}: expected four numbers of blocks, each 1 or more, e.g. "
+                "(3, 4, 23, 3)."
             )
         self.conv1 = nn.Conv3d(in_channels, _STEM_WIDTH, 7, (1, 2, 2), 3, bias=False)
         self.bn1 = nn.BatchNorm3d(_STEM_WIDTH)
@@ -110,7 +108,7 @@ def _stage(blocks: int, inputs: int, width: int, stride: int) -> nn.Sequential:
 
 
 def resnext101_3d(num_classes: int = 400) -> ResNeXt3D:
-    """3D ResNeXt-101, blocks 3, 4, 23, 3, with random weights; 48,340,816 of them for 400 classes.
+    """Build 3D ResNeXt-101 (blocks 3, 4, 23, 3) with random weights.
 
     >>> sum(parameter.numel() for parameter in resnext101_3d().parameters())
     48340816
@@ -119,7 +117,7 @@ def resnext101_3d(num_classes: int = 400) -> ResNeXt3D:
 
 
 def resnext50_3d(num_classes: int = 400) -> ResNeXt3D:
-    """3D ResNeXt-50, blocks 3, 4, 6, 3, with random weights.
+    """Build 3D ResNeXt-50 (blocks 3, 4, 6, 3) with random weights.
 
     >>> sum(parameter.numel() for parameter in resnext50_3d().parameters())
     26685264

@@ -1,4 +1,4 @@
-"""Weights from files: what fits is loaded, whatever else is an error that changes nothing."""
+"""Checkpoints: matching weights are loaded; any other file is an error and changes nothing."""
 
 import argparse
 import builtins
@@ -22,7 +22,7 @@ COUNTER = "num_batches_tracked"
 
 
 class Net(nn.Module):
-    """A stand-in, so that hundreds of files are read in seconds."""
+    """A small network, so that hundreds of files are read in seconds."""
 
     def __init__(self, classes: int = 4) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Net(nn.Module):
 
 
 def randomised(model: nn.Module, seed: int = 1) -> nn.Module:
-    """With its weights and statistics drawn anew."""
+    """The model with random weights and statistics."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if name.endswith(COUNTER):
@@ -71,7 +71,7 @@ def copied(model: nn.Module) -> dict[str, Tensor]:
 
 
 def same(one, other) -> bool:
-    """Bit by bit, NaN included."""
+    """Bitwise equal, including NaN."""
     return one.keys() == other.keys() and all(
         tensor.dtype == other[name].dtype
         and tensor.shape == other[name].shape
@@ -81,7 +81,7 @@ def same(one, other) -> bool:
 
 
 def refused(path, model=None, error=ValueError, **options) -> str:
-    """The message of the error, after which the model is as it was."""
+    """The message of the error; the model must be unchanged."""
     model = randomised(Net(), seed=2) if model is None else model
     before, objects = copied(model), dict(model.named_parameters())
     flags = [
@@ -100,7 +100,7 @@ def refused(path, model=None, error=ValueError, **options) -> str:
     return str(raised.value)
 
 
-# --------------------------------------------------------------------- what public files look like
+# -------------------------------------------------------------------------------- valid files
 
 
 @pytest.mark.parametrize("zipped", ZIPPED, ids=ZIPPED.values())
@@ -108,7 +108,7 @@ def refused(path, model=None, error=ValueError, **options) -> str:
     ("make", "arch", "size"),
     [(resnext101_3d, "resnext-101", (4, 32, 32)), (i3d, "i3d", (8, 32, 32))],
 )
-def test_a_file_as_the_public_ones_gives_its_logits_back(make, arch, size, zipped, path):
+def test_a_file_of_the_public_form_reproduces_the_logits(make, arch, size, zipped, path):
     donor = randomised(make()).eval()
     state = OrderedDict(
         (f"module.{name}", tensor)
@@ -130,7 +130,7 @@ def test_a_file_as_the_public_ones_gives_its_logits_back(make, arch, size, zippe
 @pytest.mark.parametrize("zipped", ZIPPED, ids=ZIPPED.values())
 @pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod."])
-def test_a_state_dict_is_found_bare_and_wrapped(zipped, key, prefix, trained, path):
+def test_a_state_dict_is_loaded_bare_or_under_a_key(zipped, key, prefix, trained, path):
     state = {prefix + name: tensor for name, tensor in trained.items()}
     content = state if key is None else {"epoch": 3, key: state}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
@@ -147,7 +147,7 @@ WRAPPERS = {
 
 @pytest.mark.parametrize("in_file", [None, *WRAPPERS])
 @pytest.mark.parametrize("in_model", WRAPPERS)
-def test_a_wrapped_model_takes_any_file(in_file, in_model, trained, path):
+def test_a_wrapped_model_loads_files_of_every_wrapper(in_file, in_model, trained, path):
     donor = randomised(Net())
     torch.save((WRAPPERS[in_file](donor) if in_file else donor).state_dict(), path)
     inside = Net()
@@ -158,8 +158,8 @@ def test_a_wrapped_model_takes_any_file(in_file, in_model, trained, path):
     assert "7 missing: conv1.weight, conv1.bias, " in refused(path, model, skip=["fc2"])
 
 
-def test_a_model_with_a_part_called_module(trained, path):
-    """The prefix is not a wrapper's, but that of a name: it is the same in both."""
+def test_a_model_with_a_submodule_named_module(trained, path):
+    """The prefix is that of a submodule, not of a wrapper, in the file and in the model."""
     model = nn.ModuleDict({"module": Net()})
     torch.save({f"module.{name}": tensor for name, tensor in trained.items()}, path)
     assert same(copied(load_checkpoint(path, model)["module"]), trained)
@@ -169,7 +169,7 @@ def test_a_model_with_a_part_called_module(trained, path):
     assert same(copied(loaded), copied(model))
 
 
-def test_counters_may_be_absent_and_then_stay(trained, path):
+def test_missing_counters_keep_the_values_of_the_model(trained, path):
     torch.save({n: t for n, t in trained.items() if not n.endswith(COUNTER)}, path)
     model = Net()
     model.bn1.num_batches_tracked.fill_(42)
@@ -177,7 +177,7 @@ def test_counters_may_be_absent_and_then_stay(trained, path):
     assert same(copied(model), trained | {f"bn1.{COUNTER}": torch.tensor(42)})
 
 
-def test_the_mode_and_the_parameters_stay(trained, path):
+def test_modes_and_parameter_objects_are_kept(trained, path):
     torch.save(trained, path)
     model = Net()
     model.bn1.eval()
@@ -190,7 +190,7 @@ def test_the_mode_and_the_parameters_stay(trained, path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_the_numbers_are_cast_to_those_of_the_model(dtype, trained, path):
+def test_weights_are_cast_to_the_dtype_of_the_model(dtype, trained, path):
     cast = {n: t.to(dtype) if t.is_floating_point() else t for n, t in trained.items()}
     torch.save(cast, path)
     expected = {n: cast[n].to(t.dtype) for n, t in trained.items()}
@@ -201,11 +201,11 @@ def test_the_numbers_are_cast_to_those_of_the_model(dtype, trained, path):
 
 
 @pytest.mark.parametrize("skip", ["fc", ("fc",), ["fc"], ("fc.weight", "fc.bias")])
-@pytest.mark.parametrize("found", ["another shape", "absent"])
+@pytest.mark.parametrize("in_file", ["another shape", "absent"])
 @pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
-def test_what_is_skipped_stays(skip, found, wrap, trained, path):
+def test_skipped_submodules_keep_their_weights(skip, in_file, wrap, trained, path):
     state = dict(trained)
-    if found == "absent":
+    if in_file == "absent":
         del state["fc.weight"], state["fc.bias"]
     torch.save(state, path)
     net = randomised(Net(classes=9), seed=3)
@@ -215,14 +215,14 @@ def test_what_is_skipped_stays(skip, found, wrap, trained, path):
     assert same(copied(net), expected)
 
 
-def test_what_is_skipped_may_be_damaged_or_have_other_parts(trained, path):
+def test_skipped_submodules_may_be_damaged_or_have_other_names(trained, path):
     torch.save(trained | {"fc.scale": torch.ones(2), "fc.bias": torch.tensor(torch.nan)}, path)
     model = load_checkpoint(path, Net(), skip=("fc",))
     assert model.fc.bias.isfinite().all()
     assert torch.equal(model.fc2.bias, trained["fc2.bias"])
 
 
-def test_a_wrapped_models_own_names_are_skipped_too(trained, path):
+def test_skip_accepts_the_names_of_a_wrapped_model(trained, path):
     torch.save(trained, path)
     net = Net(classes=9)
     load_checkpoint(path, nn.DataParallel(net), skip=("module.fc",))
@@ -230,7 +230,7 @@ def test_a_wrapped_models_own_names_are_skipped_too(trained, path):
 
 
 @pytest.mark.parametrize("skip", [("head",), "f", ("fc", "fc3"), ("fc.w",), ("",)])
-def test_to_skip_what_is_not_there_is_an_error(skip, trained, path):
+def test_skipping_an_unknown_name_is_an_error(skip, trained, path):
     torch.save(trained, path)
     wrong = skip if isinstance(skip, str) else skip[-1]
     assert refused(path, skip=skip) == (
@@ -238,23 +238,23 @@ def test_to_skip_what_is_not_there_is_an_error(skip, trained, path):
     )
 
 
-# ------------------------------------------------------------------------- what does not fit
+# ----------------------------------------------------------------------- mismatched weights
 
 
-def test_all_that_does_not_fit_is_said_at_once(trained, path):
+def test_all_mismatches_are_listed_at_once(trained, path):
     state = dict(trained)
     del state["conv1.bias"]
     state["head.weight"] = torch.ones(2)
     state["fc.weight"], state["fc.bias"] = torch.ones(7, 3), torch.ones(7)
     torch.save(state, path)
     assert refused(path) == (
-        f"{str(path)!r} does not fit this Net. 1 missing: conv1.bias. 1 unexpected: head.weight. "
-        "2 of another shape: fc.weight (expected (4, 3), found (7, 3)), fc.bias (expected (4,), "
-        "found (7,)). Parts of the model can be left as they are by name, e.g. skip=('fc',)."
+        f"{str(path)!r} does not match this Net. 1 missing: conv1.bias. 1 unexpected: head.weight. "
+        "2 of another shape: fc.weight (expected (4, 3), received (7, 3)), fc.bias (expected (4,), "
+        "received (7,)). Submodules can be skipped by name, e.g. skip=('fc',)."
     )
 
 
-def test_a_long_list_is_cut(path):
+def test_a_long_list_is_shortened(path):
     model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))
     torch.save({f"{i}.scale": torch.ones(1) for i in range(6)}, path)
     message = refused(path, model)
@@ -275,7 +275,9 @@ def test_nan_and_inf_are_refused(bad, name, trained, path):
 @pytest.mark.parametrize(
     ("dtype", "model_dtype"), [(torch.float64, torch.float32), (torch.float32, torch.float16)]
 )
-def test_numbers_beyond_the_models_range_are_refused(dtype, model_dtype, trained, path):
+def test_weights_beyond_the_range_of_the_models_dtype_are_refused(
+    dtype, model_dtype, trained, path
+):
     huge = torch.full((4,), 1e5 if model_dtype == torch.float16 else 1e300, dtype=dtype)
     torch.save(dict(trained) | {"fc.bias": huge}, path)
     assert "has NaN or Inf in 'fc.bias'" in refused(path, Net().to(model_dtype))
@@ -291,19 +293,19 @@ def test_numbers_beyond_the_models_range_are_refused(dtype, model_dtype, trained
     ],
     ids=["sparse", "meta", "complex", "bits"],
 )
-def test_tensors_that_are_not_plain_numbers_are_refused(tensor, trained, path):
+def test_tensors_that_are_not_dense_real_numbers_are_refused(tensor, trained, path):
     torch.save(dict(trained) | {"fc.bias": tensor}, path)
     assert refused(path) == (
-        f"{str(path)!r} holds no state dict, tensors by name: under 'fc.bias' there is a tensor "
-        f"of {tensor.dtype} that is not plain numbers in memory."
+        f"{str(path)!r} is not a state dict, a dict from names to tensors: under 'fc.bias' it has "
+        f"a tensor of {tensor.dtype} that is not dense real numbers in memory."
     )
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
-def test_a_tensor_of_tensors_is_refused(trained, path):
+def test_a_nested_tensor_is_refused(trained, path):
     nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
     torch.save(dict(trained) | {"fc.bias": nested}, path)
-    assert "under 'fc.bias' there is a tensor of torch.float32 that is not plain" in refused(path)
+    assert "under 'fc.bias' it has a tensor of torch.float32 that is not dense" in refused(path)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +322,7 @@ def test_a_tensor_of_tensors_is_refused(trained, path):
 def test_files_without_weights_are_refused(content, described, zipped, path):
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     assert refused(path) == (
-        f"{str(path)!r} holds no weights: expected a state dict, bare or under one of "
+        f"{str(path)!r} has no weights: expected a state dict, bare or under one of "
         f"'state_dict', 'model_state_dict', 'model'; got {described}."
     )
 
@@ -334,10 +336,11 @@ def test_files_without_weights_are_refused(content, described, zipped, path):
         ({3: torch.ones(4)}, "3", "an object of type Tensor"),
     ],
 )
-def test_dicts_of_other_things_are_refused(content, name, described, path):
+def test_dicts_that_are_no_state_dict_are_refused(content, name, described, path):
     torch.save(content, path)
     assert refused(path) == (
-        f"{str(path)!r} holds no state dict, tensors by name: under {name} there is {described}."
+        f"{str(path)!r} is not a state dict, a dict from names to tensors: under {name} it has "
+        f"{described}."
     )
 
 
@@ -347,7 +350,7 @@ def test_no_file(tmp_path):
         assert message == f"There is no checkpoint file {str(absent)!r}."
 
 
-# ---------------------------------------------------------------------- files that are attacks
+# ---------------------------------------------------------------------- files that run code
 
 
 class Attack:
@@ -370,34 +373,34 @@ def attacks(marker):
 
 @pytest.mark.parametrize("function", attacks(""))
 @pytest.mark.parametrize("zipped", ZIPPED, ids=ZIPPED.values())
-@pytest.mark.parametrize("place", ["bare", "weights", "beside"])
-def test_no_code_of_a_file_is_run(function, zipped, place, trained, tmp_path):
+@pytest.mark.parametrize("position", ["bare", "weights", "beside"])
+def test_no_code_of_a_file_is_run(function, zipped, position, trained, tmp_path):
     path, marker = tmp_path / "model.pt", tmp_path / "marker"
     attack = attacks(marker)[function]
     content = {
         "bare": attack,
         "weights": dict(trained) | {"fc.bias": attack},
         "beside": {"state_dict": trained, "arch": attack},
-    }[place]
+    }[position]
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError) as error:
         load_checkpoint(path, Net())
     assert isinstance(error.value.__cause__, pickle.UnpicklingError)
-    asked, _, advice = str(error.value).partition(", and ")
-    start, _, name = asked.partition(" asks for ")
+    required, _, advice = str(error.value).partition(", and ")
+    start, _, name = required.partition(" requires ")
     assert start == f"{str(path)!r} cannot be read as a checkpoint: it"
-    assert name.rpartition(".")[2] == function  # of builtins the module is not said
+    assert name.rpartition(".")[2] == function  # the message leaves out the module of builtins
     assert advice == (
-        "whatever is not a tensor or a plain container could run code. If you trust the file, "
-        "allow it by torch.serialization.safe_globals, or save the model's state_dict() alone."
+        "anything except tensors and plain containers could run code. If you trust the file, "
+        "allow it with torch.serialization.safe_globals, or save only the model's state_dict()."
     )
     assert refused(path) == str(error.value)
     assert not marker.exists()
-    torch.load(path, weights_only=False)  # the attack is one
+    torch.load(path, weights_only=False)  # without weights_only, the code runs
     assert marker.exists()
 
 
-def test_an_ordinary_pickle_runs_nothing_either(tmp_path):
+def test_no_code_of_an_ordinary_pickle_is_run(tmp_path):
     path, marker = tmp_path / "model.pkl", tmp_path / "marker"
     for attack in attacks(marker).values():
         for protocol in (0, 2, 4):
@@ -413,12 +416,12 @@ def test_an_ordinary_pickle_runs_nothing_either(tmp_path):
         ({"options": argparse.Namespace()}, "argparse.Namespace"),
     ],
 )
-def test_objects_are_refused_by_their_class(content, name, path):
+def test_objects_are_refused_and_their_class_is_named(content, name, path):
     torch.save(content, path)
-    assert f"it asks for {name}, and whatever" in refused(path)
+    assert f"it requires {name}, and anything" in refused(path)
 
 
-def test_the_advice_of_that_error_holds(trained, path):
+def test_the_advice_of_that_error_works(trained, path):
     torch.save({"state_dict": trained, "options": argparse.Namespace(lr=0.1)}, path)
     refused(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
@@ -445,7 +448,7 @@ def damaged(tmp_path_factory):
 
 
 def load_or_refuse(path) -> None:
-    """All of the weights, finite, or a ValueError that names the file, and no change."""
+    """All weights are loaded and finite, or a ValueError names the file and nothing changes."""
     model = randomised(Net(), seed=2)
     before = copied(model)
     error = None
@@ -466,7 +469,7 @@ def load_or_refuse(path) -> None:
 
 
 @pytest.mark.parametrize("zipped", ZIPPED, ids=ZIPPED.values())
-def test_the_whole_file_is_read(zipped, whole, damaged, trained):
+def test_the_undamaged_file_is_loaded(zipped, whole, damaged, trained):
     damaged.write_bytes(whole[zipped])
     assert same(copied(load_checkpoint(damaged, Net())), trained)
 
@@ -474,7 +477,7 @@ def test_the_whole_file_is_read(zipped, whole, damaged, trained):
 @pytest.mark.parametrize("zipped", ZIPPED, ids=ZIPPED.values())
 @settings(max_examples=80)
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_file_that_was_cut_off(zipped, whole, damaged, share):
+def test_a_truncated_file(zipped, whole, damaged, share):
     content = whole[zipped]
     damaged.write_bytes(content[: int(share * len(content))])
     assert refused(damaged).startswith(f"{str(damaged)!r} cannot be read as a checkpoint: it ")
@@ -483,7 +486,7 @@ def test_a_file_that_was_cut_off(zipped, whole, damaged, share):
 @pytest.mark.parametrize("zipped", ZIPPED, ids=ZIPPED.values())
 @settings(max_examples=250)
 @given(flips=st.dictionaries(st.floats(0, 1, exclude_max=True), st.integers(1, 255), min_size=1))
-def test_a_file_with_bytes_flipped(zipped, whole, damaged, flips):
+def test_a_file_with_flipped_bits(zipped, whole, damaged, flips):
     content = bytearray(whole[zipped])
     for share, bits in flips.items():
         content[int(share * len(content))] ^= bits
@@ -496,7 +499,7 @@ def test_a_file_with_bytes_flipped(zipped, whole, damaged, flips):
     start=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04", b"(dp0\n"]),
     rest=st.binary(max_size=200),
 )
-def test_a_file_of_anything(start, rest, damaged):
+def test_a_file_of_random_bytes(start, rest, damaged):
     damaged.write_bytes(start + rest)
     refused(damaged)
 
@@ -507,7 +510,7 @@ EDITS = ("keep", "drop", "rename", "reshape", "nan", "text")
 
 @settings(max_examples=150)
 @given(few=st.dictionaries(st.sampled_from(NAMES), st.sampled_from(EDITS)))
-def test_entries_that_were_changed(few, trained, damaged):
+def test_a_state_dict_with_changed_entries(few, trained, damaged):
     edits = dict.fromkeys(NAMES, "keep") | few
     state: dict[str, object] = {}
     for name, tensor in trained.items():
@@ -523,24 +526,24 @@ def test_entries_that_were_changed(few, trained, damaged):
         elif edit == "keep":
             state[name] = tensor
     torch.save(state, damaged)
-    asked = {kind: [n for n in NAMES if edits[n] == kind] for kind in EDITS}
+    edited = {kind: [n for n in NAMES if edits[n] == kind] for kind in EDITS}
     missing = [n for n in NAMES if edits[n] in ("drop", "rename") and not n.endswith(COUNTER)]
-    faults = {
+    problems = {
         "missing": missing,
-        "unexpected": [f"old.{name}" for name in asked["rename"]],
-        "of another shape": asked["reshape"],
+        "unexpected": [f"old.{name}" for name in edited["rename"]],
+        "of another shape": edited["reshape"],
     }
     if not state:
         assert "got an empty dict" in refused(damaged)
-    elif asked["text"]:
-        assert f"under {asked['text'][0]!r} there is an object of type str" in refused(damaged)
-    elif any(faults.values()):
+    elif edited["text"]:
+        assert f"under {edited['text'][0]!r} it has an object of type str" in refused(damaged)
+    elif any(problems.values()):
         message = refused(damaged)
-        for fault, names in faults.items():
-            assert (f" {len(names)} {fault}: " in message) == bool(names)
+        for problem, names in problems.items():
+            assert (f" {len(names)} {problem}: " in message) == bool(names)
             assert all(name in message for name in names[:5])
-    elif asked["nan"]:
-        assert f"has NaN or Inf in {asked['nan'][0]!r}" in refused(damaged)
+    elif edited["nan"]:
+        assert f"has NaN or Inf in {edited['nan'][0]!r}" in refused(damaged)
     else:
         loaded = copied(load_checkpoint(damaged, Net()))
         assert same({n: loaded[n] for n in state}, {n: trained[n] for n in state})

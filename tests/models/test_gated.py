@@ -1,4 +1,4 @@
-"""The layer-wise gated classifier, against its formula and as an ordinary module."""
+"""The layer-wise gated classifier: its formula, and its behaviour as an nn.Module."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ from captum_3dcam import (
     LayerwiseWhatWhereCAM,
     tokens_to_grid,
 )
-from captum_3dcam.models.gated import GridGate, LayerwiseGatedClassifier
+from captum_3dcam.models.gated import LayerwiseGatedClassifier, _GridGate
 
 SIZES = {1: (9,), 2: (7, 6), 3: (7, 6, 5)}
 FUSIONS = ("sum", "mean", "learned", "concat")
@@ -42,21 +42,21 @@ def hooks(module):
 
 
 def naive_activations(net, x, names):
-    found = {}
+    outputs = {}
     for name, module in net.named_children():
         x = module(x)
         if name in names:
-            found[name] = x.detach().numpy().copy()
-    return [found[name] for name in names], x.detach().numpy()
+            outputs[name] = x.detach().numpy().copy()
+    return [outputs[name] for name in names], x.detach().numpy()
 
 
 def naive_bins(length, count):
-    """The places of each of ``count`` bins, those that it has in part included."""
+    """The positions of each of ``count`` bins, including those that are partly inside."""
     return [range(i * length // count, -(-(i + 1) * length // count)) for i in range(count)]
 
 
 def naive_pool(x, factor, pool_channels=False):
-    """(C, *S) after the ReLU -> the features that the gate's layer sees."""
+    """(C, *S) after the ReLU -> the input of the gate's linear layer."""
     if pool_channels:
         x = x.mean(axis=0, keepdims=True)
     *time, _, _ = (1, 1, *x.shape[1:]) if x.ndim == 2 else x.shape[1:]
@@ -64,7 +64,7 @@ def naive_pool(x, factor, pool_channels=False):
     if x.ndim == 1 or x.shape[1:] == (1,):
         return x.ravel()
     bins = naive_bins(x.shape[1], max(1, x.shape[1] // factor))
-    return np.stack([x[:, list(places)].mean(axis=1) for places in bins], axis=1).ravel()
+    return np.stack([x[:, list(positions)].mean(axis=1) for positions in bins], axis=1).ravel()
 
 
 def naive_gate(gate, x, factor, pool_channels=False):
@@ -82,7 +82,7 @@ def naive_gate(gate, x, factor, pool_channels=False):
     pool_channels=st.booleans(),
     seed=st.integers(0, 5),
 )
-def test_the_logits_are_the_gates_and_the_backbones(
+def test_the_logits_are_the_sum_of_gates_and_backbone(
     rank, batch, frames, factor, count, pool_channels, seed
 ):
     names = [str(i) for i in range(count)]
@@ -90,11 +90,11 @@ def test_the_logits_are_the_gates_and_the_backbones(
     model = LayerwiseGatedClassifier(net, names, 4, factor, pool_channels=pool_channels)
     x = random_input(batch, (frames, 6, 5)[-rank:], seed=seed)
     with torch.no_grad():
-        found = model(x).numpy()
+        logits = model(x).numpy()
         activations, expected = naive_activations(net, x, names)
     for gate, activation in zip(model.gates, activations, strict=True):
         expected = expected + naive_gate(gate, np.maximum(activation, 0), factor, pool_channels)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_relu_comes_before_the_pooling():
@@ -111,7 +111,7 @@ def test_the_relu_comes_before_the_pooling():
 @pytest.mark.parametrize(
     "frames, factor, features", [(16, 2, 8), (5, 2, 2), (1, 2, 1), (16, 4, 4), (3, 8, 1), (7, 1, 7)]
 )
-def test_time_becomes_shorter_and_never_nothing(frames, factor, features):
+def test_time_is_divided_by_the_factor_and_at_least_one(frames, factor, features):
     net = nn.Sequential(nn.Conv3d(1, 3, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
     model = LayerwiseGatedClassifier(net, "0", 3, factor)
     model(torch.rand(1, 1, frames, 4, 4))
@@ -121,14 +121,14 @@ def test_time_becomes_shorter_and_never_nothing(frames, factor, features):
     assert without_channels.gates[0].fc.in_features == features
 
 
-def test_a_signal_in_time_alone_is_pooled_whole():
+def test_a_1d_layer_is_pooled_over_its_only_axis():
     model = gated(1)
     model(random_input(2, (9,)))
     assert [gate.fc.in_features for gate in model.gates] == [3, 3]
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_the_trained_fusions_begin_as_the_sum(fusion):
+def test_the_trained_fusions_are_initialised_to_the_sum(fusion):
     summed, other = gated(), gated(fusion=fusion)
     x = random_input(2, SIZES[3])
     with torch.no_grad():
@@ -149,7 +149,7 @@ def test_the_fusions(fusion):
             parameter.copy_(torch.randn(parameter.shape))
         activations, backbone = naive_activations(model.backbone, x, ["0", "1"])
         parts = [backbone, *map(naive_gate, model.gates, activations, [2, 2])]
-        found = model(x).numpy()
+        logits = model(x).numpy()
     if fusion == "learned":
         weights = model.fuse.weight.detach().numpy()
         expected = sum(weight * part for weight, part in zip(weights, parts, strict=True))
@@ -158,7 +158,7 @@ def test_the_fusions(fusion):
         expected = np.concatenate(parts, axis=1) @ weight.T + bias
     else:
         expected = sum(parts) / (3 if fusion == "mean" else 1)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------ attention gates
@@ -176,11 +176,11 @@ def naive_attention(gate, x, signal):
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
 @pytest.mark.parametrize("signal", [None, "0"])
-def test_attention_is_that_of_the_formula(rank, signal):
+def test_attention_follows_the_formula(rank, signal):
     model = gated(rank, gate="grid", signal=signal)
     x = random_input(2, SIZES[rank])
     with torch.no_grad():
-        found = model(x).numpy()
+        logits = model(x).numpy()
         maps = model.attention_maps(x)
         activations, expected = naive_activations(model.backbone, x, ["0", "1"])
     gating = activations[1 if signal is None else 0]
@@ -192,16 +192,16 @@ def test_attention_is_that_of_the_formula(rank, signal):
         np.testing.assert_allclose(shown[:, 0], upsampled, rtol=1e-4, atol=1e-5)
         assert shown.shape == (2, 1, *SIZES[rank])
         assert 0 <= shown.min() < shown.max() <= 1
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_pooling_gates_have_no_attention_to_show():
+def test_pooling_gates_have_no_attention_maps():
     model = gated()
-    with pytest.raises(ValueError, match='Only gates with gate="grid" have attention maps'):
+    with pytest.raises(ValueError, match='Only gate="grid" has attention maps'):
         model.attention_maps(random_input(1, SIZES[3]))
 
 
-# --------------------------------------------------------------------------- an ordinary module
+# ------------------------------------------------------------------------- as an nn.Module
 
 
 def ready(**options):
@@ -212,7 +212,7 @@ def ready(**options):
 
 
 @pytest.mark.parametrize("gate", ["pool", "grid"])
-def test_all_of_it_learns(gate):
+def test_all_parameters_get_gradients(gate):
     model = ready(gate=gate, fusion="concat")
     names = dict(model.named_parameters())
     nn.functional.cross_entropy(model(random_input(2, SIZES[3])), torch.tensor([0, 3])).backward()
@@ -220,9 +220,10 @@ def test_all_of_it_learns(gate):
     assert {name.split(".")[0] for name in names} == {"backbone", "gates", "fuse"}
 
 
-def test_a_frozen_backbone_stays_as_it_is():
+def test_a_frozen_backbone_does_not_change():
     net = conv_net(3, norm=True)
-    model = LayerwiseGatedClassifier(net.train(), ["0", "1"], 4, freeze_backbone=True)
+    model = LayerwiseGatedClassifier(net.train(), ["0", "1"], 4)
+    assert model.freeze_backbone() is model
     assert not net.training
     assert model.train() is model
     assert model.gates.training
@@ -237,7 +238,7 @@ def test_a_frozen_backbone_stays_as_it_is():
     assert all(parameter.grad is not None for parameter in model.gates.parameters())
 
 
-def test_a_free_backbone_trains_with_its_gates():
+def test_by_default_the_backbone_is_trained_with_the_gates():
     model = gated().train()
     assert all(part.training for part in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -245,7 +246,7 @@ def test_a_free_backbone_trains_with_its_gates():
 
 
 @pytest.mark.parametrize("gate", ["pool", "grid"])
-def test_a_state_dict_gives_the_gates_their_sizes(gate):
+def test_loading_a_state_dict_initialises_the_gates(gate):
     model, other = ready(gate=gate), gated(gate=gate)
     for parameter in model.parameters():
         parameter.data += 0.1
@@ -257,12 +258,12 @@ def test_a_state_dict_gives_the_gates_their_sizes(gate):
     assert torch.equal(other(x), model(x))
     fresh = gated()
     fresh.load_state_dict(ready().state_dict())
-    with pytest.raises(ValueError, match="A gate was made for 9 pooled features"):
+    with pytest.raises(ValueError, match="The gate was initialised for 9 pooled features"):
         fresh(random_input(1, (12, 6, 5)))
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_copies_do_not_share(when):
+def test_copies_are_independent(when):
     model = gated() if when == "before" else ready()
     x = random_input(2, SIZES[3])
     other = copy.deepcopy(model)
@@ -276,7 +277,7 @@ def test_copies_do_not_share(when):
     torch.testing.assert_close(model(x), expected)
 
 
-def test_it_can_be_saved_whole():
+def test_it_can_be_pickled():
     model, file = ready(gate="grid"), io.BytesIO()
     torch.save(model, file)
     file.seek(0)
@@ -285,7 +286,7 @@ def test_it_can_be_saved_whole():
 
 
 @pytest.mark.parametrize("gate", ["pool", "grid"])
-def test_it_exports(gate):
+def test_it_can_be_exported(gate):
     model = ready(gate=gate).eval()
     x = random_input(1, SIZES[3])
     exported = export(model, (x,)).module()
@@ -293,8 +294,8 @@ def test_it_exports(gate):
 
 
 def replicas(model, count):
-    """What DataParallel makes: copies that share their dictionaries of hooks."""
-    found = []
+    """Copies that share their dictionaries of hooks, as DataParallel makes them."""
+    copies = []
     for _ in range(count):
         parts = {module: module._replicate_for_data_parallel() for module in model.modules()}
         for module, replica in parts.items():
@@ -302,18 +303,18 @@ def replicas(model, count):
                 replica._modules[name] = parts[child]
             for name, parameter in module._parameters.items():
                 replica._parameters[name] = parameter
-        found.append(parts[model])
-    return found
+        copies.append(parts[model])
+    return copies
 
 
 def test_replicas_in_threads_do_not_mix():
-    """As under DataParallel: each thread's replica sees its own activations alone."""
+    """As in DataParallel: the replica of each thread uses only its own activations."""
     model = ready().eval()
     inputs = [random_input(1, SIZES[3], seed=seed) for seed in range(4)]
     expected = [model(x) for x in inputs]
     meeting = threading.Barrier(len(inputs))
-    # The last module waits for all: by then, each has seen every layer of every other.
-    found = {}
+    # The last module waits for all threads, so that every layer of every replica has run.
+    results = {}
 
     def meet(module, args):
         meeting.wait(10)
@@ -321,7 +322,7 @@ def test_replicas_in_threads_do_not_mix():
     model.backbone[-1].register_forward_pre_hook(meet)
 
     def run(number, replica):
-        found[number] = replica(inputs[number])
+        results[number] = replica(inputs[number])
 
     threads = [
         threading.Thread(target=run, args=pair) for pair in enumerate(replicas(model, len(inputs)))
@@ -331,7 +332,7 @@ def test_replicas_in_threads_do_not_mix():
     for thread in threads:
         thread.join()
     for number, value in enumerate(expected):
-        torch.testing.assert_close(found[number], value)
+        torch.testing.assert_close(results[number], value)
     assert max(hooks(model)) == 0
 
 
@@ -346,15 +347,15 @@ def test_an_in_place_operation_after_a_layer_changes_nothing():
             x = x.mul_(-2) if self.inplace else x * -2
             return x.mean((2, 3))
 
-    x, found = random_input(1, (5, 5), channels=1), []
+    x, results = random_input(1, (5, 5), channels=1), []
     for inplace in (False, True):
         torch.manual_seed(0)
         model = LayerwiseGatedClassifier(Doubled(inplace), "conv", 3)
-        found.append(model(x))
-    torch.testing.assert_close(*found)
+        results.append(model(x))
+    torch.testing.assert_close(*results)
 
 
-def test_no_hook_outlives_the_call():
+def test_hooks_are_removed_after_the_forward_pass():
     model = ready()
     before = hooks(model)
     model(random_input(1, SIZES[3]))
@@ -391,14 +392,35 @@ def test_tuples_and_tokens():
     torch.testing.assert_close(model(x), expected)
 
 
-def test_modules_and_names_are_the_same():
+def test_the_layout_of_a_layer_is_applied():
+    """A 2D network over folded frames, as a layer (N T) H W C."""
+
+    class Folded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 3)
+            self.last = nn.Identity()
+
+        def forward(self, x):
+            x = self.conv(x.transpose(1, 2).flatten(0, 1))
+            return self.last(x.movedim(1, -1)).unflatten(0, (2, 4)).mean((1, 2, 3))
+
+    net, x = Folded(), random_input(2, (4, 6, 5), channels=1)
+    model = LayerwiseGatedClassifier(net, Layer("last", layout="(N T) H W C"), 3)
+    model(x)
+    activation = torch.stack([net.conv(x[:, :, t]) for t in range(4)], dim=2).relu()
+    pooled = nn.functional.adaptive_avg_pool3d(activation, (2, 1, 1)).flatten(1)
+    torch.testing.assert_close(model(x), net(x) + model.gates[0].fc(pooled))
+
+
+def test_layers_can_be_modules_or_names():
     net = conv_net(3)
     by_module, by_name = (LayerwiseGatedClassifier(net, x, 4) for x in ([net[0]], ["0"]))
     assert by_module.layers == by_name.layers
     assert by_module.layers[0].module == "0"
 
 
-def test_names_hold_through_a_wrapper():
+def test_names_of_a_wrapped_backbone():
     net = conv_net(3)
     x = random_input(1, SIZES[3])
     bare, wrapped = (LayerwiseGatedClassifier(n, "0", 4) for n in (net, nn.DataParallel(net)))
@@ -407,7 +429,7 @@ def test_names_hold_through_a_wrapper():
     assert torch.equal(wrapped(x), bare(x))
 
 
-def test_of_a_layer_that_runs_twice_the_last_call_counts():
+def test_the_last_call_of_a_repeated_layer_is_used():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -423,15 +445,15 @@ def test_of_a_layer_that_runs_twice_the_last_call_counts():
     torch.testing.assert_close(model(x), expected)
 
 
-# ---------------------------------------------------------------------------- it is explained
+# ------------------------------------------------------------------------------ attribution
 
 
 @pytest.mark.parametrize("gate", ["pool", "grid"])
 @pytest.mark.parametrize(
     "method", [LayerwiseGlobalLocalCAM, CounterfactualCAM, LayerwiseGradCAM, LayerwiseWhatWhereCAM]
 )
-def test_it_is_explained_like_any_other(method, gate):
-    """The gradient takes both ways: on through the backbone, and through the gate."""
+def test_its_attribution(method, gate):
+    """The gradient flows through the backbone and through the gates."""
     model = ready(gate=gate).eval()
 
     class ByHand(nn.Module):
@@ -450,14 +472,14 @@ def test_it_is_explained_like_any_other(method, gate):
 
     x = random_input(2, SIZES[3])
     expected = method(ByHand(), ["first", "second"]).attribute(x, target=1)
-    found = method(model, ["backbone.0", "backbone.1"]).attribute(x, target=1)
-    assert found.any()
-    torch.testing.assert_close(found, expected)
+    attribution = method(model, ["backbone.0", "backbone.1"]).attribute(x, target=1)
+    assert attribution.any()
+    torch.testing.assert_close(attribution, expected)
     ungated = method(model.backbone, ["0", "1"]).attribute(x, target=1)
-    assert not torch.allclose(found, ungated)
+    assert not torch.allclose(attribution, ungated)
 
 
-# ------------------------------------------------------------------------------------ the door
+# ------------------------------------------------------------------------- input validation
 
 
 @pytest.mark.parametrize(
@@ -469,11 +491,11 @@ def test_it_is_explained_like_any_other(method, gate):
         ({"temporal_factor": 1.5}, "temporal_factor=1.5: expected an integer, 1 or more."),
         ({"layers": []}, "layers is empty. Pass at least one module or dotted name."),
         ({"layers": "7"}, "The model has no layer named '7'. The nearest names are "),
-        ({"layers": nn.ReLU()}, "layers[0] (ReLU) is no part of the backbone. Choose from its "),
-        ({"signal": "1"}, 'signal is for gate="grid"; the gates of gate="pool" take none.'),
+        ({"layers": nn.ReLU()}, "layers[0] (ReLU) is not part of the backbone. Choose from its "),
+        ({"signal": "1"}, "signal needs gate=\"grid\"; got gate='pool'."),
     ],
 )
-def test_bad_options(options, message):
+def test_invalid_options(options, message):
     classes = options.pop("classes", 4)
     layers = options.pop("layers", "0")
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -483,17 +505,17 @@ def test_bad_options(options, message):
 def test_logits_of_another_shape():
     model = LayerwiseGatedClassifier(conv_net(3, classes=4), "0", 7)
     message = (
-        "The backbone should give logits (N, 7) to be fused with those of the gates; it gave "
-        "(2, 4). Pass its number of classes as num_classes."
+        "Expected logits (N, 7) from the backbone; received shape (2, 4). Pass its number of "
+        "classes as num_classes."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         model(random_input(2, SIZES[3]))
     model.backbone = nn.Sequential(model.backbone[0])
-    with pytest.raises(ValueError, match=re.escape("it gave (2, 3, 7, 6, 5).")):
+    with pytest.raises(ValueError, match=re.escape("received shape (2, 3, 7, 6, 5).")):
         model(random_input(2, SIZES[3]))
 
 
-def test_a_layer_that_does_not_run():
+def test_a_layer_that_did_not_run():
     net = nn.ModuleDict({"used": conv_net(3), "unused": nn.Conv3d(1, 1, 1)})
     net.forward = lambda x: net["used"](x)
     model = LayerwiseGatedClassifier(net, ["used.0", "unused"], 4)
@@ -501,32 +523,34 @@ def test_a_layer_that_does_not_run():
         model(random_input(1, SIZES[3]))
 
 
-def test_a_layer_without_space():
+def test_a_layer_without_spatial_axes():
     model = LayerwiseGatedClassifier(conv_net(3), "3", 4)
     with pytest.raises(ValueError, match=re.escape("gives shape (1, 24); a gate pools (N, C, *S)")):
         model(random_input(1, SIZES[3]))
 
 
-def test_clips_of_another_length():
+def test_clips_with_another_number_of_frames():
     model = ready()
-    model(random_input(1, (7, 9, 8)))  # height and width are free
+    model(random_input(1, (7, 9, 8)))  # height and width may change
     message = (
-        "A gate was made for 9 pooled features; a layer of shape (1, 3, 12, 6, 5) gives 18. All "
-        "clips must have the number of frames that the first one had."
+        "The gate was initialised for 9 pooled features; a layer of shape (1, 3, 12, 6, 5) gives "
+        "18. All clips need the same number of frames."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         model(random_input(1, (12, 6, 5)))
 
 
-def test_a_clip_of_any_size_is_whole():
-    """The sizes that the pooling makes never leave a place out, nor count one without need."""
+def test_the_bins_cover_all_time_steps():
+    """No time step is left out, and neighbouring bins share at most one."""
     for length in range(1, 20):
         for factor in range(1, 6):
             bins = naive_bins(length, max(1, length // factor))
-            assert sorted({place for places in bins for place in places}) == list(range(length))
+            assert sorted({position for positions in bins for position in positions}) == list(
+                range(length)
+            )
             assert all(b.start >= a.stop - 1 for a, b in pairwise(bins))
 
 
-def test_the_gates_are_of_the_kind_that_was_asked_for():
-    assert [isinstance(gate, GridGate) for gate in gated().gates] == [False, False]
-    assert [isinstance(gate, GridGate) for gate in gated(gate="grid").gates] == [True, True]
+def test_the_type_of_the_gates():
+    assert [isinstance(gate, _GridGate) for gate in gated().gates] == [False, False]
+    assert [isinstance(gate, _GridGate) for gate in gated(gate="grid").gates] == [True, True]

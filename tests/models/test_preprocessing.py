@@ -1,4 +1,4 @@
-"""What the networks expect of frames: resizing against loops, values by hand, boxes along."""
+"""Preprocessing: resizing against loops, values by hand, boxes that scale along."""
 
 import math
 from dataclasses import FrozenInstanceError, replace
@@ -18,7 +18,7 @@ SIDES, WIDTHS = st.integers(1, 24), st.integers(2, 24)
 
 
 def naive_weights(old: int, new: int) -> np.ndarray:
-    """(new, old): how much of each pixel goes into each new one, under a triangle."""
+    """(new, old): the triangle filter's weight of each old pixel in each new one."""
     step = old / new
     reach = max(step, 1.0)
     weights = np.zeros((new, old))
@@ -31,7 +31,7 @@ def naive_weights(old: int, new: int) -> np.ndarray:
 
 
 def naive_resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) -> size."""
+    """Resize (H, W) to ``size``."""
     rows, columns = naive_weights(frame.shape[0], size[0]), naive_weights(frame.shape[1], size[1])
     return rows @ frame @ columns.T
 
@@ -44,7 +44,7 @@ def test_the_networks_have_the_values_of_their_checkpoints():
     assert Preprocessing(2, (1, 1, 1), (224, 224)) == I3D.PREPROCESSING
 
 
-def test_resnext_takes_bytes_less_the_mean():
+def test_resnext_uses_values_from_0_to_255_minus_the_mean():
     colours = torch.tensor([200, 10, 0], dtype=torch.uint8).reshape(3, 1, 1, 1)
     clip = replace(ResNeXt3D.PREPROCESSING, size=None)(colours.expand(3, 2, 4, 5))
     assert clip.shape == (3, 2, 4, 5)
@@ -52,23 +52,23 @@ def test_resnext_takes_bytes_less_the_mean():
         torch.testing.assert_close(channel, torch.full((2, 4, 5), value), rtol=0, atol=1e-4)
 
 
-def test_i3d_takes_values_from_minus_one_to_one():
+def test_i3d_uses_values_from_minus_one_to_one():
     clip = torch.tensor([0, 51, 255], dtype=torch.uint8).expand(3, 1, 1, 3)
-    found = replace(I3D.PREPROCESSING, size=None)(clip)
-    torch.testing.assert_close(found, torch.tensor([-1, -0.6, 1]).expand(3, 1, 1, 3))
+    prepared = replace(I3D.PREPROCESSING, size=None)(clip)
+    torch.testing.assert_close(prepared, torch.tensor([-1, -0.6, 1]).expand(3, 1, 1, 3))
 
 
 @pytest.mark.parametrize("kind", [ResNeXt3D, I3D])
-def test_the_frames_become_those_of_the_network(kind):
+def test_clips_get_the_size_and_dtype_of_the_network(kind):
     clip = kind.PREPROCESSING(torch.rand(2, 3, 4, 30, 40))
     assert clip.shape == (2, 3, 4, *kind.PREPROCESSING.size)
     assert clip.dtype == torch.float32
 
 
-def test_bytes_and_floats_are_the_same_picture():
-    picture = torch.randint(0, 256, (3, 2, 9, 7), dtype=torch.uint8)
+def test_bytes_and_floats_give_the_same_input():
+    image = torch.randint(0, 256, (3, 2, 9, 7), dtype=torch.uint8)
     prepare = Preprocessing(3.0, (0.1, 0.2, 0.3), (5, 11))
-    torch.testing.assert_close(prepare(picture), prepare(picture / 255))
+    torch.testing.assert_close(prepare(image), prepare(image / 255))
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_bytes_and_floats_are_the_same_picture():
         (torch.float64, torch.float64),
     ],
 )
-def test_floats_come_out_at_single_precision_or_double(dtype, expected):
+def test_the_output_is_float32_or_float64(dtype, expected):
     clip = torch.rand(3, 1, 6, 6).to(dtype)
-    found = ResNeXt3D.PREPROCESSING(clip)
-    assert found.dtype == expected
-    torch.testing.assert_close(found, ResNeXt3D.PREPROCESSING(clip.to(expected)))
+    prepared = ResNeXt3D.PREPROCESSING(clip)
+    assert prepared.dtype == expected
+    torch.testing.assert_close(prepared, ResNeXt3D.PREPROCESSING(clip.to(expected)))
 
 
-def test_what_comes_in_is_left_alone():
+def test_the_input_is_not_modified():
     clip = torch.rand(3, 2, 8, 8)
     before = clip.clone()
     replace(I3D.PREPROCESSING, size=None)(clip).zero_()
@@ -101,24 +101,24 @@ def test_what_comes_in_is_left_alone():
 
 # To a width of one pixel torch 2.13 repeats the first row; no network has frames like that.
 @given(old=st.tuples(SIDES, SIDES), new=st.tuples(SIDES, WIDTHS), seed=st.integers(0, 99))
-def test_frames_are_resized_as_by_hand(old, new, seed):
+def test_frames_are_resized_as_by_loops(old, new, seed):
     clip = torch.rand(3, 2, *old, generator=torch.Generator().manual_seed(seed)).double()
-    found = replace(PLAIN, size=new)(clip)
-    assert found.shape == (3, 2, *new)
+    resized = replace(PLAIN, size=new)(clip)
+    assert resized.shape == (3, 2, *new)
     for channel in range(3):
         for t in range(2):
             expected = naive_resize(clip[channel, t].numpy(), new)
-            np.testing.assert_allclose(found[channel, t].numpy(), expected, atol=1e-6)
+            np.testing.assert_allclose(resized[channel, t].numpy(), expected, atol=1e-6)
 
 
-def test_leading_axes_are_samples():
+def test_leading_axes_are_batch_axes():
     clips = torch.rand(2, 4, 3, 3, 9, 8)
     prepare = Preprocessing(2.0, (0.0, 0.5, 1.0), (4, 6))
-    found = prepare(clips)
-    assert found.shape == (2, 4, 3, 3, 4, 6)
+    prepared = prepare(clips)
+    assert prepared.shape == (2, 4, 3, 3, 4, 6)
     for i in range(2):
         for j in range(4):
-            torch.testing.assert_close(found[i, j], prepare(clips[i, j]))
+            torch.testing.assert_close(prepared[i, j], prepare(clips[i, j]))
 
 
 def test_an_image_is_a_clip_of_one_frame():
@@ -131,18 +131,18 @@ def test_an_image_is_a_clip_of_one_frame():
     )
 
 
-def test_the_own_size_changes_nothing():
+def test_a_clip_of_the_right_size_is_not_resized():
     clip = torch.rand(3, 2, 9, 8)
     assert torch.equal(replace(PLAIN, size=(9, 8))(clip), clip)
     assert torch.equal(PLAIN(clip), clip)
 
 
-def test_numpys_whole_numbers_are_a_size():
-    found = replace(PLAIN, size=(np.int64(4), np.int32(6)))(torch.rand(3, 1, 8, 8))
-    assert found.shape == (3, 1, 4, 6)
+def test_numpy_integers_are_a_valid_size():
+    resized = replace(PLAIN, size=(np.int64(4), np.int32(6)))(torch.rand(3, 1, 8, 8))
+    assert resized.shape == (3, 1, 4, 6)
 
 
-# -------------------------------------------------------------------------------------- back
+# ----------------------------------------------------------------------------------- restore
 
 
 @given(
@@ -150,21 +150,21 @@ def test_numpys_whole_numbers_are_a_size():
     mean=st.tuples(*[st.floats(-200, 200)] * 3),
     seed=st.integers(0, 99),
 )
-def test_restore_undoes_it(scale, mean, seed):
+def test_restore_is_the_inverse(scale, mean, seed):
     clip = torch.rand(2, 3, 2, 3, 4, generator=torch.Generator().manual_seed(seed)).double()
     prepare = Preprocessing(scale, mean)
     torch.testing.assert_close(prepare.restore(prepare(clip)), clip, rtol=0, atol=1e-9)
 
 
-def test_what_is_restored_can_be_shown():
-    """Rounding does not leave [0, 1], nor does what a clip was optimised to."""
+def test_restored_clips_are_in_0_to_1():
+    """Also after rounding, and for inputs that were optimised."""
     prepare = ResNeXt3D.PREPROCESSING
     clip = torch.tensor([-500.0, 0.0, 500.0]).expand(3, 1, 1, 3)
     red = prepare.restore(clip)[0].flatten()
     torch.testing.assert_close(red, torch.tensor([0.0, 114.7748 / 255, 1.0]))
 
 
-def test_whole_numbers_are_restored_without_rounding_the_mean():
+def test_integers_are_restored_without_rounding_the_mean():
     restored = ResNeXt3D.PREPROCESSING.restore(torch.zeros(3, 1, 1, 1, dtype=torch.int64))
     torch.testing.assert_close(restored.flatten() * 255, torch.tensor([114.7748, 107.7354, 99.475]))
 
@@ -178,17 +178,17 @@ def test_whole_numbers_are_restored_without_rounding_the_mean():
     box=st.lists(st.floats(-100, 600), min_size=4, max_size=4),
 )
 def test_boxes_scale_as_fractions_of_the_frame(frame, size, box):
-    found = (
+    scaled = (
         replace(PLAIN, size=size)
         .scale_boxes(torch.tensor(box, dtype=torch.float64), frame)
         .tolist()
     )
-    for i, value in enumerate(found):
-        axis = 1 - i % 2  # x goes along the width
+    for i, value in enumerate(scaled):
+        axis = 1 - i % 2  # x is along the width
         assert value / size[axis] == pytest.approx(box[i] / frame[axis], abs=1e-6)
 
 
-def test_boxes_stay_around_what_they_bound():
+def test_boxes_bound_the_same_content_after_resizing():
     frame = torch.zeros(3, 1, 60, 80)
     frame[..., 12:24, 40:72] = 1
     prepare = replace(PLAIN, size=(20, 40))
@@ -203,19 +203,19 @@ def test_boxes_stay_around_what_they_bound():
 
 def test_boxes_of_any_shape_and_nan():
     boxes = torch.tensor([[[2.0, 4, 6, 8], [math.nan] * 4]])
-    found = replace(PLAIN, size=(20, 5)).scale_boxes(boxes, (10, 10))
+    scaled = replace(PLAIN, size=(20, 5)).scale_boxes(boxes, (10, 10))
     expected = torch.tensor([[[1.0, 8, 3, 16], [math.nan] * 4]])
-    torch.testing.assert_close(found, expected, equal_nan=True)
+    torch.testing.assert_close(scaled, expected, equal_nan=True)
 
 
 def test_boxes_of_small_integers_do_not_overflow():
-    found = replace(PLAIN, size=(400, 400)).scale_boxes(
+    scaled = replace(PLAIN, size=(400, 400)).scale_boxes(
         torch.tensor([100, 0, 200, 100], dtype=torch.uint8), (200, 200)
     )
-    assert found.tolist() == [200, 0, 400, 200]
+    assert scaled.tolist() == [200, 0, 400, 200]
 
 
-def test_boxes_stay_where_the_frames_keep_their_size():
+def test_boxes_are_unchanged_without_resizing():
     boxes = torch.rand(3, 4)
     assert torch.equal(PLAIN.scale_boxes(boxes, (7, 9)), boxes)
 
@@ -235,17 +235,17 @@ def test_boxes_stay_where_the_frames_keep_their_size():
     ],
 )
 @pytest.mark.parametrize("do", [PLAIN, PLAIN.restore])
-def test_what_is_not_rgb_is_refused(do, shape, shown):
+def test_inputs_that_are_not_rgb_are_refused(do, shape, shown):
     with pytest.raises(ValueError) as error:
         do(torch.zeros(shape))
     assert str(error.value) == (
         "Expected RGB, a clip (..., 3, T, H, W) or an image (3, H, W), and not empty; got "
-        f"{shown}. Frames (T, H, W, 3) become a clip by .movedim(-1, 0), images (N, 3, H, W) "
-        "clips of one frame by .unsqueeze(2)."
+        f"shape {shown}. Convert frames (T, H, W, 3) with .movedim(-1, 0), and images "
+        "(N, 3, H, W) with .unsqueeze(2)."
     )
 
 
-def test_the_advice_of_that_error_holds():
+def test_the_advice_of_that_error_works():
     assert PLAIN(torch.rand(5, 8, 9, 3).movedim(-1, 0)).shape == (3, 5, 8, 9)
     assert PLAIN(torch.rand(5, 3, 8, 9).unsqueeze(2)).shape == (5, 3, 1, 8, 9)
 
@@ -253,14 +253,11 @@ def test_the_advice_of_that_error_holds():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (
-            [0.0, 254.0],
-            "got values from 0 to 254. Floats from 0 to 255 came, it seems: divide them by 255.",
-        ),
-        ([-1.0, 1.0], "got values from -1 to 1. Is the clip preprocessed already?"),
-        ([-110.0, 140.0], "got values from -110 to 140. Is the clip preprocessed already?"),
-        ([0.0, math.inf], "got values from 0 to inf. Is the clip preprocessed already?"),
-        ([0.0, math.nan], "got values from nan to nan. Is the clip preprocessed already?"),
+        ([0.0, 254.0], "got values from 0 to 254. Divide them by 255."),
+        ([-1.0, 1.0], "got values from -1 to 1. Is the clip already preprocessed?"),
+        ([-110.0, 140.0], "got values from -110 to 140. Is the clip already preprocessed?"),
+        ([0.0, math.inf], "got values from 0 to inf. Is the clip already preprocessed?"),
+        ([0.0, math.nan], "got values from nan to nan. Is the clip already preprocessed?"),
     ],
 )
 def test_values_out_of_range_are_refused(values, message):
@@ -269,7 +266,7 @@ def test_values_out_of_range_are_refused(values, message):
     assert str(error.value) == f"Expected RGB floats in [0, 1]; {message}"
 
 
-def test_rounding_is_not_out_of_range():
+def test_rounding_errors_are_accepted():
     PLAIN(torch.tensor([-1e-6, 1 + 1e-6]).expand(3, 1, 1, 2))
 
 
@@ -278,40 +275,47 @@ def test_other_types_are_refused(dtype):
     with pytest.raises(TypeError) as error:
         PLAIN(torch.ones(3, 1, 2, 2).to(dtype))
     assert str(error.value) == (
-        f"Expected RGB as bytes (torch.uint8) or floats in [0, 1]; got {dtype}. Values from 0 to "
-        "255 become bytes by .to(torch.uint8)."
+        f"Expected RGB as torch.uint8, or as floats in [0, 1]; got {dtype}. Convert integers from "
+        "0 to 255 with .to(torch.uint8)."
     )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": 0.0}, "scale=0.0: expected a positive number."),
-        ({"scale": math.inf}, "scale=inf: expected a positive number."),
-        ({"scale": math.nan}, "scale=nan: expected a positive number."),
-        ({"mean": (1.0, 2.0)}, "mean=(1.0, 2.0): expected three numbers, of R, G and B."),
-        ({"mean": (1, 2, math.nan)}, "mean=(1, 2, nan): expected three numbers, of R, G and B."),
+        ({"scale": 0.0}, "scale=0.0: expected a finite number above 0."),
+        ({"scale": math.inf}, "scale=inf: expected a finite number above 0."),
+        ({"scale": math.nan}, "scale=nan: expected a finite number above 0."),
+        ({"mean": (1.0, 2.0)}, "mean=(1.0, 2.0): expected three finite numbers, of R, G and B."),
+        (
+            {"mean": (1, 2, math.nan)},
+            "mean=(1, 2, nan): expected three finite numbers, of R, G and B.",
+        ),
         ({"size": (4,)}, "size=(4,): expected (H, W), two positive integers."),
         ({"size": (4, 0)}, "size=(4, 0): expected (H, W), two positive integers."),
         ({"size": (4, 2.5)}, "size=(4, 2.5): expected (H, W), two positive integers."),
     ],
 )
-def test_bad_values_are_refused(changes, message):
+def test_invalid_fields_are_refused(changes, message):
     with pytest.raises(ValueError) as error:
         replace(PLAIN, **changes)
     assert str(error.value) == message
 
 
-def test_bad_boxes_are_refused():
-    with pytest.raises(ValueError, match=r"expects boxes \(..., 4\), x0, y0, x1, y1; got \(4, 3\)"):
+def test_invalid_boxes_are_refused():
+    with pytest.raises(
+        ValueError, match=r"expects boxes \(..., 4\), x0, y0, x1, y1; got shape \(4, 3\)"
+    ):
         PLAIN.scale_boxes(torch.zeros(4, 3), (8, 8))
-    with pytest.raises(ValueError, match=r"expects boxes \(..., 4\), x0, y0, x1, y1; got \(\)"):
+    with pytest.raises(
+        ValueError, match=r"expects boxes \(..., 4\), x0, y0, x1, y1; got shape \(\)"
+    ):
         PLAIN.scale_boxes(torch.tensor(1.0), (8, 8))
     with pytest.raises(ValueError, match=r"from_size=\(0, 8\): expected \(H, W\), two positive"):
         PLAIN.scale_boxes(torch.zeros(4), (0, 8))
 
 
-def test_it_does_not_change():
+def test_it_is_immutable_and_hashable():
     with pytest.raises(FrozenInstanceError):
         PLAIN.scale = 2.0
     assert len({PLAIN, replace(PLAIN)}) == 1

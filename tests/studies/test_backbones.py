@@ -80,7 +80,7 @@ def test_a_checkpoint_is_what_is_explained(tmp_path):
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     torch.save(torch.nn.Linear(1, 1).state_dict(), tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="does not fit this I3D"):
+    with pytest.raises(ValueError, match="does not match this I3D"):
         run(tmp_path, "--model", "i3d", "--checkpoint", str(tmp_path / "other.pt"))
 
 

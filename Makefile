@@ -1,14 +1,17 @@
 # make demo   explain a real video with a real trained network, into out/
-# make test   every test, doctests and docs included
+# make test   all tests, with the doctests and the code in the docs
 # make lint   style and types
 # make docs   the documentation as a site, into build/docs
-# make bench  what an explanation costs, beside other packages, into out/benchmark; about an hour
+# make bench  time and memory, beside other packages, into out/benchmark; about an hour
+# make compare  check the statements of docs/comparison.md about other packages
+# make coverage  the tests, with the share of the package that they run
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/peers
 
-.PHONY: demo test lint docs bench coverage clean
+.PHONY: demo test lint docs bench compare coverage clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/explain_video.py --output out
@@ -25,12 +28,18 @@ lint: $(INSTALLED)
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W docs build/docs
 
-# Beside the environment and without what they ask for: one brings a package named tests, and
-# torchvision another PyTorch.
-bench: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/peers \
-		--constraint constraints.txt torchcam grad-cam medcam ttach
-	PYTHONPATH=$(VENV)/peers $(BIN)/python studies/benchmark.py --output out/benchmark
+bench: $(PEERS)/.installed
+	PYTHONPATH=$(PEERS) $(BIN)/python studies/benchmark.py --output out/benchmark
+
+compare: $(PEERS)/.installed
+	PYTHONPATH=$(PEERS) $(BIN)/python studies/check_comparison.py
+
+# Other packages, beside the environment and without their dependencies: one contains a package
+# named tests, and torchvision requires another PyTorch.
+$(PEERS)/.installed: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(PEERS) \
+		--constraint constraints.txt torchcam grad-cam medcam monai ttach
+	touch $@
 
 coverage: $(INSTALLED)
 	$(BIN)/coverage run -m pytest

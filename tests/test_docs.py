@@ -1,23 +1,38 @@
-"""The README and the docs: every Python block runs, every link holds, and the site builds."""
+"""README and docs: the code runs, links and names exist, and the site builds."""
 
 import ast
 import importlib
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+import captum_3dcam
+import peers
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
-MAX_BYTES = 250_000  # a picture
+FIGURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+MAX_BYTES = {".png": 250_000, ".gif": 500_000}
+# Modules whose dotted names are checked. `attribution` and `layers` are variables in the pages.
+PACKAGES = [
+    path.stem
+    for path in (ROOT / "captum_3dcam").glob("[a-z]*")
+    if path.stem not in {"attribution", "layers", "py"}
+]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+each_document = pytest.mark.parametrize(
+    "page",
+    [*PAGES, *sorted(ROOT.glob("[C-Q]*.md")), ROOT / "RELEASING.md"],
+    ids=lambda page: page.stem,
+)
 
 
 def blocks(page, language):
@@ -57,28 +72,89 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 
 @each_page
-def test_links_and_pictures_exist(page):
+def test_the_code_of_other_packages_runs_where_they_are_installed(page, tmp_path, monkeypatch):
+    """Blocks in ``py`` are theirs. Each follows the blocks in ``python`` above it."""
+    if not blocks(page, "py"):
+        pytest.skip("no code of other packages")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names, missing = {}, set()
+    for language, code in BLOCK.findall(page.read_text()):
+        if language == "python":
+            exec(compile(code, str(page), "exec"), names)
+        elif language == "py":
+            package = re.search(r"^from (\w+)", code)[1]
+            with peers.placeholder_for_torchvision(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    importlib.import_module(package)
+                except ImportError:
+                    missing.add(package)
+                else:
+                    exec(compile(code, str(page), "exec"), names)
+    if missing:
+        pytest.skip(f"not installed: {', '.join(sorted(missing))}")
+
+
+@each_document
+def test_links_exist(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith("http"):
             continue
-        path, _, wanted = link.partition("#")
+        path, _, heading = link.partition("#")
         target = page.parent / path if path else page
         assert target.exists(), f"{page.name} links to {link}"
-        if wanted:
-            assert wanted in map(anchor, headings(target)), f"{page.name} links to {link}"
+        if heading:
+            assert heading in map(anchor, headings(target)), f"{page.name} links to {link}"
 
 
-@each_page
+@each_document
+def test_names_of_the_package_exist(page):
+    """Dotted names, as ``localization.tubes``, and class names that end as this package's do."""
+    prose = BLOCK.sub("", page.read_text())
+    for code in re.findall(r"`([^`\n]+)`", prose):
+        if dotted := re.match(rf"(?:captum_3dcam\.)?((?:{'|'.join(PACKAGES)})(?:\.\w+)*)", code):
+            assert resolves(f"captum_3dcam.{dotted[1]}"), f"{page.name}: {code}"
+        for name in re.findall(r"\b[A-Z]\w*CAM(?:[123]D|PlusPlus)?\b", code):
+            if "Layerwise" in name or name.endswith("D"):
+                assert hasattr(captum_3dcam, name), f"{page.name}: {name}"
+
+
+def resolves(dotted):
+    """Whether ``package.module.name`` can be imported."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            for name in parts[length:]:
+                found = getattr(found, name)
+        except AttributeError:
+            return False
+        return True
+    return False
+
+
+def test_names_that_do_not_exist_do_not_resolve():
+    assert resolves("captum_3dcam.localization.tubes")
+    assert resolves("captum_3dcam.layers.Layer")
+    assert not resolves("captum_3dcam.localization.tube_finder")
+    assert not resolves("captum_3dcam.localisation")
+
+
+@each_document
 def test_commands_exist(page):
     """The scripts, their options, and the targets of make."""
-    for script in re.findall(r"examples/\w+\.py", page.read_text()):
+    for script in re.findall(r"(?<![\w/])(?:examples|studies)/\w+\.py", page.read_text()):
         assert (ROOT / script).is_file(), script
     makefile = (ROOT / "Makefile").read_text()
     commands = "\n".join(blocks(page, "sh")).replace("\\\n", " ")
     for line in commands.splitlines():
         if target := re.match(r"make (\w+)", line):
             assert re.search(rf"^{target[1]}:", makefile, re.MULTILINE), line
-        for script, rest in re.findall(r"python (examples/\w+\.py)([^;#|]*)", line):
+        for script, rest in re.findall(r"python ((?:examples|studies)/\w+\.py)([^;#|]*)", line):
             source = (ROOT / script).read_text()
             for option in re.findall(r"--[a-z][\w-]*", rest):
                 assert f'"{option}"' in source, line
@@ -111,32 +187,32 @@ def is_text(node):
 
 
 def message(node):
-    """What a string or f-string says, "..." for what is filled in."""
+    """The text of a string or f-string, with "..." for its fields."""
     if isinstance(node, ast.JoinedStr):
         return "".join(part.value if is_text(part) else "..." for part in node.values)
     return node.value if is_text(node) else ""
 
 
 def messages(path):
-    """All that the code of a file can say; docstrings and comments are not among it."""
+    """The texts in the code of a file, without docstrings and comments."""
     tree = ast.parse(path.read_text())
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    said = (message(node) for node in ast.walk(tree) if id(node) not in docstrings)
-    return {text for text in said if text}
+    texts = (message(node) for node in ast.walk(tree) if id(node) not in docstrings)
+    return set(filter(None, texts))
 
 
 def test_headings_of_troubleshooting_are_messages_of_the_package():
-    said = set().union(*map(messages, (ROOT / "captum_3dcam").rglob("*.py")))
+    texts = set().union(*map(messages, (ROOT / "captum_3dcam").rglob("*.py")))
     errors = [heading[1:-1] for heading in headings(DOCS / "troubleshooting.md") if "`" in heading]
     assert len(errors) > 60
     for error in errors:
-        assert any(error in text for text in said), error
+        assert any(error in text for text in texts), error
     assert sorted(errors) == sorted(set(errors))
 
 
-@pytest.mark.parametrize("room", ["attribution", "cam", "capture", "layers"])
-def test_troubleshooting_has_all_that_explaining_itself_can_raise(room):
-    tree = ast.parse((ROOT / "captum_3dcam" / f"{room}.py").read_text())
+@pytest.mark.parametrize("module", ["attribution", "_capture", "layers"])
+def test_troubleshooting_has_every_error_and_warning_of_an_attribution(module):
+    tree = ast.parse((ROOT / "captum_3dcam" / f"{module}.py").read_text())
     errors = [heading[1:-1] for heading in headings(DOCS / "troubleshooting.md") if "`" in heading]
     raised = [
         message(node.args[0])
@@ -149,29 +225,30 @@ def test_troubleshooting_has_all_that_explaining_itself_can_raise(room):
         assert any(error in text for error in errors), text
 
 
-# ------------------------------------------------------------------------------------ pictures
+# ------------------------------------------------------------------------------------- figures
 
 
-def test_pictures_are_small_and_shown():
-    shown = {(page.parent / path).resolve() for page in PAGES for _, path in pictures(page)}
+def test_figures_are_small_and_shown():
+    shown = {(page.parent / path).resolve() for page in PAGES for _, path in figures(page)}
     committed = set((DOCS / "images").resolve().iterdir())
     assert committed <= shown
     for path in committed:
-        assert path.stat().st_size < MAX_BYTES, path.name
+        assert path.stat().st_size < MAX_BYTES[path.suffix], path.name
 
 
-def test_a_command_stands_beside_the_pictures_of_the_gallery():
+def test_a_command_stands_beside_the_figures_of_the_gallery():
     sections = (DOCS / "gallery.md").read_text().split("\n## ")[1:]
     assert len(sections) > 5
     for section in sections:
-        assert PICTURE.search(section), section
+        assert FIGURE.search(section), section
         assert re.search(r"```sh\npython (examples|studies)/", section)
 
 
-def pictures(page):
-    found = PICTURE.findall(page.read_text())
-    assert all(words for words, _ in found), f"a picture in {page.name} says not what it shows"
-    return found
+def figures(page):
+    """(alternative text, path) of each figure of a page."""
+    pairs = FIGURE.findall(page.read_text())
+    assert all(text for text, _ in pairs), f"A figure in {page.name} has no alternative text."
+    return pairs
 
 
 # ---------------------------------------------------------------------------------------- site
@@ -179,7 +256,7 @@ def pictures(page):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built pages. A warning, as of a link that leads nowhere, is an error."""
+    """The built pages. Warnings, as of a broken link, are errors."""
     pytest.importorskip("sphinx")
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
@@ -202,22 +279,22 @@ def test_the_site_has_every_page_and_needs_no_network(site):
 
 def test_the_reference_has_every_public_class_and_function(site):
     described = set(re.findall(r'id="(captum_3dcam[\w.]*)"', (site / "reference.html").read_text()))
-    rooms = re.findall(r"automodule:: (\S+)", (DOCS / "reference.md").read_text())
+    modules = re.findall(r"automodule:: (\S+)", (DOCS / "reference.md").read_text())
     folders = {
         f"captum_3dcam.{path.parent.name}" for path in ROOT.glob("captum_3dcam/*/__init__.py")
     }
-    assert folders - set(rooms) == {"captum_3dcam.cli"} & folders
-    for room in rooms:
-        module = importlib.import_module(room)
+    assert folders - set(modules) == {"captum_3dcam.cli"} & folders
+    for module_name in modules:
+        module = importlib.import_module(module_name)
         names = getattr(module, "__all__", [])
-        # What two rooms give is described in one of them.
-        known = {name for name in names if any(f"{r}.{name}" in described for r in rooms)}
+        # A name that two modules export is described in one of them.
+        known = {name for name in names if any(f"{m}.{name}" in described for m in modules)}
         assert {name for name in names if callable(getattr(module, name))} <= known
     assert "captum_3dcam.attribution.LayerwiseCAM.attribute_top_k" in described
 
 
 def test_docstrings_keep_their_signs(site):
-    """A star is a shape's there, or around words that are stressed."""
+    """A star belongs to a shape, or surrounds emphasized words."""
     html = (site / "reference.html").read_text()
     assert "(N, C, *S_k)" in html
     assert "mean |x_t - x_(t-1)|" in html

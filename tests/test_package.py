@@ -1,6 +1,7 @@
 """The layout: what is public, what importing it costs, and which module may import which."""
 
 import ast
+import configparser
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import captum_3dcam
 
 PACKAGE = Path(captum_3dcam.__file__).parent
+ROOT = Path(__file__).parent.parent
 # The order of the imports: a module imports only from those above it.
 MODULES = [
     "_validation",
@@ -102,3 +104,58 @@ def test_captums_private_names_are_imported_in_one_file():
     for path in PACKAGE.rglob("*.py"):
         if path.stem != "_captum":
             assert not re.search(r"captum\.(\w+\.)*_", path.read_text()), path.name
+
+
+# ------------------------------------------------------------------------------------ the project
+
+
+def options(section):
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser[section]
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_contributing_guide_lists_the_public_modules_in_order():
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    listed = re.search(r"imports only from those before it: (.+?)\.", guide, re.DOTALL)[1]
+    assert re.findall(r"`(\w+)`", listed) == [name for name in MODULES if name[0] != "_"]
+
+
+def test_the_oldest_constraints_are_the_lower_bounds():
+    required = dict(
+        re.match(r"([\w-]+)(?:>=(.+))?$", line).groups()
+        for line in lines(options("options")["install_requires"])
+    )
+    oldest = lines((ROOT / "constraints-oldest.txt").read_text())
+    pins = dict(line.split("==") for line in oldest if "==" in line)
+    assert pins.keys() <= required.keys()
+    for name, bound in required.items():
+        if bound is not None:
+            assert re.sub(r"(\.0)+$", "", pins[name]) == re.sub(r"(\.0)+$", "", bound), name
+
+
+def test_continuous_integration_runs_every_declared_python():
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    (matrix,) = re.findall(r"python: \[(.+)\]", workflow)
+    declared = re.findall(r"Python :: (3\.\d+)", options("metadata")["classifiers"])
+    assert re.findall(r'"([\d.]+)"', matrix) == declared
+    assert options("options")["python_requires"] == f">={declared[0]}"
+
+
+def test_the_documentation_names_the_extras():
+    extras = {name for name in options("options.extras_require") if name != "test"}
+    users = extras - {"bench", "docs", "lint"}
+    readme = (ROOT / "README.md").read_text()
+    documented = {
+        name for names in re.findall(r"\.\[([\w,]+)\]", readme) for name in names.split(",")
+    }
+    assert documented == users
+
+
+def test_the_versions_agree():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {captum_3dcam.__version__}\n" in citation

@@ -1,7 +1,6 @@
-"""The comparison with other packages: the page has the statements that are checked, and they hold.
+"""The comparison with other packages: the page has the checked statements, and they hold.
 
-The statements about packages that are not installed are skipped; ``make compare`` installs and checks
-all of them.
+The statements about packages that are not installed are skipped; ``make compare`` checks all.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Figures and axes to draw on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from captum_3dcam.visualization._color_scale import ColorScale
+from captum_3dcam.visualization._colors import ColorScale
 from captum_3dcam.visualization.style import Style
 
 AnyFigure = Figure | SubFigure
@@ -25,43 +25,37 @@ OUTLINED: dict[str, Any] = {
 }
 
 
-def new_figure(style: Style, size: tuple[float, float]) -> Figure:
-    """A figure of the style's size, or of ``size`` if it has none."""
+def make_axes(
+    style: Style, mosaic: list[Any], size: tuple[float, float], **ratios: Any
+) -> FigureAxes:
+    """The style's figure and axes; by default new ones, laid out by ``Figure.subplot_mosaic``."""
+    count = len({number for row in mosaic for number in row if number >= 0})
+    if style.plt_fig_axis is not None:
+        given, axes = style.plt_fig_axis
+        axes = [axes] if isinstance(axes, Axes) else list(axes)
+        if len(axes) != count:
+            raise ValueError(f"This figure needs {count} axes; plt_fig_axis has {len(axes)}.")
+        return given, axes
+    options: dict[str, Any] = {"figsize": style.fig_size or size, "layout": "constrained"}
     if style.use_pyplot:
         # Imported here: it chooses a backend, and keeps every figure.
         from matplotlib import pyplot
 
-        return pyplot.figure(figsize=style.fig_size or size, layout="constrained")
-    return Figure(figsize=style.fig_size or size, layout="constrained")
+        fig = pyplot.figure(**options)
+    else:
+        fig = Figure(**options)
+    by_number = fig.subplot_mosaic(mosaic, empty_sentinel=-1, **ratios)
+    return fig, [by_number[number] for number in range(count)]
 
 
-def make_axes(
-    style: Style, count: int, size: tuple[float, float], lay_out: Callable[[Figure], list[Axes]]
-) -> FigureAxes:
-    """The style's figure and axes if they are ``count``; by default new ones, as laid out."""
-    if style.plt_fig_axis is None:
-        new = new_figure(style, size)
-        return new, lay_out(new)
-    fig, given = style.plt_fig_axis
-    axes = [given] if isinstance(given, Axes) else list(given)
-    if len(axes) != count:
-        raise ValueError(f"This figure needs {count} axes; plt_fig_axis has {len(axes)}.")
-    return fig, axes
+def grid_mosaic(count: int, columns: int) -> list[list[int]]:
+    """Numbers up to ``count`` row by row, the last row filled up by -1.
 
-
-def make_axis(style: Style, size: tuple[float, float]) -> FigureAxis:
-    fig, (ax,) = make_axes(style, 1, size, lambda fig: [fig.add_subplot()])
-    return fig, ax
-
-
-def make_grid(style: Style, count: int, columns: int, size: tuple[float, float]) -> FigureAxes:
-    """Axes of equal size, row by row."""
-
-    def lay_out(fig: Figure) -> list[Axes]:
-        spec = fig.add_gridspec(-(-count // columns), columns)
-        return [fig.add_subplot(spec[divmod(i, columns)]) for i in range(count)]
-
-    return make_axes(style, count, size, lay_out)
+    >>> grid_mosaic(5, 3)
+    [[0, 1, 2], [3, 4, -1]]
+    """
+    numbers = [*range(count), *[-1] * (-count % columns)]
+    return [numbers[i : i + columns] for i in range(0, len(numbers), columns)]
 
 
 def hide_frame(ax: Axes) -> None:

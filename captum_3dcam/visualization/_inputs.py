@@ -1,4 +1,4 @@
-"""Input validation: maps, images and volumes as arrays of the expected shape and range."""
+"""Input validation: maps, images and videos as arrays of the expected shape and range."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,9 +28,6 @@ def squeeze_leading(array: Array, rank: int) -> Array:
     return array
 
 
-# --------------------------------------------------------------------------------------- maps
-
-
 def as_map(attr: Values, rank: int) -> Array:
     """One map of ``rank`` axes as finite float32, without leading axes of size 1."""
     heat = squeeze_leading(as_array(attr), rank)
@@ -39,10 +36,6 @@ def as_map(attr: Values, rank: int) -> Array:
             f"attr must be one map {_AXES[rank]}, with leading axes of size 1 at most; got shape "
             f"{tuple(attr.shape)}. Choose one sample: attr[i]; sum channels: attr.sum(1)."
         )
-    return as_finite(heat)
-
-
-def as_finite(heat: Array) -> Array:
     if heat.dtype.kind not in "buif":
         raise ValueError(f"attr must hold real numbers; got {heat.dtype}.")
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
@@ -52,16 +45,13 @@ def as_finite(heat: Array) -> Array:
     return heat
 
 
-# ---------------------------------------------------------------------------- images and videos
-
-
 def as_images(images: Values | None, rank: int, heat: Array, method: str) -> Array:
     """Grey or RGB floats in [0, 1], channels last; without images, black ones of the map's size.
 
     ``rank`` is 2 for an image, 3 for a video.
     """
     if images is None:
-        return _blank(heat, method)
+        return blank(heat, method)
     array = squeeze_leading(as_array(images), rank + 1)
     if array.ndim == rank + 1 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -88,19 +78,20 @@ def as_images(images: Values | None, rank: int, heat: Array, method: str) -> Arr
     return np.clip(array, 0, 1).astype(np.float32)
 
 
-def as_clip(attr: Values, original_video: Values | None, method: str) -> tuple[Array, Array]:
-    """A map (T, H', W') and its video (T, H, W[, 3])."""
-    heat = as_map(attr, 3)
-    video = as_images(original_video, 3, heat, method)
-    if len(heat) != len(video):
-        raise ValueError(
-            f"The map has {len(heat)} frames and the video {len(video)}. Pass the clip that was "
-            "explained, or give attribute() output_size=(T, H, W)."
-        )
-    return heat, video
+def as_video(original_video: Values | None, maps: Sequence[Array], method: str) -> Array:
+    """The video (T, H, W[, 3]) of maps (T, H', W')."""
+    video = as_images(original_video, 3, maps[0], method)
+    for heat in maps:
+        if len(heat) != len(video):
+            raise ValueError(
+                f"The map has {len(heat)} frames and the video {len(video)}. Pass the clip that "
+                "was explained, or give attribute() output_size=(T, H, W)."
+            )
+    return video
 
 
-def _blank(heat: Array, method: str) -> Array:
+def blank(heat: Array, method: str) -> Array:
+    """Zeros in place of what was explained; ValueError if the method draws that."""
     if method != "heat_map":
         raise ValueError(
             f"method={method!r} needs the image, video or volume that was explained: pass it after "
@@ -120,40 +111,3 @@ def choose_frames(frames: int | Sequence[int], length: int, name: str = "frames"
             f"{name}={frames!r} must be a positive number, or {name} from 0 to {length - 1}."
         )
     return indices
-
-
-# ------------------------------------------------------------------------------------- volumes
-
-
-def as_volume(original_volume: Values | None, heat: Array, method: str) -> Array:
-    """A volume (D, H, W) with its own values; without one, zeros of the map's size."""
-    if original_volume is None:
-        return _blank(heat, method)
-    volume = squeeze_leading(as_array(original_volume), 3)
-    if volume.ndim != 3 or not volume.size or volume.dtype.kind not in "buif":
-        raise ValueError(
-            "original_volume must be one grey volume (D, H, W) of real numbers, with leading axes "
-            f"of size 1 at most; got {volume.dtype} of shape {tuple(original_volume.shape)}."
-        )
-    if any(m > n for m, n in zip(heat.shape, volume.shape, strict=True)):
-        raise ValueError(
-            f"The map {heat.shape} is finer than the volume {volume.shape}. Pass the volume that "
-            "was explained, its axes in the same order."
-        )
-    return volume
-
-
-def choose_window(window: tuple[float, float] | None, volume: Array) -> tuple[float, float]:
-    """The values that are black and white: by default the 0.5th and 99.5th percentile.
-
-    Percentiles, so that a few extreme voxels do not darken the rest.
-    """
-    if window is not None:
-        return window
-    finite = volume[np.isfinite(volume)]
-    if not finite.size:
-        raise ValueError("original_volume holds no finite value.")
-    low, high = np.percentile(finite, (0.5, 99.5))
-    if low == high:
-        low, high = finite.min(), finite.max()
-    return float(low), float(high)

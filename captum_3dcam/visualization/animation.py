@@ -11,13 +11,11 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from captum_3dcam.io import write_video
-from captum_3dcam.visualization._color_scale import ColorScale
-from captum_3dcam.visualization._figures import finish_figure, hide_frame, new_figure
-from captum_3dcam.visualization._image_layers import draw_map, update_map
-from captum_3dcam.visualization._inputs import Array, Values, as_clip
-from captum_3dcam.visualization._time_axis import TimeAxis
+from captum_3dcam.visualization._colors import ColorScale, draw_map
+from captum_3dcam.visualization._figures import finish_figure, hide_frame, make_axes
+from captum_3dcam.visualization._inputs import Array, Values, as_map, as_video
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
-from captum_3dcam.visualization.profile import draw_profile
+from captum_3dcam.visualization.profile import TimeAxis, draw_profile
 from captum_3dcam.visualization.style import Style
 
 
@@ -47,33 +45,35 @@ def animate_video_attr(
     >>> save_animation(animation, getfixture("tmp_path") / "map.gif", dpi=40)
     """
     times = TimeAxis(fps, start)
-    heat, video = as_clip(attr, original_video, style.method)
+    heat = as_map(attr, 3)
+    video = as_video(original_video, [heat], style.method)
     artist = OverlayArtist(overlays, len(heat), heat.shape[1:], video.shape[1:3])
     colors = ColorScale.from_maps(style, [heat])
     values = colors.select(heat)
     images, frame_colors = colors.apply(list(values), "frame")
     height = 5 * video.shape[1] / video.shape[2]
-    fig = new_figure(style, (6, height + 1.6))
-    grid = fig.add_gridspec(2, 1, height_ratios=(height, 1.1))
-    frame_ax, profile_ax = fig.add_subplot(grid[0]), fig.add_subplot(grid[1])
+    fig, (frame_ax, profile_ax) = make_axes(
+        style, [[0], [1]], (6, height + 1.6), height_ratios=(height, 1.1)
+    )
     hide_frame(frame_ax)
-    layers = draw_map(frame_ax, images[0], video[0], frame_colors)
     time, _ = draw_profile(profile_ax, values, colors, times, artist.segments)
     cursor = profile_ax.axvline(time[0], color="black", linewidth=1)
     artist.add_legend(profile_ax)
-    outlines: list[Artist] = []
+    drawn: list[Artist] = []
 
     def show_frame(t: int) -> list[Artist]:
-        update_map(layers, images[t], video[t], frame_colors)
-        while outlines:
-            outlines.pop().remove()
-        outlines.extend(artist.draw(frame_ax, t))
+        while drawn:
+            drawn.pop().remove()
+        drawn.extend(draw_map(frame_ax, images[t], video[t], frame_colors))
+        drawn.extend(artist.draw(frame_ax, t))
         frame_ax.set_title(times.format(t), fontsize="medium")
         cursor.set_xdata([time[t], time[t]])
-        return [*layers, *outlines, cursor]
+        return [*drawn, cursor]
 
     show_frame(0)
-    animation = VideoAnimation(fig, show_frame, frames=len(heat), interval=1000 / fps, blit=False)
+    animation = VideoAnimation(
+        fig.canvas.figure, show_frame, frames=len(heat), interval=1000 / fps, blit=False
+    )
     animation.fps = fps
     finish_figure(fig, style, title, [([frame_ax], frame_colors)])
     return animation

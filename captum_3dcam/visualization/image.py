@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from matplotlib.colors import Colormap
 
-from captum_3dcam.visualization._color_scale import ColorScale
-from captum_3dcam.visualization._figures import FigureAxis, finish_figure, hide_frame, make_axis
-from captum_3dcam.visualization._image_layers import blend_layers, draw_map
+from captum_3dcam.visualization._colors import ColorScale, blend_layers, draw_map
+from captum_3dcam.visualization._figures import FigureAxis, finish_figure, hide_frame, make_axes
 from captum_3dcam.visualization._inputs import Array, Values, as_images, as_map
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.style import Style
@@ -44,12 +43,8 @@ def visualize_image_attr(
             Captum. By default 0: the largest magnitude is at the top. ``vmax`` overrides it.
         overlays: boxes to draw with their scores, as ``localization.boxes(maps)[i]``.
 
-    Returns:
-        The figure and the axis.
-
-    Raises:
-        ValueError: for arguments out of range, and shapes or values that are not a map or image.
-        TypeError: for boxes of a batch.
+    Returns the figure and the axis. Raises ValueError for arguments out of range, and for shapes or
+    values that are not a map or image.
 
     >>> import torch
     >>> fig, ax = visualize_image_attr(torch.rand(1, 1, 7, 7), torch.rand(28, 28, 3))
@@ -77,7 +72,7 @@ def visualize_image_attr(
     if overlays.tubes or overlays.segments:
         raise ValueError("An image has no frames: draw tubes and segments with a video.")
     artist = OverlayArtist(overlays, 1, heat.shape, image.shape[:2])
-    fig, ax = make_axis(style, (6, 6 * image.shape[0] / image.shape[1]))
+    fig, (ax,) = make_axes(style, [[0]], (6, 6 * image.shape[0] / image.shape[1]))
     hide_frame(ax)
     draw_map(ax, values, image, colors)
     artist.draw(ax, 0)

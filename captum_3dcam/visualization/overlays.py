@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -34,9 +34,8 @@ class Overlays:
         segments: of a video ``localization.segments(profile)[i]``, shaded in the profile.
         box_size: the (H, W) in whose pixels boxes and tubes are given, by default the map's.
 
-    Raises:
-        TypeError: for boxes, tubes or segments of another type, or of a batch.
-        ValueError: for boxes that are not (B, 4), or a ``box_size`` that is not positive.
+    Raises TypeError for boxes, tubes or segments of another type or of a batch, and ValueError for
+    boxes that are not (B, 4).
 
     >>> import torch
     >>> Overlays(tubes={"ground truth": Tube(0, torch.zeros(8, 4), 1.0)}).box_size is None
@@ -73,9 +72,7 @@ class Overlays:
     @property
     def boxes_per_frame(self) -> list[Boxes]:
         """One for each frame; an image is one."""
-        if isinstance(self.boxes, Boxes):
-            return [self.boxes]
-        return list(self.boxes or [])
+        return [self.boxes] if isinstance(self.boxes, Boxes) else list(self.boxes or [])
 
     @property
     def named_tubes(self) -> dict[str, Tube]:
@@ -84,13 +81,22 @@ class Overlays:
             return dict(self.tubes)
         return {f"tube {i} ({tube.score:.2f})": tube for i, tube in enumerate(self.tubes, start=1)}
 
-
-class _Outline(NamedTuple):
-    """A box (x0, y0, x1, y1) in an image's coordinates, its line style, and its label."""
-
-    box: Array
-    style: int
-    label: str = ""
+    def check_length(self, length: int) -> None:
+        """ValueError for boxes of more or fewer frames, and tubes and segments outside the clip."""
+        boxes = self.boxes_per_frame
+        if boxes and len(boxes) != length:
+            raise ValueError(
+                f"There are boxes for {len(boxes)} images, and {length} to draw. Pass of an image "
+                "localization.boxes(maps)[i], of a video localization.frame_boxes(maps)[i]."
+            )
+        spans: list[tuple[str, Tube | Segment]] = [*self.named_tubes.items()]
+        spans += [("A segment", segment) for segment in self.segments]
+        for name, span in spans:
+            if span.end <= 0 or span.start >= length:
+                raise ValueError(
+                    f"{name} covers the frames {span.start} to {span.end - 1}, and the clip has "
+                    f"{length}. Count frames from the clip's first."
+                )
 
 
 class OverlayArtist:
@@ -103,71 +109,48 @@ class OverlayArtist:
         self._boxes = overlays.boxes_per_frame
         self._tubes = overlays.named_tubes
         self.segments = overlays.segments
-        if self._boxes and len(self._boxes) != length:
-            raise ValueError(
-                f"There are boxes for {len(self._boxes)} images, and {length} to draw. Pass of an "
-                "image localization.boxes(maps)[i], of a video localization.frame_boxes(maps)[i]."
-            )
-        for name, tube in self._tubes.items():
-            check_frames(name, tube, length)
-        for segment in self.segments:
-            check_frames("A segment", segment, length)
+        overlays.check_length(length)
         (h, w), (height, width) = overlays.box_size or map_size, image_size
         self._factor = np.array([width / w, height / h] * 2)
 
     def draw(self, ax: Axes, frame: int) -> list[Artist]:
-        """Draw the boxes of a frame and the tubes that cross it."""
-        return [artist for outline in self._outlines(frame) for artist in _draw(ax, outline)]
+        """Draw the boxes of a frame and the tubes that cross it; those with NaN are left out."""
+        artists = []
+        if self._boxes:
+            boxes, scores = (as_array(values) for values in self._boxes[frame])
+            for box, score in zip(boxes, scores, strict=True):
+                artists += self._draw_box(ax, box, 0, f" {score:.2f}")
+        for number, tube in enumerate(self._tubes.values(), start=bool(self._boxes)):
+            if tube.start <= frame < tube.end:
+                box = as_array(tube.boxes[frame - tube.start])
+                artists += self._draw_box(ax, box, number)
+        return artists
 
     def add_legend(self, ax: Axes) -> None:
         """Add a legend that names the tubes."""
         handles = [
-            Line2D([], [], label=name, **_line(style))
-            for style, name in enumerate(self._tubes, start=bool(self._boxes))
+            Line2D([], [], label=name, **_line(number))
+            for number, name in enumerate(self._tubes, start=bool(self._boxes))
         ]
         if handles:
             # A white or yellow line is visible on grey only.
             options: dict[str, Any] = {"loc": "lower center", "ncols": min(len(handles), 4)}
             ax.legend(handles=handles, fontsize="small", facecolor="0.6", **options)
 
-    def _outlines(self, frame: int) -> list[_Outline]:
-        """The outlines in one frame; a box with NaN is left out."""
-        outlines = []
-        if self._boxes:
-            boxes, scores = (as_array(values) for values in self._boxes[frame])
-            outlines += [_Outline(b, 0, f"{s:.2f}") for b, s in zip(boxes, scores, strict=True)]
-        for style, tube in enumerate(self._tubes.values(), start=bool(self._boxes)):
-            if tube.start <= frame < tube.end:
-                outlines.append(_Outline(as_array(tube.boxes[frame - tube.start]), style))
-        # Pixel 0 goes from -0.5 to 0.5 on the axis.
-        scaled = (outline._replace(box=outline.box * self._factor - 0.5) for outline in outlines)
-        return [outline for outline in scaled if np.isfinite(outline.box).all()]
+    def _draw_box(self, ax: Axes, box: Array, number: int, label: str = "") -> list[Artist]:
+        x0, y0, x1, y1 = box * self._factor - 0.5  # pixel 0 goes from -0.5 to 0.5 on the axis
+        if not np.isfinite((x0, y0, x1, y1)).all():
+            return []
+        rectangle = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **_line(number))
+        options: dict[str, Any] = {"ha": "left", "va": "top", "fontsize": "small", "clip_on": True}
+        artists: list[Artist] = [ax.add_patch(rectangle)]
+        return [*artists, ax.text(x0, y0, label, **options, **OUTLINED)] if label else artists
 
 
-def check_frames(name: str, span: Tube | Segment, length: int) -> None:
-    """ValueError unless a tube or segment covers a frame of the clip."""
-    if span.end <= 0 or span.start >= length:
-        raise ValueError(
-            f"{name} covers the frames {span.start} to {span.end - 1}, and the clip has {length}. "
-            "Count frames from the clip's first."
-        )
-
-
-def _draw(ax: Axes, outline: _Outline) -> list[Artist]:
-    x0, y0, x1, y1 = outline.box
-    artists: list[Artist] = [
-        ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, **_line(outline.style)))
-    ]
-    if outline.label:
-        options: dict[str, Any] = {"ha": "left", "va": "top", "fontsize": "small"}
-        artists.append(ax.text(x0, y0, f" {outline.label}", clip_on=True, **options, **OUTLINED))
-    return artists
-
-
-def _line(style: int) -> dict[str, Any]:
+def _line(number: int) -> dict[str, Any]:
     return {
-        "color": _COLORS[style % len(_COLORS)],
-        "linestyle": _LINE_STYLES[style % len(_LINE_STYLES)],
+        "color": _COLORS[number % len(_COLORS)],
+        "linestyle": _LINE_STYLES[number % len(_LINE_STYLES)],
         "linewidth": 2,
         "path_effects": [withStroke(linewidth=3.5, foreground="black")],
     }

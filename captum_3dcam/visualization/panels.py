@@ -1,6 +1,6 @@
 """Several maps of one input, below or beside each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,29 +8,28 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from captum_3dcam.io import Volume
-from captum_3dcam.visualization._color_scale import ColorScale
+from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import (
     MARGIN,
     WIDTH,
     FigureAxes,
     finish_figure,
+    grid_mosaic,
     hide_frame,
-    make_grid,
+    make_axes,
 )
-from captum_3dcam.visualization._image_layers import draw_map
 from captum_3dcam.visualization._inputs import (
     Array,
     Values,
     as_array,
-    as_clip,
     as_images,
     as_map,
+    as_video,
     choose_frames,
     squeeze_leading,
 )
-from captum_3dcam.visualization._planes import draw_slice, interpolate_slice
-from captum_3dcam.visualization._time_axis import TimeAxis
-from captum_3dcam.visualization.scan import AnyVolume, Scan, ScanImages
+from captum_3dcam.visualization.profile import TimeAxis
+from captum_3dcam.visualization.scan import AnyVolume, Scan, SliceView, resolve_scan
 from captum_3dcam.visualization.style import Style
 
 Maps = Values | Sequence[Values]
@@ -63,12 +62,8 @@ def visualize_attr_panels(
         style: ``scale="row"`` gives each map a colour scale of its own, as for layers beside
             their sum.
 
-    Returns:
-        The figure and its axes, row by row.
-
-    Raises:
-        ValueError: for arguments out of range, shapes or values that are not a map, image, video
-            or volume, and more or fewer names than maps.
+    Returns the figure and its axes, row by row. Raises ValueError for arguments out of range, for
+    shapes or values that are not a map, image, video or volume, and for too many or few names.
 
     >>> import torch
     >>> top, clip = torch.rand(1, 2, 8, 4, 4), torch.rand(8, 16, 16, 3)
@@ -76,143 +71,88 @@ def visualize_attr_panels(
     >>> [ax.get_ylabel() for ax in axes[::4]]
     ['run (0.9)', 'jump (0.1)']
     """
-    source = _source(attr, original, frames, TimeAxis(fps, start), style)
-    if len(source.maps) != len(names):
+    maps, views, style = _read(attr, original, frames, TimeAxis(fps, start), style)
+    if len(maps) != len(names):
         raise ValueError(
-            f"There are {len(source.maps)} maps and {len(names)} names. Choose one sample: attr[i]."
+            f"There are {len(maps)} maps and {len(names)} names. Choose one sample: attr[i]."
         )
-    rows, colors = _color(source, style)
-    count, width = len(names), len(source.labels)
-    # Maps of a single image are side by side.
-    across, down = (width, count) if width > 1 else (count, 1)
-    fig, axes = make_grid(style, count * width, across, _size(source, names, across, down))
-    lines = [axes[i * width : (i + 1) * width] for i in range(count)]
-    for line, images, row_colors in zip(lines, rows, colors, strict=True):
-        for column, (ax, image) in enumerate(zip(line, images, strict=True)):
-            source.draw(ax, column, image, row_colors)
+    # The maps of a single image are side by side.
+    several = len(views) > 1
+    across, down = (len(views), len(maps)) if several else (len(maps), 1)
+    side = min(WIDTH / across, 4.0)
+    beside, below = (MARGIN + 0.08 * max(map(len, names)), 0.2) if several else (MARGIN, 0.9)
+    size = (side * across + beside, (side * views[0].aspect + below) * down + 0.4)
+    fig, axes = make_axes(style, grid_mosaic(across * down, across), size)
+    shared = ColorScale.from_maps(style, maps)
+    rows = [axes[i : i + len(views)] for i in range(0, len(axes), len(views))]
+    bars = []
+    for row, name, heat in zip(rows, names, maps, strict=True):
+        values = shared.select(heat)
+        colors = shared.fit([values]) if style.scale == "row" else shared
+        images, colors = colors.apply([view.cut(values) for view in views], "image")
+        bars.append((row, colors))
+        for ax, view, image in zip(row, views, images, strict=True):
+            view.draw(ax, image, colors)
             hide_frame(ax)
             ax.set(xlabel="", ylabel="")
-    _label(lines, names, source.labels)
-    bars = list(zip(lines, colors, strict=True)) if style.scale == "row" else [(axes, colors[0])]
-    finish_figure(fig, style, title, bars, "right" if width > 1 else "bottom")
+        if several:
+            row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center")
+        else:
+            row[0].set_title(", ".join(filter(None, (name, views[0].label))), fontsize="medium")
+    if several:
+        for ax, view in zip(axes, views, strict=False):
+            ax.set_title(view.label, fontsize="medium")
+    if style.scale != "row":
+        bars = [(axes, bars[0][1])]
+    finish_figure(fig, style, title, bars, "right" if several else "bottom")
     return fig, axes
 
 
-def _color(source: "_Source", style: Style) -> tuple[list[list[Array]], list[ColorScale]]:
-    """The images of each row, and its colour scale."""
-    shared = ColorScale.from_maps(style, source.maps)
-    rows, colors = [], []
-    for heat in source.maps:
-        values = shared.select(heat)
-        scale = shared.fit([values]) if style.scale == "row" else shared
-        images, scale = scale.apply(source.cut(values), "image")
-        rows.append(images)
-        colors.append(scale)
-    return rows, colors
-
-
-def _size(source: "_Source", names: Sequence[str], across: int, down: int) -> tuple[float, float]:
-    """Width and height of the figure in inches."""
-    side = min(WIDTH / across, 4.0)
-    many = len(source.labels) > 1
-    beside = MARGIN + (0.08 * max(map(len, names)) if many else 0)
-    below = 0.2 if many else 0.9
-    return side * across + beside, (side * source.aspect + below) * down + 0.4
-
-
-def _label(lines: list[list[Axes]], names: Sequence[str], labels: list[str]) -> None:
-    """Names at the left of their rows, labels above their columns; both in a title for a single."""
-    for line, name in zip(lines, names, strict=True):
-        if len(labels) > 1:
-            line[0].set_ylabel(name, rotation="horizontal", ha="right", va="center")
-        else:
-            text = f"{name}, {labels[0]}" if labels[0] else name
-            line[0].set_title(text, fontsize="medium")
-    if len(labels) > 1:
-        for ax, label in zip(lines[0], labels, strict=True):
-            ax.set_title(label, fontsize="medium")
-
-
-# ------------------------------------------------------------------------------------- inputs
-
-
 @dataclass(frozen=True)
-class _Source:
-    """The input as a row of labelled images, and how a map is cut and drawn for each."""
+class _FrameView:
+    """A frame of a video, or an image as a video of one frame."""
 
-    labels: list[str]
-    aspect: float
-    """Height by width of an image."""
-    maps: list[Array]
-    cut: Callable[[Array], list[Array]]
-    draw: Callable[[Axes, int, Array, ColorScale], object]
+    image: Array
+    index: int
+    label: str
+
+    @property
+    def aspect(self) -> float:
+        return float(self.image.shape[0] / self.image.shape[1])
+
+    def cut(self, values: Array) -> Array:
+        image: Array = values[self.index]
+        return image
+
+    def draw(self, ax: Axes, heat: Array, colors: ColorScale) -> None:
+        draw_map(ax, heat, self.image, colors)
 
 
-def _source(
+def _read(
     attr: Maps, original: AnyVolume, frames: int | Sequence[int], times: TimeAxis, style: Style
-) -> _Source:
+) -> tuple[list[Array], Sequence[_FrameView | SliceView], Style]:
+    """The maps, the images that each is drawn over, and the style with a window for a volume."""
     if isinstance(original, (Volume, Scan)):
         if times != TimeAxis():
             raise ValueError("fps and start are of a video, and this is a volume.")
-        return _volume(_maps(attr, 3), original, frames, style)
+        maps = _as_maps(attr, 3)
+        scan, style = resolve_scan(original, maps, style)
+        shown = choose_frames(frames, scan.shape[0], "slices")
+        return maps, [SliceView(scan, scan.plane(0), index) for index in shown], style
     shape = tuple(original.shape)
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)):
-        return _image(_maps(attr, 2), original, style)
-    return _video(_maps(attr, 3), original, frames, times, style)
+        maps = _as_maps(attr, 2)
+        image = as_images(original, 2, maps[0], style.method)
+        return [heat[None] for heat in maps], [_FrameView(image, 0, "")], style
+    maps = _as_maps(attr, 3)
+    video = as_video(original, maps, style.method)
+    shown = choose_frames(frames, len(video))
+    return maps, [_FrameView(video[t], t, times.format(t)) for t in shown], style
 
 
-def _maps(attr: Maps, rank: int) -> list[Array]:
+def _as_maps(attr: Maps, rank: int) -> list[Array]:
     if isinstance(attr, (Tensor, np.ndarray)):
         attr = list(squeeze_leading(as_array(attr), rank + 1))
     if not len(attr):
         raise ValueError("attr holds no map.")
     return [as_map(heat, rank) for heat in attr]
-
-
-def _image(maps: list[Array], original: Values, style: Style) -> _Source:
-    image = as_images(original, 2, maps[0], style.method)
-    return _Source(
-        labels=[""],
-        aspect=image.shape[0] / image.shape[1],
-        maps=maps,
-        cut=lambda values: [values],
-        draw=lambda ax, column, heat, colors: draw_map(ax, heat, image, colors),
-    )
-
-
-def _video(
-    maps: list[Array],
-    original: Values,
-    frames: int | Sequence[int],
-    times: TimeAxis,
-    style: Style,
-) -> _Source:
-    for heat in maps:
-        _, video = as_clip(heat, original, style.method)
-    shown = choose_frames(frames, len(video))
-    return _Source(
-        labels=[times.format(t) for t in shown],
-        aspect=video.shape[1] / video.shape[2],
-        maps=maps,
-        cut=lambda values: [values[t] for t in shown],
-        draw=lambda ax, column, heat, colors: draw_map(ax, heat, video[shown[column]], colors),
-    )
-
-
-def _volume(
-    maps: list[Array], original: Volume | Scan, frames: int | Sequence[int], style: Style
-) -> _Source:
-    scan = ScanImages(original, maps, style)
-    geometry = scan.geometry
-    plane, depth = geometry.plane(0), geometry.shape[0]
-    shown = choose_frames(frames, depth, "slices")
-    images = [scan.slice(plane, index) for index in shown]
-    return _Source(
-        labels=[geometry.label(0, index) for index in shown],
-        aspect=geometry.length(plane.row) / geometry.length(plane.column),
-        maps=maps,
-        cut=lambda values: [interpolate_slice(values, plane, d, depth) for d in shown],
-        draw=lambda ax, column, heat, colors: draw_slice(
-            ax, heat, images[column], colors, geometry, plane
-        ),
-    )

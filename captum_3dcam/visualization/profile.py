@@ -1,28 +1,46 @@
 """The temporal profile: the map's mean over space in each frame."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from captum_3dcam._validation import check_positive
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.localization import Segment
-from captum_3dcam.visualization._color_scale import ColorScale
-from captum_3dcam.visualization._figures import FigureAxis, finish_figure, make_axis
-from captum_3dcam.visualization._inputs import (
-    Array,
-    Values,
-    as_array,
-    as_finite,
-    as_map,
-    squeeze_leading,
-)
-from captum_3dcam.visualization._time_axis import TimeAxis
-from captum_3dcam.visualization.overlays import Overlays, check_frames
+from captum_3dcam.visualization._colors import ColorScale
+from captum_3dcam.visualization._figures import FigureAxis, finish_figure, make_axes
+from captum_3dcam.visualization._inputs import Array, Values, as_array, as_map, squeeze_leading
+from captum_3dcam.visualization.overlays import Overlays
 from captum_3dcam.visualization.style import Style
 
 _LINE, _SEGMENT = "#0072B2", "#E69F00"
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """``fps`` is None for times in frames; ``start`` is the clip's first frame in its video."""
+
+    fps: float | None = None
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if self.fps is not None:
+            check_positive("fps", self.fps)
+
+    def at(self, frame: Any) -> Any:
+        """The time of a frame of the clip, or of an array of them."""
+        return (self.start + frame) / (self.fps or 1)
+
+    def format(self, frame: int) -> str:
+        return f"{self.at(frame):.2f} s" if self.fps else str(self.start + frame)
+
+    @property
+    def label(self) -> str:
+        return "time (s)" if self.fps else "frame"
 
 
 def visualize_temporal_profile(
@@ -46,12 +64,8 @@ def visualize_temporal_profile(
         start: the number of the clip's first frame in its video.
         style: of which ``sign``, ``fig_size``, ``plt_fig_axis`` and ``use_pyplot`` apply.
 
-    Returns:
-        The figure and the axis.
-
-    Raises:
-        ValueError: for a map of another shape, and segments outside the clip.
-        TypeError: for segments of a batch.
+    Returns the figure and the axis. Raises ValueError for a map of another shape and for segments
+    outside the clip, TypeError for those of a batch.
 
     >>> import torch
     >>> from captum_3dcam.localization import Segment
@@ -60,11 +74,11 @@ def visualize_temporal_profile(
     'time (s)'
     """
     times = TimeAxis(fps, start)
-    heat = _as_signal(attr)
-    for segment in Overlays(segments=segments).segments:
-        check_frames("A segment", segment, len(heat))
+    signal = squeeze_leading(as_array(attr), 1)
+    heat = as_map(signal[:, None, None] if signal.ndim == 1 else attr, 3)
+    Overlays(segments=segments).check_length(len(heat))
     colors = ColorScale.from_maps(style, [heat])
-    fig, ax = make_axis(style, (8, 2.5))
+    fig, (ax,) = make_axes(style, [[0]], (8, 2.5))
     draw_profile(ax, colors.select(heat), colors, times, segments)
     if title is not None:
         ax.set_title(title)
@@ -73,11 +87,7 @@ def visualize_temporal_profile(
 
 
 def draw_profile(
-    ax: Axes,
-    values: Array,
-    colors: ColorScale,
-    times: TimeAxis,
-    segments: Sequence[Segment],
+    ax: Axes, values: Array, colors: ColorScale, times: TimeAxis, segments: Sequence[Segment]
 ) -> tuple[Array, Array]:
     """Draw the profile of values (T, H, W); return the times and values of its points."""
     time = times.at(np.arange(len(values)))
@@ -97,11 +107,3 @@ def draw_profile(
     ax.set_xlim(times.at(-0.5), times.at(len(values) - 0.5))
     ax.spines[["top", "right"]].set_visible(False)
     return time, profile
-
-
-def _as_signal(attr: Values) -> Array:
-    """(T, H, W); a profile (T,) as (T, 1, 1)."""
-    array = squeeze_leading(as_array(attr), 1)
-    if array.ndim == 1 and array.size:
-        return as_finite(array)[:, None, None]
-    return as_map(attr, 3)

@@ -1,14 +1,50 @@
 """Scan: a volume with its voxel spacing and orientation, and its slices as images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from captum_3dcam.io import Volume
-from captum_3dcam.visualization._inputs import Array, Values, as_volume, choose_window
-from captum_3dcam.visualization._planes import Geometry, Plane, apply_window, rows_first
+from captum_3dcam.visualization._colors import ColorScale, draw_map
+from captum_3dcam.visualization._figures import OUTLINED
+from captum_3dcam.visualization._inputs import Array, Values, as_array, blank, squeeze_leading
 from captum_3dcam.visualization.style import Style
+
+_OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
+# For slices across each pair of directions: their name, and the sides shown at the top and left.
+_PLANES = {"SI": ("axial", "A", "R"), "AP": ("coronal", "S", "R"), "LR": ("sagittal", "S", "A")}
+
+# Of the letters at the left, right, top and bottom edge: position and alignment.
+_EDGES = (
+    (0.02, 0.5, "left", "center"),
+    (0.98, 0.5, "right", "center"),
+    (0.5, 0.98, "center", "top"),
+    (0.5, 0.02, "center", "bottom"),
+)
+
+
+class Plane(NamedTuple):
+    """How slices across ``axis`` are drawn: which axes of the volume are vertical and horizontal.
+
+    ``down`` and ``right`` say whether the axes grow downwards and to the right, ``edges`` has the
+    letters at the left, right, top and bottom edge.
+    """
+
+    axis: int
+    vertical: int
+    horizontal: int
+    name: str = ""
+    down: bool = True
+    right: bool = True
+    edges: str = ""
+
+    def transpose(self, image: Array) -> Array:
+        """An image with its axes in the volume's order, as rows and columns of the plane."""
+        return image.T if self.vertical > self.horizontal else image
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +52,7 @@ class Scan:
     """An array (D, H, W) with what is known of its voxels, where there is no ``io.Volume``.
 
     Args:
-        data: (D, H, W), of any range.
+        data: (D, H, W) of any range, or with leading axes of size 1.
         spacing: of the voxels along D, H and W, in mm. Axes are then in mm from the centre of
             the first voxel, otherwise in voxels.
         orientation: the directions in which D, H and W grow, of L, R, A, P, S, I: "SPL" for slices
@@ -24,39 +60,197 @@ class Scan:
             Slices are then axial, coronal and sagittal, in radiological convention (the patient's
             right on the left, superior or anterior at the top), with letters at their edges.
 
+    Raises ValueError for data of another shape, and for an invalid spacing or orientation.
+
     >>> import torch
-    >>> Scan(torch.rand(8, 16, 16), spacing=(5, 1, 1))
-    Scan(spacing=(5, 1, 1), orientation=None)
+    >>> Scan(torch.rand(8, 16, 16), spacing=(5, 1, 1)).label(axis=0, index=3)
+    'D = 3 (15 mm)'
     """
 
     data: Values = field(repr=False)
     spacing: Sequence[float] | None = None
     orientation: Sequence[str] | None = None
 
+    def __post_init__(self) -> None:
+        data = self.array
+        if data.ndim != 3 or not data.size or data.dtype.kind not in "buif":
+            raise ValueError(
+                "A volume must be (D, H, W) real numbers, with leading axes of size 1 at most; got "
+                f"{data.dtype} of shape {tuple(self.data.shape)}."
+            )
+        spacing = np.asarray((1, 1, 1) if self.spacing is None else self.spacing, float)
+        if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
+            raise ValueError(
+                f"spacing={self.spacing!r} must be three positive lengths in mm, those of D, H, W."
+            )
+        codes = sorted(self._codes)
+        if codes and codes not in [sorted((a, b, c)) for a in "LR" for b in "AP" for c in "SI"]:
+            raise ValueError(
+                f"orientation={self.orientation!r} must have a letter for each of D, H, W: L or R, "
+                "A or P, and S or I, the direction in which the axis grows."
+            )
+
+    @cached_property
+    def array(self) -> Array:
+        return squeeze_leading(as_array(self.data), 3)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def _codes(self) -> list[str]:
+        return [letter.upper() for letter in self.orientation or ()]
+
+    @property
+    def planes(self) -> list[Plane]:
+        """Across D, H and W; with an orientation, axial, coronal and sagittal."""
+        return sorted(map(self.plane, range(3)), key=lambda plane: plane.name)
+
+    def plane(self, axis: int) -> Plane:
+        """How slices across an axis are drawn; without an orientation, the first row at the top."""
+        vertical, horizontal = (other for other in range(3) if other != axis)
+        if not self._codes:
+            return Plane(axis, vertical, horizontal)
+        pair = next(pair for pair in _PLANES if self._codes[axis] in pair)
+        name, up, left = _PLANES[pair]
+        if self._codes[vertical] not in (up, _OPPOSITE[up]):
+            vertical, horizontal = horizontal, vertical
+        down, right = self._codes[vertical] != up, self._codes[horizontal] != left
+        edges = left + _OPPOSITE[left] + up + _OPPOSITE[up]
+        return Plane(axis, vertical, horizontal, name, down, right, edges)
+
+    def position(self, axis: int, index: float) -> float:
+        """The centre of a voxel: in mm from the first voxel's, or in voxels."""
+        return index * (1.0 if self.spacing is None else float(self.spacing[axis]))
+
+    def limits(self, axis: int) -> tuple[float, float]:
+        """The outer edges of the first and last voxel."""
+        return self.position(axis, -0.5), self.position(axis, self.shape[axis] - 0.5)
+
+    def length(self, axis: int) -> float:
+        return self.position(axis, self.shape[axis])
+
+    def label(self, axis: int, index: int) -> str:
+        """The position of a slice, as ``D = 3`` or ``D = 3 (15 mm)``."""
+        voxel = f"{'DHW'[axis]} = {index}"
+        if self.spacing is None:
+            return voxel
+        return f"{voxel} ({round(self.position(axis, index), 1):g} mm)"
+
+    def axis_label(self, axis: int) -> str:
+        return f"{'DHW'[axis]} ({'voxel' if self.spacing is None else 'mm'})"
+
 
 AnyVolume = Values | Volume | Scan
 
 
-class ScanImages:
-    """The grey images of a volume that maps are drawn over; without a volume, black ones."""
+def resolve_scan(
+    original: AnyVolume | None, maps: Sequence[Array], style: Style
+) -> tuple[Scan, Style]:
+    """The volume that is drawn below the maps, without one zeros; and the style with a window.
 
-    def __init__(self, original: AnyVolume | None, maps: Sequence[Array], style: Style) -> None:
-        if not isinstance(original, (Volume, Scan)):
-            original = None if original is None else Scan(original)
-        data = None if original is None else original.data
-        for heat in maps:
-            self._data = as_volume(data, heat, style.method)
-        d, h, w = self._data.shape
-        spacing, orientation = (
-            (None, None) if original is None else (original.spacing, original.orientation)
-        )
-        self.geometry = Geometry((d, h, w), spacing, orientation)
-        self._window = choose_window(style.window, self._data)
+    By default the window is from the 0.5th to the 99.5th percentile, so that a few extreme voxels
+    do not darken the rest.
+    """
+    if original is None:
+        scan = Scan(blank(maps[0], style.method))
+    elif isinstance(original, Volume):
+        scan = Scan(original.data, original.spacing, original.orientation)
+    else:
+        scan = original if isinstance(original, Scan) else Scan(original)
+    for heat in maps:
+        if any(m > n for m, n in zip(heat.shape, scan.shape, strict=True)):
+            raise ValueError(
+                f"The map {heat.shape} is finer than the volume {scan.shape}. Pass the volume that "
+                "was explained, its axes in the same order."
+            )
+    if style.window is not None:
+        return scan, style
+    finite = scan.array[np.isfinite(scan.array)]
+    if not finite.size:
+        raise ValueError("The volume holds no finite value.")
+    low, high = np.percentile(finite, (0.5, 99.5))
+    if low == high:
+        low, high = finite.min(), finite.max()
+    # A constant volume is black.
+    window = float(low), float(high if high > low else low + max(abs(low), 1.0))
+    return scan, replace(style, window=window)
 
-    def slice(self, plane: Plane, index: int) -> Array:
-        return apply_window(rows_first(self._data.take(index, plane.axis), plane), self._window)
 
-    def projection(self, plane: Plane) -> Array:
-        """The maximum along each line across the plane, NaN left out."""
-        maxima = np.fmax.reduce(self._data, plane.axis)
-        return apply_window(rows_first(maxima, plane), self._window)
+# -------------------------------------------------------------------------------------- slices
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """A slice of a volume, with axes in mm or voxels and the patient's sides at the edges."""
+
+    scan: Scan
+    plane: Plane
+    index: int
+
+    @property
+    def label(self) -> str:
+        return self.scan.label(self.plane.axis, self.index)
+
+    @property
+    def aspect(self) -> float:
+        return self.scan.length(self.plane.vertical) / self.scan.length(self.plane.horizontal)
+
+    @property
+    def image(self) -> Array:
+        image: Array = self.scan.array.take(self.index, self.plane.axis)
+        return image
+
+    def cut(self, values: Array) -> Array:
+        """Linear between two slices of a coarser map, as align_corners=False interpolates."""
+        axis = self.plane.axis
+        size = values.shape[axis]
+        position = (self.index + 0.5) * size / self.scan.shape[axis] - 0.5
+        position = min(max(position, 0.0), size - 1.0)
+        below = int(position)
+        weight = position - below
+        image = values.take(below, axis)
+        if weight:
+            image = (1 - weight) * image + weight * values.take(below + 1, axis)
+        return self.plane.transpose(image)
+
+    def draw(self, ax: Axes, heat: Array, colors: ColorScale) -> None:
+        scan, plane = self.scan, self.plane
+        grey = apply_window(plane.transpose(self.image), colors.style.window or (0, 1))
+        (left, right), (top, bottom) = scan.limits(plane.horizontal), scan.limits(plane.vertical)
+        draw_map(ax, heat, grey, colors, (left, right, bottom, top))
+        if not plane.down:
+            ax.invert_yaxis()
+        if not plane.right:
+            ax.invert_xaxis()
+        labels = (scan.axis_label(plane.horizontal), scan.axis_label(plane.vertical))
+        ax.set(aspect="equal", xlabel=labels[0], ylabel=labels[1])
+        for letter, (x, y, ha, va) in zip(plane.edges, _EDGES, strict=False):
+            ax.text(x, y, letter, ha=ha, va=va, transform=ax.transAxes, weight="bold", **OUTLINED)
+
+
+class ProjectionView(SliceView):
+    """The maximum-intensity projection of a volume: its maximum across a plane."""
+
+    @property
+    def label(self) -> str:
+        return f"maximum over {'DHW'[self.plane.axis]}"
+
+    @property
+    def image(self) -> Array:
+        maxima: Array = np.fmax.reduce(self.scan.array, self.plane.axis)  # leaves out NaN
+        return maxima
+
+    def cut(self, values: Array) -> Array:
+        """The value of the largest magnitude along each line across the plane."""
+        axis = self.plane.axis
+        indices = np.expand_dims(np.abs(values).argmax(axis), axis)
+        return self.plane.transpose(np.take_along_axis(values, indices, axis).squeeze(axis))
+
+
+def apply_window(image: Array, window: tuple[float, float]) -> Array:
+    """Grey values in [0, 1]: the window's low is black, its high white; NaN is black."""
+    low, high = window
+    finite = np.nan_to_num(image.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return np.clip((finite - low) / (high - low), 0, 1).astype(np.float32)

@@ -39,8 +39,7 @@ class Style:
         plt_fig_axis: a figure and its axes to draw on, one for each image; by default a new figure.
         use_pyplot: make the figure with pyplot, and show it.
 
-    Raises:
-        ValueError: for values out of range, and for combinations that contradict each other.
+    Raises ValueError for values out of range and for settings that contradict each other.
 
     >>> Style(sign="positive", vmax=1.0).method
     'blended_heat_map'

@@ -2,23 +2,19 @@
 
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from captum_3dcam.visualization._color_scale import ColorScale
+from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import (
     MARGIN,
     WIDTH,
     FigureAxes,
     finish_figure,
+    grid_mosaic,
     hide_frame,
     make_axes,
 )
-from captum_3dcam.visualization._image_layers import draw_map
-from captum_3dcam.visualization._inputs import Values, as_clip, choose_frames
-from captum_3dcam.visualization._time_axis import TimeAxis
+from captum_3dcam.visualization._inputs import Values, as_map, as_video, choose_frames
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
-from captum_3dcam.visualization.profile import draw_profile
+from captum_3dcam.visualization.profile import TimeAxis, draw_profile
 from captum_3dcam.visualization.style import Style
 
 
@@ -39,18 +35,14 @@ def visualize_video_attr(
 
     Args:
         attr: the map, (T, H', W') or with leading axes of size 1.
-        original_video: (T, H, W), (T, H, W, 1) or (T, H, W, 3); it may be left out for
-            "heat_map".
+        original_video: (T, H, W[, 1 or 3]); it may be left out for "heat_map".
         frames: how many frames to show, evenly spaced, or their indices in the clip.
         fps: frames per second, to label frames by seconds instead of numbers.
         start: the number of the clip's first frame in its video, for the labels.
         overlays: boxes, tubes and segments, with frames counted from the clip's first.
 
-    Returns:
-        The figure and its axes, the frames' first and the profile's last.
-
-    Raises:
-        ValueError: for arguments out of range, and shapes or values that are not a map or video.
+    Returns the figure and its axes, the frames' first and the profile's last. Raises ValueError for
+    arguments out of range, and for shapes or values that are not a map or video.
 
     >>> import torch
     >>> attr, clip = torch.rand(1, 1, 8, 4, 4), torch.rand(8, 16, 16, 3)
@@ -59,23 +51,19 @@ def visualize_video_attr(
     ['0', '2', '5', '7', '']
     """
     times = TimeAxis(fps, start)
-    heat, video = as_clip(attr, original_video, style.method)
+    heat = as_map(attr, 3)
+    video = as_video(original_video, [heat], style.method)
     artist = OverlayArtist(overlays, len(heat), heat.shape[1:], video.shape[1:3])
     shown = choose_frames(frames, len(heat))
     colors = ColorScale.from_maps(style, [heat])
     values = colors.select(heat)
     images, frame_colors = colors.apply([values[t] for t in shown], "frame")
     columns = min(style.columns or len(shown), len(shown))
-    rows = -(-len(shown) // columns)
     height = WIDTH / columns * video.shape[1] / video.shape[2]
-
-    def lay_out(fig: Figure) -> list[Axes]:
-        grid = fig.add_gridspec(rows + 1, columns, height_ratios=(*[height] * rows, 1.3))
-        cells = [grid[divmod(i, columns)] for i in range(len(shown))]
-        return [fig.add_subplot(cell) for cell in (*cells, grid[rows, :])]
-
+    mosaic = [*grid_mosaic(len(shown), columns), [len(shown)] * columns]
+    rows = len(mosaic) - 1
     size = (WIDTH + MARGIN, rows * (height + 0.3) + 2)
-    fig, axes = make_axes(style, len(shown) + 1, size, lay_out)
+    fig, axes = make_axes(style, mosaic, size, height_ratios=(*[height] * rows, 1.3))
     *frame_axes, profile_ax = axes
     for ax, t, image in zip(frame_axes, shown, images, strict=True):
         hide_frame(ax)

@@ -4,27 +4,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from captum_3dcam._validation import check_choice
-from captum_3dcam.visualization._color_scale import ColorScale
+from captum_3dcam.visualization._colors import ColorScale
 from captum_3dcam.visualization._figures import (
     MARGIN,
     WIDTH,
     FigureAxes,
     finish_figure,
+    grid_mosaic,
     make_axes,
-    make_grid,
 )
 from captum_3dcam.visualization._inputs import Array, Values, as_map, choose_frames
-from captum_3dcam.visualization._planes import (
-    Geometry,
-    draw_slice,
-    interpolate_slice,
-    rows_first,
+from captum_3dcam.visualization.scan import (
+    AnyVolume,
+    ProjectionView,
+    Scan,
+    SliceView,
+    resolve_scan,
 )
-from captum_3dcam.visualization.scan import AnyVolume, ScanImages
 from captum_3dcam.visualization.style import Style
 
 _CROSSHAIR: dict[str, Any] = {"color": "#56B4E9", "linewidth": 0.8, "linestyle": "--"}
@@ -49,11 +47,8 @@ def visualize_volume_attr(
         at: the voxel (d, h, w) to cut through. By default that of the largest magnitude drawn,
             or the middle of a map that is zero.
 
-    Returns:
-        The figure and its three axes.
-
-    Raises:
-        ValueError: for arguments out of range, and shapes or values that are not a map or volume.
+    Returns the figure and its three axes. Raises ValueError for arguments out of range, and for
+    shapes or values that are not a map or volume.
 
     >>> import torch
     >>> from captum_3dcam.visualization import Scan
@@ -63,23 +58,10 @@ def visualize_volume_attr(
     >>> [ax.get_title() for ax in axes]
     ['D = 6 (30 mm)', 'H = 10 (10 mm)', 'W = 14 (14 mm)']
     """
-    values, scan, colors = _read(attr, original_volume, style)
-    geometry = scan.geometry
-    voxel = _peak(values, geometry.shape) if at is None else _check_voxel(at, geometry.shape)
-    slices = [
-        interpolate_slice(values, plane, voxel[plane.axis], geometry.shape[plane.axis])
-        for plane in geometry.planes
-    ]
-    slices, colors = colors.apply(slices, "slice")
-    fig, axes = _three_axes(geometry, style)
-    for ax, plane, heat in zip(axes, geometry.planes, slices, strict=True):
-        draw_slice(ax, heat, scan.slice(plane, voxel[plane.axis]), colors, geometry, plane)
-        label = geometry.label(plane.axis, voxel[plane.axis])
-        ax.set_title(f"{plane.name}, {label}" if plane.name else label)
-        ax.axvline(geometry.position(plane.column, voxel[plane.column]), **_CROSSHAIR)
-        ax.axhline(geometry.position(plane.row, voxel[plane.row]), **_CROSSHAIR)
-    finish_figure(fig, style, title, [(axes, colors)])
-    return fig, axes
+    scan, values, colors = _read(attr, original_volume, style)
+    voxel = _peak(values, scan.shape) if at is None else _check_voxel(at, scan.shape)
+    views = [SliceView(scan, plane, voxel[plane.axis]) for plane in scan.planes]
+    return _draw_planes(views, values, colors, "slice", title, crosshair=voxel)
 
 
 def visualize_volume_projections(
@@ -101,17 +83,9 @@ def visualize_volume_projections(
     >>> [ax.get_title() for ax in axes]
     ['axial, maximum over D', 'coronal, maximum over H', 'sagittal, maximum over W']
     """
-    values, scan, colors = _read(attr, original_volume, style)
-    geometry = scan.geometry
-    projections = [rows_first(_strongest(values, p.axis), p) for p in geometry.planes]
-    projections, colors = colors.apply(projections, "projection")
-    fig, axes = _three_axes(geometry, style)
-    for ax, plane, heat in zip(axes, geometry.planes, projections, strict=True):
-        draw_slice(ax, heat, scan.projection(plane), colors, geometry, plane)
-        label = f"maximum over {'DHW'[plane.axis]}"
-        ax.set_title(f"{plane.name}, {label}" if plane.name else label)
-    finish_figure(fig, style, title, [(axes, colors)])
-    return fig, axes
+    scan, values, colors = _read(attr, original_volume, style)
+    views = [ProjectionView(scan, plane, 0) for plane in scan.planes]
+    return _draw_planes(views, values, colors, "projection", title)
 
 
 def visualize_volume_montage(
@@ -138,38 +112,63 @@ def visualize_volume_montage(
     ['D = 0', 'D = 4', 'D = 7']
     """
     check_choice("axis", axis, range(3))
-    values, scan, colors = _read(attr, original_volume, style)
-    geometry, plane = scan.geometry, scan.geometry.plane(axis)
-    depth = geometry.shape[axis]
-    shown = choose_frames(slices, depth, "slices")
-    heats, colors = colors.apply(
-        [interpolate_slice(values, plane, index, depth) for index in shown], "slice"
-    )
+    scan, values, colors = _read(attr, original_volume, style)
+    plane = scan.plane(axis)
+    shown = choose_frames(slices, scan.shape[axis], "slices")
+    views = [SliceView(scan, plane, index) for index in shown]
+    heats, colors = colors.apply([view.cut(values) for view in views], "slice")
     columns = min(style.columns or 6, len(shown))
-    height = WIDTH / columns * geometry.length(plane.row) / geometry.length(plane.column)
+    height = WIDTH / columns * views[0].aspect
     size = (WIDTH + MARGIN, -(-len(shown) // columns) * (height + 0.3) + 0.8)
-    fig, axes = make_grid(style, len(shown), columns, size)
-    for number, (ax, index, heat) in enumerate(zip(axes, shown, heats, strict=True)):
-        draw_slice(ax, heat, scan.slice(plane, index), colors, geometry, plane)
-        ax.set_title(geometry.label(axis, index), fontsize="medium")
+    fig, axes = make_axes(style, grid_mosaic(len(shown), columns), size)
+    for number, (ax, view, heat) in enumerate(zip(axes, views, heats, strict=True)):
+        view.draw(ax, heat, colors)
+        ax.set_title(view.label, fontsize="medium")
         # All slices share the labels of the first column and of the last slice in each column.
         if number % columns:
             ax.set(ylabel="", yticks=[])
         if number + columns < len(shown):
             ax.set(xlabel="", xticks=[])
-    title = ", ".join(part for part in (title, plane.name) if part) or None
+    title = ", ".join(filter(None, (title, plane.name))) or None
     finish_figure(fig, style, title, [(axes, colors)])
     return fig, axes
 
 
 def _read(
     attr: Values, original_volume: AnyVolume | None, style: Style
-) -> tuple[Array, ScanImages, ColorScale]:
-    """The map's values to draw, the volume, and the colour scale."""
+) -> tuple[Scan, Array, ColorScale]:
+    """The volume, the map's values to draw, and their colour scale."""
     heat = as_map(attr, 3)
-    scan = ScanImages(original_volume, [heat], style)
+    scan, style = resolve_scan(original_volume, [heat], style)
     colors = ColorScale.from_maps(style, [heat])
-    return colors.select(heat), scan, colors
+    return scan, colors.select(heat), colors
+
+
+def _draw_planes(
+    views: Sequence[SliceView],
+    values: Array,
+    colors: ColorScale,
+    kind: str,
+    title: str | None,
+    crosshair: Sequence[int] | None = None,
+) -> FigureAxes:
+    """Draw three planes in a row, on one scale of length."""
+    heats, colors = colors.apply([view.cut(values) for view in views], kind)
+    scan = views[0].scan
+    widths = [scan.length(view.plane.horizontal) for view in views]
+    height = max(scan.length(view.plane.vertical) for view in views)
+    inch = min(WIDTH / sum(widths), _MAX_HEIGHT / height)
+    size = (sum(widths) * inch + MARGIN + 1, height * inch + 1)
+    fig, axes = make_axes(colors.style, [[0, 1, 2]], size, width_ratios=widths)
+    for ax, view, heat in zip(axes, views, heats, strict=True):
+        view.draw(ax, heat, colors)
+        ax.set_title(", ".join(filter(None, (view.plane.name, view.label))))
+        if crosshair is not None:
+            x, y = view.plane.horizontal, view.plane.vertical
+            ax.axvline(scan.position(x, crosshair[x]), **_CROSSHAIR)
+            ax.axhline(scan.position(y, crosshair[y]), **_CROSSHAIR)
+    finish_figure(fig, colors.style, title, [(axes, colors)])
+    return fig, axes
 
 
 def _peak(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -184,22 +183,3 @@ def _check_voxel(at: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(at) != 3 or not all(0 <= i < n for i, n in zip(at, shape, strict=True)):
         raise ValueError(f"at={at!r} must be a voxel (d, h, w) of the volume {shape}.")
     return tuple(at)
-
-
-def _strongest(values: Array, axis: int) -> Array:
-    """The value of the largest magnitude along an axis."""
-    indices = np.expand_dims(np.abs(values).argmax(axis), axis)
-    return np.take_along_axis(values, indices, axis).squeeze(axis)
-
-
-def _three_axes(geometry: Geometry, style: Style) -> FigureAxes:
-    """Three axes in a row, on one scale of length."""
-    widths = [geometry.length(plane.column) for plane in geometry.planes]
-    height = max(geometry.length(plane.row) for plane in geometry.planes)
-    inch = min(WIDTH / sum(widths), _MAX_HEIGHT / height)
-
-    def lay_out(fig: Figure) -> list[Axes]:
-        return list(fig.subplots(1, 3, width_ratios=widths))
-
-    size = (sum(widths) * inch + MARGIN + 1, height * inch + 1)
-    return make_axes(style, 3, size, lay_out)

@@ -153,7 +153,6 @@ def test_the_figure_and_axes_given_are_drawn_on():
         (MAPS[:, 0], VIDEO, {}, r"one map \(T, H, W\) or \(D, H, W\)"),
         (MAPS, VIDEO, {"fps": -1}, "fps=-1: expected a finite number above 0"),
         (MAPS, VIDEO, {"frames": [6]}, "frames from 0 to 5"),
-        (MAPS, Scan(VIDEO), {}, "one grey volume"),
         (MAPS, Scan(VIDEO[..., 0]), {"fps": 2}, "fps and start are of a video"),
         (MAPS, Scan(VIDEO[..., 0]), {"start": 2}, "fps and start are of a video"),
     ],

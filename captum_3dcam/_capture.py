@@ -6,19 +6,15 @@ it passes, and of an activation only that is held which the reduction needs. Hoo
 during the call, and the model continues with its own tensors, in-place operations included.
 """
 
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Lock, get_ident
+from threading import get_ident
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -29,13 +25,19 @@ from captum_3dcam._captum import (
     format_additional_forward_args,
     format_tensor_into_tuples,
     run_forward,
-    sort_key_list,
 )
 from captum_3dcam._frozen_batch_norm import lean_graph
+from captum_3dcam._layer_calls import LayerCalls, plain_tensor, rejoin
+from captum_3dcam._layer_output import check_differentiable, replaced, select_tensor
 from captum_3dcam._model_state import preserved_state
-from captum_3dcam._reduction import LayerFactors, Parts, Reduction, stack_calls
+from captum_3dcam._process_settings import (
+    process_wide_settings,
+    restore_cudnn,
+    switch_cudnn_off,
+)
+from captum_3dcam._reduction import LayerFactors, Reduction
 from captum_3dcam._targets import select_output, select_scores
-from captum_3dcam.layers import Layer
+from captum_3dcam.layers import Layer, find_module, unknown_name
 
 Inputs = Tensor | tuple[Tensor, ...]
 
@@ -59,152 +61,6 @@ def format_inputs(inputs: Any) -> tuple[Tensor, ...]:
     return formatted
 
 
-# ------------------------------------------------------------------------ what a layer gives
-
-
-class LayerCall:
-    """One call of a layer, on one device: what is held of its activation, then its factors.
-
-    The graph refers to it, so it must not refer to the model: Python's collector does not see
-    cycles through the graph.
-    """
-
-    def __init__(self, tensor: Tensor, arrange: Callable[[Tensor], Tensor], reduction: Reduction):
-        self.arrange, self.reduction = arrange, reduction
-        # Stands for the layer in the graph. Not tensor.new_zeros, which keeps a subclass.
-        self.token = torch.zeros((), dtype=tensor.dtype, device=tensor.device, requires_grad=True)
-        self.extremes: dict[str, Parts] = {}
-        self.shape: tuple[int, ...] = ()
-        self.activation: Parts = ()
-        self.gradient: Parts = ()
-        self.factors: LayerFactors | None = None
-        self.superseded = False
-        self.error: Exception | None = None
-
-    def hold(self, activation: Tensor) -> None:
-        """Reduce the activation, arranged, which passes in the forward."""
-        self.activation = self.reduction.of_activation(activation)
-        self.extremes["activation"] = torch.aminmax(self.activation[0])
-
-    def reduce(self, gradient: Tensor, *, join: bool) -> None:
-        """Reduce the gradient, which passes in the backward; ``join`` it with the activation."""
-        self.gradient = self.reduction.of_gradient(self.arrange(_plain(gradient)))
-        self.extremes["gradient"] = torch.aminmax(self.gradient[0])
-        if join:
-            self.factors = self.reduction.join(self.activation, self.gradient)
-            self.gradient = ()
-
-    def supersede(self) -> None:
-        """The layer ran again, and a later call is explained."""
-        self.superseded, self.activation, self.error = True, (), None
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """Without its subclass, which may have its own idea of arithmetic."""
-    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
-
-
-class LayerCalls:
-    """The calls of one layer that are explained, by device, and how many there were."""
-
-    def __init__(self, layer: Layer, reduction: Reduction) -> None:
-        self.layer, self.reduction = layer, reduction
-        self.by_device: dict[torch.device, list[LayerCall]] = {}
-        self.counts: dict[torch.device, int] = {}
-
-    @property
-    def stacked(self) -> bool:
-        return self.layer.calls == "stack"
-
-    @property
-    def count(self) -> int:
-        """How often the layer ran, on the device where it ran most."""
-        return max(self.counts.values(), default=0)
-
-    def add(self, tensor: Tensor, arrange: Callable[[Tensor], Tensor]) -> LayerCall | None:
-        """A call that gave ``tensor``; None if it is not to be explained."""
-        position = self.counts.get(tensor.device, 0)
-        self.counts[tensor.device] = position + 1
-        chosen = self.layer.calls
-        if isinstance(chosen, int) and chosen != position:
-            return None
-        call = LayerCall(tensor, arrange, self.reduction)
-        calls = self.by_device.setdefault(tensor.device, [])
-        if chosen in (None, "last"):
-            for earlier in calls:
-                earlier.supersede()
-            calls.clear()
-        calls.append(call)
-        try:
-            activation = arrange(_plain(tensor.detach()))
-            call.shape = tuple(activation.shape)
-            _check_grid(self.layer, call.shape)
-            call.hold(activation)
-        except Exception as error:
-            # If a later call is explained, this one's error does not matter.
-            call.error = error
-        return call
-
-    def __iter__(self) -> Iterator[LayerCall]:
-        return (call for calls in self.by_device.values() for call in calls)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the layer's tensor over all devices, as it was arranged: (N, C, *S_k)."""
-        firsts = [calls[0].shape for calls in self.by_device.values()]
-        rows = sum(shape[0] for shape in firsts)
-        stacked = (self.count,) if self.stacked else ()
-        return (rows, firsts[0][1], *stacked, *firsts[0][2:])
-
-    def factors(self, device_ids: list[int] | None) -> list[LayerFactors]:
-        """One for each call that is explained apart, over all devices."""
-        by_device = {device: self._factors_on(calls) for device, calls in self.by_device.items()}
-        return [
-            _gather_factors(dict(zip(by_device, each, strict=True)), device_ids)
-            for each in zip(*by_device.values(), strict=True)
-        ]
-
-    def _factors_on(self, calls: list[LayerCall]) -> list[LayerFactors]:
-        if self.stacked:
-            activation = stack_calls([call.activation for call in calls])
-            gradient = stack_calls([call.gradient or _no_gradient(call) for call in calls])
-            return [self.reduction.join(activation, gradient)]
-        return [call.factors for call in calls if call.factors is not None]
-
-
-def _no_gradient(call: LayerCall) -> Parts:
-    """Of a call that does not reach the score, beside others that do."""
-    return call.reduction.of_gradient(call.activation[0].new_zeros(call.shape))
-
-
-def _gather_factors(
-    by_device: dict[torch.device, LayerFactors], device_ids: list[int] | None
-) -> LayerFactors:
-    def gathered(parts: Iterable[Parts]) -> Parts:
-        each = zip(*parts, strict=True)
-        return tuple(gather(dict(zip(by_device, p, strict=True)), device_ids) for p in each)
-
-    return LayerFactors(
-        gathered(each.factors for each in by_device.values()),
-        gathered(each.cancellations for each in by_device.values()),
-    )
-
-
-def gather(
-    per_device: Mapping[torch.device, Tensor], device_ids: list[int] | None = None
-) -> Tensor:
-    """The tensors of a DataParallel model's replicas as one, in the order of ``device_ids``."""
-    if len(per_device) > 1 and not device_ids:
-        raise ValueError(
-            f"The layer ran on several devices, {', '.join(map(str, per_device))}, and their "
-            "order in the batch is not known. Pass device_ids, as given to DataParallel."
-        )
-    ordered = [per_device[key] for key in sort_key_list(list(per_device), device_ids)]
-    if len(ordered) == 1:
-        return ordered[0]
-    return torch.cat([tensor.to(ordered[0].device) for tensor in ordered])
-
-
 # ------------------------------------------------------------------------------ the two passes
 
 
@@ -220,6 +76,8 @@ class Recording:
     """Whether a module was in train mode."""
     notes: tuple[str, ...] = ()
     """What to warn of."""
+    restore_state: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Leaves the model as it was before the forward pass."""
 
     def factors(
         self, target: Any = None, *, retain_graph: bool = False
@@ -239,8 +97,12 @@ class Recording:
             torch.autograd.graph.get_gradient_edge, (scores, *(call.token for call in calls))
         )
         ones = torch.ones_like(scores)
-        with lean_graph(self.inputs):  # a checkpoint runs its part of the model again
-            zeros = torch.autograd.grad([begin], ends, [ones], retain_graph, allow_unused=True)
+        try:
+            with lean_graph(self.inputs):  # a checkpoint runs its part of the model again
+                zeros = torch.autograd.grad([begin], ends, [ones], retain_graph, allow_unused=True)
+        finally:
+            if self.training:
+                self.restore_state()
         reached = {id(call) for call, zero in zip(calls, zeros, strict=True) if zero is not None}
         unreached = [layer for layer in self.layers if not _reaches(layer, reached)]
         if unreached:
@@ -301,10 +163,12 @@ def record(
             returned = run.call(forward)
         if from_start or not run.needs_gradients_from_start:
             break
+    run.check_names()
     _check_calls(run.layers, batch_size)
-    scores = _plain(select_output(returned, output))
+    scores = plain_tensor(select_output(returned, output))
     device_ids = device_ids or run.device_ids
-    return Recording(scores, run.layers, inputs, device_ids, run.training, tuple(run.notes))
+    notes = tuple(run.notes)
+    return Recording(scores, run.layers, inputs, device_ids, run.training, notes, run.restore_state)
 
 
 def _detached(value: Any) -> Any:
@@ -346,23 +210,34 @@ class _ForwardRun:
         self._shapes: list[tuple[int, ...]] = []
         """The shapes of what modules returned, for layouts that name tokens."""
         self._stack = ExitStack()
+        self._roots: list[nn.Module] = []
+        self._named: list[LayerCalls] = []
+        """Layers whose names were found in what runs."""
+        self.restore_state: Callable[[], None] = lambda: None
 
     @contextmanager
     def open(self, roots: list[nn.Module]) -> Iterator[None]:
         """Within, the hooks are there, and the model's state is restored on exit."""
-        modules = [_module(calls.layer) for calls in self.layers]
+        modules = [c.layer.module for c in self.layers if isinstance(c.layer.module, nn.Module)]
         _refuse_inference_mode()
         with self._stack as stack:
-            stack.enter_context(_process_wide_settings())
+            stack.enter_context(process_wide_settings())
             stack.enter_context(torch.set_grad_enabled(self.from_start))
-            stack.enter_context(
-                preserved_state(*roots, *modules, tensors=self.inputs, on_new_module=self._prepare)
+            self.restore_state = stack.enter_context(
+                preserved_state(
+                    *roots,
+                    *modules,
+                    tensors=self.inputs,
+                    on_new_module=self._prepare,
+                    on_new_root=self._hook_named,
+                )
             )
             stack.callback(register_module_forward_pre_hook(self._before_call).remove)
             if any(calls.layer.needs_grid for calls in self.layers):
                 stack.callback(register_module_forward_hook(self._note_grid).remove)
             for calls in self.layers:
-                stack.callback(self._hook(calls).remove)
+                if isinstance(calls.layer.module, nn.Module):
+                    self._hook(calls, calls.layer.module)
             stack.enter_context(lean_graph(self.inputs))
             yield
 
@@ -399,8 +274,14 @@ class _ForwardRun:
             # No backward pass follows that DDP would have to synchronise.
             module.require_backward_grad_sync = module.require_forward_param_sync = False
         elif isinstance(module, nn.RNNBase) and not module.training:
-            restore = module.register_forward_hook(_restore_cudnn, always_call=True)
+            restore = module.register_forward_hook(restore_cudnn, always_call=True)
             self._stack.callback(restore.remove)
+
+    def check_names(self) -> None:
+        """Raise ValueError for a layer's name that nothing has that ran."""
+        for calls in self.layers:
+            if isinstance(calls.layer.module, str) and calls not in self._named:
+                raise unknown_name(calls.layer.module, self._roots)
 
     def _is_ours(self) -> bool:
         """DataParallel's replicas run in threads; any other thread is not our business."""
@@ -413,7 +294,7 @@ class _ForwardRun:
         if isinstance(module, nn.DataParallel):
             torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
         elif isinstance(module, nn.RNNBase) and not module.training:
-            _switch_cudnn_off()
+            switch_cudnn_off()
         self._watch_gradients()
 
     def _watch_gradients(self) -> None:
@@ -441,9 +322,23 @@ class _ForwardRun:
         if self._is_ours() and isinstance(output, Tensor) and output.ndim > 2:
             self._shapes.append(tuple(output.shape))
 
-    def _hook(self, calls: LayerCalls) -> Any:
+    def _hook_named(self, root: nn.Module) -> None:
+        """Hook the layers that are named and lie in this network, which a function runs."""
+        self._roots.append(root)
+        for calls in [c for c in self.layers if isinstance(c.layer.module, str)]:
+            module = find_module(str(calls.layer.module), root)
+            if module is None:
+                continue
+            if calls in self._named:
+                raise ValueError(
+                    f"Layer name {calls.layer.name!r} is in more than one of the networks that "
+                    "forward_func runs. Pass the layer's module, e.g. layers=[model.layer4]."
+                )
+            self._named.append(calls)
+            self._hook(calls, module)
+
+    def _hook(self, calls: LayerCalls, module: nn.Module) -> None:
         layer = calls.layer
-        module = _module(layer)
         if isinstance(module, torch.jit.RecursiveScriptModule):  # type: ignore[attr-defined]
             raise TypeError(
                 f"Layer {layer.name!r} is compiled by torch.jit.script, which no hook can enter. "
@@ -455,9 +350,9 @@ class _ForwardRun:
                 return None
             if isinstance(output, Tensor):
                 is_input = any(argument is output for argument in args)
-                return self._keep(calls, _differentiable(output, layer), is_input)
+                return self._keep(calls, check_differentiable(output, layer), is_input)
             key, tensor = select_tensor(output, layer)
-            return _replaced(output, key, self._keep(calls, tensor))
+            return replaced(output, key, self._keep(calls, tensor))
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not self._is_ours():
@@ -469,8 +364,10 @@ class _ForwardRun:
             return tuple(arguments.pop(i) for i in range(len(args))), arguments
 
         if self.layer_input:
-            return module.register_forward_pre_hook(before, with_kwargs=True)
-        return module.register_forward_hook(after)
+            handle = module.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(after)
+        self._stack.callback(handle.remove)
 
     def _keep(self, calls: LayerCalls, tensor: Tensor, is_input: bool = False) -> Tensor:
         _refuse_inference_mode()
@@ -490,151 +387,7 @@ class _ForwardRun:
             # Autograd follows both names of a view only if it was made with gradients on.
             self.needs_gradients_from_start = True
             is_input = False
-        return _rejoin(tensor, call, is_input, join=not calls.stacked)
-
-
-def _module(layer: Layer) -> nn.Module:
-    assert isinstance(layer.module, nn.Module), "resolve_layers() has not been called"
-    return layer.module
-
-
-_cudnn_was_enabled: list[bool] = []
-
-
-def _switch_cudnn_off() -> None:
-    """The backward pass of cuDNN's recurrent networks exists in training mode only."""
-    _cudnn_was_enabled.append(torch.backends.cudnn.enabled)
-    torch.backends.cudnn.enabled = False
-
-
-def _restore_cudnn(module: nn.Module, args: Any, output: Any) -> None:
-    torch.backends.cudnn.enabled = _cudnn_was_enabled.pop()
-
-
-_settings, _settings_lock = ExitStack(), Lock()
-_settings_count = 0
-
-
-@contextmanager
-def _process_wide_settings() -> Iterator[None]:
-    """Compiled code runs eagerly, and the fused transformer layers stay off.
-
-    Compiled code does not see hooks that came after it, and warns of global ones; the fused
-    layers, which PyTorch takes while gradients are off, run no modules inside. The settings are
-    the whole process's: of calls in several threads the first one makes them and the last one
-    restores them.
-    """
-    global _settings_count
-    with _settings_lock:
-        _settings_count += 1
-        if _settings_count == 1:
-            if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it is slow
-                _settings.enter_context(torch.compiler.set_stance("force_eager"))
-                _settings.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", ".*when there are global hooks on modules")
-            _settings.callback(
-                torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled()
-            )
-            torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        with _settings_lock:
-            _settings_count -= 1
-            if _settings_count == 0:
-                _settings.close()
-
-
-# --------------------------------------------------------------------------------- the graph
-
-
-class _Rejoin(torch.autograd.Function):
-    """The model's own tensor, with a node in the graph where its gradient passes.
-
-    Unlike handing the model a copy, this leaves the forward as it is, in-place operations and
-    aliases included. The gradient of the token is zero and not used: it makes the engine visit
-    this node, and go no further than the first of all tokens.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, own: Tensor, token: Tensor, call: LayerCall, is_input: bool, join: bool
-    ) -> Tensor:
-        ctx.call, ctx.join = call, join
-        ctx.set_materialize_grads(False)
-        if is_input:  # the model may continue with either name
-            ctx.mark_dirty(own)
-            return own
-        return own.detach()
-
-    @staticmethod
-    def backward(
-        ctx: Any, gradient: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        if gradient is None:  # undefined: an operation after the layer has no derivative
-            return None, None, None, None, None
-        if not ctx.call.superseded:
-            ctx.call.reduce(gradient, join=ctx.join)
-        return gradient, _plain(gradient).new_zeros(()), None, None, None
-
-
-def _rejoin(own: Tensor, call: LayerCall, is_input: bool, join: bool) -> Tensor:
-    joined: Tensor
-    if is_input:
-        try:
-            # Nothing is written, so what was saved of the tensor before stays valid.
-            with _unsafe_preserve_version_counter(own):
-                joined = _Rejoin.apply(own, call.token, call, True, join)
-        except RuntimeError:  # one of several views that an operation returned, as of chunk
-            pass
-        else:
-            return joined
-    joined = _Rejoin.apply(own, call.token, call, False, join)
-    return joined
-
-
-# ---------------------------------------------------------------------- tensors among values
-
-
-def select_tensor(values: Any, layer: Layer) -> tuple[Any, Tensor]:
-    """The key and tensor that the layer's ``index`` names; without one, the first tensor."""
-    items: dict[Any, Any] = {}
-    if isinstance(values, Mapping):
-        items.update(values)
-    elif isinstance(values, (tuple, list)):
-        items.update(enumerate(values))
-    tensors = {key: value for key, value in items.items() if isinstance(value, Tensor)}
-    key: Any = next(iter(tensors), None) if layer.index is None else layer.index
-    if isinstance(key, str) and key in getattr(values, "_fields", ()):
-        key = values._fields.index(key)
-    if isinstance(key, int) and key < 0:
-        key += len(items)
-    if key not in tensors:
-        expected = "a tensor" if layer.index is None else f"a tensor at index {layer.index!r}"
-        raise TypeError(
-            f"Layer {layer.name!r} should give {expected}; it gives {type(values).__name__} with "
-            f"tensors at {list(tensors)}. Choose one with Layer(..., index=...)."
-        )
-    return key, _differentiable(tensors[key], layer)
-
-
-def _differentiable(tensor: Tensor, layer: Layer) -> Tensor:
-    if not tensor.is_floating_point():
-        raise TypeError(
-            f"Layer {layer.name!r} gives {tensor.dtype}, of which there is no gradient. Choose a "
-            "layer with a floating-point output."
-        )
-    return tensor
-
-
-def _replaced(values: Any, key: Any, tensor: Tensor) -> Any:
-    """``values`` with one tensor exchanged, of the same type: the model's own code reads it."""
-    if isinstance(values, Mapping):
-        changed: Any = copy(values)
-        changed[key] = tensor
-        return changed
-    items = [tensor if position == key else value for position, value in enumerate(values)]
-    return type(values)(*items) if hasattr(values, "_fields") else type(values)(items)
+        return rejoin(tensor, call, is_input, join=not calls.stacked)
 
 
 # -------------------------------------------------------------------------- input validation
@@ -715,15 +468,6 @@ def _check_call(calls: LayerCalls, batch_size: int) -> None:
             "folds frames into the batch, unfold them with Layer(..., layout='(N T) C H W') or "
             "Layer(..., reshape=frames_to_clip(num_frames)). If it runs once for each sample, "
             f"pass one sample at a time. Inputs without a batch axis need one: inputs[None].{often}"
-        )
-
-
-def _check_grid(layer: Layer, shape: tuple[int, ...]) -> None:
-    if len(shape) < 3 or 0 in shape:
-        raise ValueError(
-            f"Layer {layer.name!r} gives shape {shape}, which has no spatial axis or an empty one; "
-            "(N, C, *S) is expected. Choose a layer before the pooling or flattening, or turn its "
-            "output into a grid with Layer(..., layout=...) or Layer(..., reshape=...)."
         )
 
 

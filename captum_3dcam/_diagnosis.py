@@ -1,12 +1,12 @@
 """Why a map is zero, and signs that a layer's axes were misread: what to warn of."""
 
 from collections.abc import Iterator, Sequence
-from itertools import compress
 
 import torch
 from torch import Tensor
 
-from captum_3dcam._capture import LayerCalls, Recording
+from captum_3dcam._capture import Recording
+from captum_3dcam._layer_calls import LayerCalls
 from captum_3dcam._reduction import LayerFactors
 
 Factors = Sequence[Sequence[LayerFactors]]
@@ -84,25 +84,30 @@ def _is_constant(x: Tensor) -> bool:
 
 
 def cancelled_sums(recording: Recording, factors: Factors) -> Iterator[str]:
-    """Layers at which a sum over channels is rounding noise."""
-    ratios = [r for of_layer in factors for each in of_layer for r in each.cancellations]
+    """Layers at which a sum that the rule takes is rounding noise."""
+    ratios = [
+        (repr(calls.layer.name), name, ratio)
+        for calls, of_layer in zip(recording.layers, factors, strict=True)
+        for call in of_layer
+        for name, ratio in call.cancellations.items()
+    ]
     if not ratios:
         return
-    device = ratios[0].device
-    cancelled = iter((torch.stack([r.to(device) for r in ratios]) <= 1).any(dim=1).tolist())
-    for calls, of_layer in zip(recording.layers, factors, strict=True):
-        activations, gradients = zip(
-            *((next(cancelled), next(cancelled)) for _ in of_layer), strict=True
+    # One transfer for all layers: on a GPU each would wait for the device.
+    device = ratios[0][-1].device
+    noise = (torch.stack([ratio.to(device) for *_, ratio in ratios]) <= 1).any(dim=1).tolist()
+    names: dict[str, list[str]] = {}
+    for (layer, name, _), is_noise in zip(ratios, noise, strict=True):
+        if is_noise:
+            names.setdefault(layer, []).append(name)
+    for layer, sums in names.items():
+        yield (
+            f"At layer {layer} the sum of the {' and that of the '.join(sums)} cancels, so its map "
+            "is zero or rounding noise. Normalisation does this to the gradient of its input and "
+            "to its own output, over channels (layer normalisation) or positions (instance "
+            "normalisation): take a layer between two of them, e.g. the hidden layer of an MLP "
+            "block. A softmax over these channels does it too: explain the logits."
         )
-        kinds = list(compress(("activation", "gradient"), (any(activations), any(gradients))))
-        if kinds:
-            yield (
-                f"At layer {calls.layer.name!r} the sum over channels of the "
-                f"{' and of the '.join(kinds)} cancels, so its map is zero or rounding noise. "
-                "Layer normalisation does this to its input's gradient and to its own output: take "
-                "a layer between two of them, e.g. the hidden layer of an MLP block. A softmax "
-                "over these channels does it too: explain the logits."
-            )
 
 
 def unchosen_calls(recording: Recording) -> Iterator[str]:

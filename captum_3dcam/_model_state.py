@@ -23,7 +23,8 @@ def preserved_state(
     *roots: nn.Module,
     tensors: Iterable[Tensor] = (),
     on_new_module: Callable[[nn.Module], object] | None = None,
-) -> Iterator[None]:
+    on_new_root: Callable[[nn.Module], object] | None = None,
+) -> Iterator[Callable[[], None]]:
     """Restore on exit what the modules that run inside may have changed, also after an error.
 
     That is: buffers (batch normalisation in train mode updates them), the modules' own attributes
@@ -32,9 +33,12 @@ def preserved_state(
 
     The modules are the roots and those that run in this thread, seen by a global forward
     pre-hook; a module's state is copied before it runs for the first time, and then
-    ``on_new_module`` is called with it.
+    ``on_new_module`` is called with it. ``on_new_root`` is called with a module whose submodules
+    have been added, before it runs.
+
+    Yields a function that restores the same once more.
     """
-    snapshot, thread = _Snapshot(on_new_module), get_ident()
+    snapshot, thread = _Snapshot(on_new_module, on_new_root), get_ident()
 
     def before_forward(module: nn.Module, args: Any) -> None:
         if get_ident() == thread:
@@ -47,7 +51,7 @@ def preserved_state(
         snapshot.add_generators([torch.empty(0), *tensors])
         for root in roots:
             snapshot.add(root)
-        yield
+        yield snapshot.restore
     finally:
         handle.remove()
         parametrize._cache = cache
@@ -57,8 +61,12 @@ def preserved_state(
 class _Snapshot:
     """What modules and random generators held when they were added."""
 
-    def __init__(self, on_new_module: Callable[[nn.Module], object] | None) -> None:
-        self._on_new_module = on_new_module
+    def __init__(
+        self,
+        on_new_module: Callable[[nn.Module], object] | None,
+        on_new_root: Callable[[nn.Module], object] | None,
+    ) -> None:
+        self._on_new_module, self._on_new_root = on_new_module, on_new_root
         self._modules: dict[int, nn.Module] = {}
         self._undo: list[Callable[[], None]] = []
         self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
@@ -75,6 +83,9 @@ class _Snapshot:
                 self.add_generators([*module._parameters.values(), *module._buffers.values()])
                 if self._on_new_module is not None:
                     self._on_new_module(module)
+
+        if self._on_new_root is not None:
+            self._on_new_root(root)
 
     def add_generators(self, tensors: Iterable[Tensor | None]) -> None:
         """The random generators of the devices that the tensors lie on."""

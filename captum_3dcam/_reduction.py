@@ -17,9 +17,9 @@ class LayerFactors(NamedTuple):
 
     factors: Parts
     """Each (N, 1, *S_k); the layer map is the product of their normalised upsamplings."""
-    cancellations: Parts = ()
-    """(N,) for the activation and (N,) for the gradient: at most 1 where their sum over channels
-    is rounding noise. Empty for rules that do not sum channels apart from each other."""
+    cancellations: dict[str, Tensor]
+    """By name, sums that the rule takes: (N,), their norm over what rounding alone would leave.
+    At most 1 where a sum is noise."""
 
 
 class Reduction(NamedTuple):
@@ -34,12 +34,23 @@ class Reduction(NamedTuple):
     join: Callable[[Parts, Parts], LayerFactors]
 
 
-def whole_tensors(rule: functional.LayerRule) -> Reduction:
-    """For any layer rule: A is held as it is."""
+def whole_tensors(
+    rule: functional.LayerRule, sums: Callable[[Tensor, Tensor], dict[str, Parts]] | None = None
+) -> Reduction:
+    """For any layer rule: A is held as it is.
+
+    ``sums`` gives those that may cancel, by name, each as the sum and its rounding noise.
+    """
+
+    def join(activation: Parts, gradient: Parts) -> LayerFactors:
+        pairs = sums(*activation, *gradient) if sums is not None else {}
+        cancellations = {name: _ratio(*pair) for name, pair in pairs.items()}
+        return LayerFactors(rule(*activation, *gradient), cancellations)
+
     return Reduction(
         of_activation=lambda activation: (activation.clone(),),
         of_gradient=lambda gradient: (gradient,),
-        join=lambda activation, gradient: LayerFactors(rule(*activation, *gradient)),
+        join=join,
     )
 
 
@@ -49,7 +60,11 @@ def channel_sums(rule: functional.LayerRule) -> Reduction:
     def join(activation: Parts, gradient: Parts) -> LayerFactors:
         # To such a rule, the sum over channels is as good as the channels.
         factors = rule(activation[0], gradient[0])
-        return LayerFactors(factors, (_cancellation(*activation), _cancellation(*gradient)))
+        ratios = {
+            "activation over channels": _ratio(*activation),
+            "gradient over channels": _ratio(*gradient),
+        }
+        return LayerFactors(factors, ratios)
 
     return Reduction(_sum_and_noise, _sum_and_noise, join)
 
@@ -58,9 +73,33 @@ def _sum_and_noise(x: Tensor) -> Parts:
     return functional.channel_sum(x), functional.rounding_noise(x)
 
 
-def _cancellation(total: Tensor, noise: Tensor) -> Tensor:
+def _ratio(total: Tensor, noise: Tensor) -> Tensor:
     ratio: Tensor = torch.linalg.vector_norm(total.flatten(1), dim=1) / noise
     return ratio
+
+
+def gradient_over_positions(activation: Tensor, gradient: Tensor) -> dict[str, Parts]:
+    """The weights of Grad-CAM: zero where only an instance normalisation reads the layer."""
+    total = gradient.flatten(2).sum(dim=2, dtype=torch.promote_types(gradient.dtype, torch.float32))
+    return {"gradient over positions": (total, functional.rounding_noise(gradient))}
+
+
+def product_over_positions(activation: Tensor, gradient: Tensor) -> dict[str, Parts]:
+    """The weights of XGrad-CAM: zero where only an instance normalisation reads the layer."""
+    product = _product(activation, gradient)
+    noise = functional.rounding_noise(product, gradient.dtype)
+    return {"gradient times activation over positions": (product.flatten(2).sum(dim=2), noise)}
+
+
+def product_over_channels(activation: Tensor, gradient: Tensor) -> dict[str, Parts]:
+    """HiResCAM's map: zero where only a layer normalisation reads the layer."""
+    product = _product(activation, gradient)
+    noise = functional.rounding_noise(product, gradient.dtype)
+    return {"gradient times activation over channels": (functional.channel_sum(product), noise)}
+
+
+def _product(activation: Tensor, gradient: Tensor) -> Tensor:
+    return activation * gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
 def stack_calls(calls: list[Parts]) -> Parts:

@@ -59,12 +59,12 @@ def channel_sum(x: Tensor) -> Tensor:
     return x.sum(dim=1, keepdim=True, dtype=_accumulation_dtype(x))
 
 
-def rounding_noise(x: Tensor) -> Tensor:
-    """The norm that rounding alone would leave of Σ_c x: (N, C, *S) -> (N,).
+def rounding_noise(x: Tensor, precision: torch.dtype | None = None) -> Tensor:
+    """The norm that rounding alone would leave of a sum over x that cancels: (N, C, *S) -> (N,).
 
-    A sum over channels that is no larger is noise, and normalising it would show its sign as a
-    map. The gradient of whatever only layer normalisations read is such: they take the mean over
-    channels out.
+    A sum that is no larger is noise, and normalising it would show its sign as a map. The gradient
+    of whatever only layer normalisations read sums to noise over channels: they take the mean over
+    channels out. ``precision`` is that of the numbers that x was computed from, by default its own.
 
     >>> x = torch.randn(1, 64, 5, 5)
     >>> noise, centred = rounding_noise(x), x - x.mean(dim=1, keepdim=True)
@@ -72,12 +72,12 @@ def rounding_noise(x: Tensor) -> Tensor:
     (tensor([True]), tensor([False]))
     """
     # What normalisation layers leave was at most 1.5 eps in 16 bits and 12 eps in 32 and 64.
-    margin = 2 if x.dtype.itemsize == 2 else 32
+    precision = precision or x.dtype
+    margin = 2 if precision.itemsize == 2 else 32
     # First in each channel: what is left to sum is small, and channels go to several threads.
     in_channels = torch.linalg.vector_norm(x, dim=_spatial_axes(x), dtype=_accumulation_dtype(x))
-    noise: Tensor = torch.linalg.vector_norm(in_channels, dim=1) * (
-        margin * torch.finfo(x.dtype).eps
-    )
+    rounding = margin * torch.finfo(precision).eps
+    noise: Tensor = torch.linalg.vector_norm(in_channels, dim=1) * rounding
     return noise
 
 

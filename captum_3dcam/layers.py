@@ -142,40 +142,53 @@ def resolve_layers(layers: Any, forward_func: Callable[..., Any]) -> tuple[Layer
     specs = list(layers) if several else [layers]
     if not specs:
         raise ValueError("layers is empty. Pass at least one module or dotted name.")
-    modules: dict[str, nn.Module] = {}
-    if isinstance(forward_func, nn.Module):
-        modules = dict(forward_func.named_modules(remove_duplicate=False))
-    return tuple(_resolve(layer, position, modules) for position, layer in enumerate(specs))
+    root = forward_func if isinstance(forward_func, nn.Module) else None
+    return tuple(_resolve(layer, position, root) for position, layer in enumerate(specs))
 
 
-def _resolve(layer: Any, position: int, modules: dict[str, nn.Module]) -> Layer:
+def _resolve(layer: Any, position: int, root: nn.Module | None) -> Layer:
     spec: Layer = layer if isinstance(layer, Layer) else Layer(layer)
-    if isinstance(spec.module, str):
-        return replace(spec, module=_module_named(spec.module, modules), name=spec.module)
+    name = spec.module
+    if isinstance(name, str):
+        if root is None:  # found in the network that the function runs, when it runs
+            return replace(spec, name=name)
+        module = find_module(name, root)
+        if module is None:
+            raise unknown_name(name, [root])
+        return replace(spec, module=module, name=name)
     if not isinstance(spec.module, nn.Module):
         raise TypeError(
             "layers takes modules, dotted names, Layer(...) objects, or a list of these; received "
             f"{type(spec.module).__name__} at position {position}."
         )
-    names = (name for name, module in modules.items() if module is spec.module)
+    named = root.named_modules(remove_duplicate=False) if root is not None else ()
+    names = (name for name, module in named if module is spec.module)
     unnamed = f"layers[{position}] ({type(spec.module).__name__})"
     return replace(spec, name=next(names, unnamed) or unnamed)
 
 
-def _module_named(name: str, modules: dict[str, nn.Module]) -> nn.Module:
-    if not modules:
-        raise ValueError(
-            f"Layer name {name!r} needs a forward_func that is a torch.nn.Module to look it up in. "
-            "Pass the model itself, with output= to choose from what it returns; or pass the "
-            "layer's module, e.g. layers=[model.layer4]."
-        )
+def find_module(name: str, root: nn.Module) -> nn.Module | None:
+    """The module of this dotted name; None if there is none."""
     # DataParallel and torch.compile put the network one level down: let its own names hold.
-    wrappers = ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.")
-    for wrapper in wrappers:
-        if wrapper + name in modules:
-            return modules[wrapper + name]
-    near = get_close_matches(name, modules, n=3, cutoff=0.4) or [key for key in modules if key][:3]
-    raise ValueError(
+    for wrapper in ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
+        module: nn.Module | None = root
+        for step in (wrapper + name).split("."):
+            module = module._modules[step] if module and step in module._modules else None
+        if module is not None:
+            return module
+    return None
+
+
+def unknown_name(name: str, roots: Sequence[nn.Module]) -> ValueError:
+    """The error for a name that no network has, with the nearest names."""
+    names = list(dict.fromkeys(key for root in roots for key, _ in root.named_modules() if key))
+    near = get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
+    if not near:
+        return ValueError(
+            f"Layer name {name!r} needs a network to look it up in, and forward_func runs none. "
+            "Pass the model, or the layer's module, e.g. layers=[model.layer4]."
+        )
+    return ValueError(
         f"The model has no layer named {name!r}. The nearest names are "
         f"{', '.join(map(repr, near))}; model.named_modules() lists them all."
     )

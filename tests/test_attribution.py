@@ -552,7 +552,7 @@ def test_sums_that_layer_normalisation_cancels_are_said_to_be_noise():
     before_norm, after_norm = VideoTransformer(True).eval(), VideoTransformer(False).eval()
     for model, kind in ((before_norm, "gradient"), (after_norm, "activation")):
         for method in METHOD:
-            with pytest.warns(UserWarning, match=f"'blocks.0' the sum over channels of the {kind}"):
+            with pytest.warns(UserWarning, match=f"'blocks.0' the sum of the {kind} over channels"):
                 method(model, Layer("blocks.0", reshape=GRID)).attribute(x)
         LayerwiseHiResCAM(model, Layer("blocks.0", reshape=GRID)).attribute(x)
 
@@ -627,7 +627,7 @@ def test_of_a_batch_one_sample_is_enough_for_the_warning():
 
     torch.manual_seed(0)
     model, x = Centred(), torch.randn(3, 2, 5)
-    with pytest.warns(UserWarning, match="the gradient cancels"):
+    with pytest.warns(UserWarning, match="of the gradient over channels cancels"):
         LayerwiseGlobalLocalCAM(model, "layer").attribute(x)
 
 

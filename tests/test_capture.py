@@ -21,12 +21,11 @@ from captum_3dcam import (
     functional,
 )
 from captum_3dcam._capture import (
-    LayerCalls,
-    _process_wide_settings,
     format_inputs,
-    gather,
     record,
 )
+from captum_3dcam._layer_calls import LayerCalls, gather
+from captum_3dcam._process_settings import process_wide_settings
 from captum_3dcam._reduction import LayerFactors, Reduction
 from captum_3dcam._targets import select_scores, top_classes
 from captum_3dcam.layers import resolve_layers
@@ -34,7 +33,7 @@ from captum_3dcam.layers import resolve_layers
 PAIR = Reduction(
     of_activation=lambda activation: (activation.clone(),),
     of_gradient=lambda gradient: (gradient,),
-    join=lambda activation, gradient: LayerFactors((*activation, *gradient)),
+    join=lambda activation, gradient: LayerFactors((*activation, *gradient), {}),
 )
 
 
@@ -215,7 +214,7 @@ def test_an_earlier_call_that_does_not_fit_is_none_of_ours():
 
     def reduce(activation, gradient):
         seen.append(activation[0].shape)
-        return LayerFactors((*activation, *gradient))
+        return LayerFactors((*activation, *gradient), {})
 
     recording = recorded(model, ["first", "relu"], x, reduction=PAIR._replace(join=reduce))
     _, (activation, gradient) = pairs_in(recording, 1)
@@ -616,7 +615,7 @@ def test_calls_that_overlap_give_compiled_code_back():
     x = random_input(1, (6, 6))
     compiled(x)
     stance = torch._dynamo.eval_frame._stance.stance
-    first, second = _process_wide_settings(), _process_wide_settings()
+    first, second = process_wide_settings(), process_wide_settings()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

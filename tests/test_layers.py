@@ -5,10 +5,8 @@ import torch
 from networks import conv_net
 from torch import nn
 
-from captum_3dcam import Layer, frames_to_clip, tokens_to_grid
+from captum_3dcam import GlobalLocalCAM2D, Layer, frames_to_clip, tokens_to_grid
 from captum_3dcam.layers import resolve_layers
-
-FIRST = nn.ReLU()
 
 
 @pytest.fixture
@@ -63,10 +61,24 @@ def test_a_wrong_name_gives_the_nearest():
         resolve_layers("zzz", net)
 
 
-@pytest.mark.parametrize("forward_func", [torch.relu, lambda x: FIRST(x)])
-def test_a_name_needs_a_module_to_look_it_up_in(forward_func):
-    with pytest.raises(ValueError, match="'0' needs a forward_func that is a torch.nn.Module to"):
-        resolve_layers("0", forward_func)
+def test_a_name_of_a_function_is_looked_up_in_the_network_that_runs(net):
+    x = torch.rand(1, 2, 4, 4)
+    learner = type("Learner", (), {"model": net})
+    expected = GlobalLocalCAM2D(net, ["0", "1"]).attribute(x, per_layer=True)
+    for forward_func in (lambda x: net(x), lambda x: learner.model(x) + 0, net.__call__):
+        maps = GlobalLocalCAM2D(forward_func, ["0", "1"]).attribute(x, per_layer=True)
+        torch.testing.assert_close(maps, expected)
+
+
+def test_a_name_that_no_network_has_or_several_have_is_refused(net):
+    x = torch.rand(1, 2, 4, 4)
+    with pytest.raises(ValueError, match="no layer named '7'. The nearest names are '0', '0.0'"):
+        GlobalLocalCAM2D(lambda x: net(x), "7").attribute(x)
+    with pytest.raises(ValueError, match="'0' needs a network to look it up in, and forward_func"):
+        GlobalLocalCAM2D(torch.relu, "0").attribute(x)
+    other = conv_net(2)
+    with pytest.raises(ValueError, match="'0' is in more than one of the networks"):
+        GlobalLocalCAM2D(lambda x: net(x) + other(x), "0").attribute(x)
 
 
 def test_an_iterator_of_layers_is_taken_as_a_list(net):

@@ -1,0 +1,215 @@
+"""The calls of a layer: what is held of each, and its node in the graph."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+
+from captum_3dcam._captum import sort_key_list
+from captum_3dcam._reduction import LayerFactors, Parts, Reduction, stack_calls
+from captum_3dcam.layers import Layer
+
+
+class LayerCall:
+    """One call of a layer, on one device: what is held of its activation, then its factors.
+
+    The graph refers to it, so it must not refer to the model: Python's collector does not see
+    cycles through the graph.
+    """
+
+    def __init__(self, tensor: Tensor, arrange: Callable[[Tensor], Tensor], reduction: Reduction):
+        self.arrange, self.reduction = arrange, reduction
+        # Stands for the layer in the graph. Not tensor.new_zeros, which keeps a subclass.
+        self.token = torch.zeros((), dtype=tensor.dtype, device=tensor.device, requires_grad=True)
+        self.extremes: dict[str, Parts] = {}
+        self.shape: tuple[int, ...] = ()
+        self.activation: Parts = ()
+        self.gradient: Parts = ()
+        self.factors: LayerFactors | None = None
+        self.superseded = False
+        self.error: Exception | None = None
+
+    def hold(self, activation: Tensor) -> None:
+        """Reduce the activation, arranged, which passes in the forward."""
+        self.activation = self.reduction.of_activation(activation)
+        self.extremes["activation"] = torch.aminmax(self.activation[0])
+
+    def reduce(self, gradient: Tensor, *, join: bool) -> None:
+        """Reduce the gradient, which passes in the backward; ``join`` it with the activation."""
+        self.gradient = self.reduction.of_gradient(self.arrange(plain_tensor(gradient)))
+        self.extremes["gradient"] = torch.aminmax(self.gradient[0])
+        if join:
+            self.factors = self.reduction.join(self.activation, self.gradient)
+            self.gradient = ()
+
+    def supersede(self) -> None:
+        """The layer ran again, and a later call is explained."""
+        self.superseded, self.activation, self.error = True, (), None
+
+
+def plain_tensor(tensor: Tensor) -> Tensor:
+    """Without its subclass, which may have its own idea of arithmetic."""
+    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
+
+
+class LayerCalls:
+    """The calls of one layer that are explained, by device, and how many there were."""
+
+    def __init__(self, layer: Layer, reduction: Reduction) -> None:
+        self.layer, self.reduction = layer, reduction
+        self.by_device: dict[torch.device, list[LayerCall]] = {}
+        self.counts: dict[torch.device, int] = {}
+
+    @property
+    def stacked(self) -> bool:
+        return self.layer.calls == "stack"
+
+    @property
+    def count(self) -> int:
+        """How often the layer ran, on the device where it ran most."""
+        return max(self.counts.values(), default=0)
+
+    def add(self, tensor: Tensor, arrange: Callable[[Tensor], Tensor]) -> LayerCall | None:
+        """A call that gave ``tensor``; None if it is not to be explained."""
+        position = self.counts.get(tensor.device, 0)
+        self.counts[tensor.device] = position + 1
+        chosen = self.layer.calls
+        if isinstance(chosen, int) and chosen != position:
+            return None
+        call = LayerCall(tensor, arrange, self.reduction)
+        calls = self.by_device.setdefault(tensor.device, [])
+        if chosen in (None, "last"):
+            for earlier in calls:
+                earlier.supersede()
+            calls.clear()
+        calls.append(call)
+        try:
+            activation = arrange(plain_tensor(tensor.detach()))
+            call.shape = tuple(activation.shape)
+            _check_grid(self.layer, call.shape)
+            call.hold(activation)
+        except Exception as error:
+            # If a later call is explained, this one's error does not matter.
+            call.error = error
+        return call
+
+    def __iter__(self) -> Iterator[LayerCall]:
+        return (call for calls in self.by_device.values() for call in calls)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the layer's tensor over all devices, as it was arranged: (N, C, *S_k)."""
+        firsts = [calls[0].shape for calls in self.by_device.values()]
+        rows = sum(shape[0] for shape in firsts)
+        stacked = (self.count,) if self.stacked else ()
+        return (rows, firsts[0][1], *stacked, *firsts[0][2:])
+
+    def factors(self, device_ids: list[int] | None) -> list[LayerFactors]:
+        """One for each call that is explained apart, over all devices."""
+        by_device = {device: self._factors_on(calls) for device, calls in self.by_device.items()}
+        return [
+            _gather_factors(dict(zip(by_device, each, strict=True)), device_ids)
+            for each in zip(*by_device.values(), strict=True)
+        ]
+
+    def _factors_on(self, calls: list[LayerCall]) -> list[LayerFactors]:
+        if self.stacked:
+            activation = stack_calls([call.activation for call in calls])
+            gradient = stack_calls([call.gradient or _no_gradient(call) for call in calls])
+            return [self.reduction.join(activation, gradient)]
+        return [call.factors for call in calls if call.factors is not None]
+
+
+def _no_gradient(call: LayerCall) -> Parts:
+    """Of a call that does not reach the score, beside others that do."""
+    return call.reduction.of_gradient(call.activation[0].new_zeros(call.shape))
+
+
+def _gather_factors(
+    by_device: dict[torch.device, LayerFactors], device_ids: list[int] | None
+) -> LayerFactors:
+    def gathered(parts: Iterable[Tensor]) -> Tensor:
+        return gather(dict(zip(by_device, parts, strict=True)), device_ids)
+
+    each = list(by_device.values())
+    return LayerFactors(
+        tuple(map(gathered, zip(*(part.factors for part in each), strict=True))),
+        {
+            name: gathered(part.cancellations[name] for part in each)
+            for name in each[0].cancellations
+        },
+    )
+
+
+def gather(
+    per_device: Mapping[torch.device, Tensor], device_ids: list[int] | None = None
+) -> Tensor:
+    """The tensors of a DataParallel model's replicas as one, in the order of ``device_ids``."""
+    if len(per_device) > 1 and not device_ids:
+        raise ValueError(
+            f"The layer ran on several devices, {', '.join(map(str, per_device))}, and their "
+            "order in the batch is not known. Pass device_ids, as given to DataParallel."
+        )
+    ordered = [per_device[key] for key in sort_key_list(list(per_device), device_ids)]
+    if len(ordered) == 1:
+        return ordered[0]
+    return torch.cat([tensor.to(ordered[0].device) for tensor in ordered])
+
+
+def _check_grid(layer: Layer, shape: tuple[int, ...]) -> None:
+    if len(shape) < 3 or 0 in shape:
+        raise ValueError(
+            f"Layer {layer.name!r} gives shape {shape}, which has no spatial axis or an empty one; "
+            "(N, C, *S) is expected. Choose a layer before the pooling or flattening, or turn its "
+            "output into a grid with Layer(..., layout=...) or Layer(..., reshape=...)."
+        )
+
+
+# --------------------------------------------------------------------------------- the graph
+
+
+class _Rejoin(torch.autograd.Function):
+    """The model's own tensor, with a node in the graph where its gradient passes.
+
+    Unlike handing the model a copy, this leaves the forward as it is, in-place operations and
+    aliases included. The gradient of the token is zero and not used: it makes the engine visit
+    this node, and go no further than the first of all tokens.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, own: Tensor, token: Tensor, call: LayerCall, is_input: bool, join: bool
+    ) -> Tensor:
+        ctx.call, ctx.join = call, join
+        ctx.set_materialize_grads(False)
+        if is_input:  # the model may continue with either name
+            ctx.mark_dirty(own)
+            return own
+        return own.detach()
+
+    @staticmethod
+    def backward(
+        ctx: Any, gradient: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        if gradient is None:  # undefined: an operation after the layer has no derivative
+            return None, None, None, None, None
+        if not ctx.call.superseded:
+            ctx.call.reduce(gradient, join=ctx.join)
+        return gradient, plain_tensor(gradient).new_zeros(()), None, None, None
+
+
+def rejoin(own: Tensor, call: LayerCall, is_input: bool, join: bool) -> Tensor:
+    joined: Tensor
+    if is_input:
+        try:
+            # Nothing is written, so what was saved of the tensor before stays valid.
+            with _unsafe_preserve_version_counter(own):
+                joined = _Rejoin.apply(own, call.token, call, True, join)
+        except RuntimeError:  # one of several views that an operation returned, as of chunk
+            pass
+        else:
+            return joined
+    joined = _Rejoin.apply(own, call.token, call, False, join)
+    return joined

@@ -1,0 +1,375 @@
+"""The base of the Captum classes: record the forward pass, reduce the layers, draw the map."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index as to_int
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from captum.attr import GradientAttribution, LayerAttribution
+from captum.log import log_usage
+from torch import Tensor, nn
+
+from captum_3dcam import functional
+from captum_3dcam._capture import Inputs, Recording, format_inputs, record
+from captum_3dcam._diagnosis import (
+    cancelled_sums,
+    check_finite,
+    empty_maps,
+    misread_axes,
+    unchosen_calls,
+)
+from captum_3dcam._layout import Layout
+from captum_3dcam._reduction import LayerFactors, Reduction, whole_tensors
+from captum_3dcam._targets import top_classes
+from captum_3dcam._validation import warn
+from captum_3dcam.layers import Layer, resolve_layers
+
+LayerSpec = nn.Module | str | Layer
+Factors = list[list[LayerFactors]]
+"""Of each layer, those of each call that is explained."""
+
+
+class Geometry(NamedTuple):
+    """The spatial size of the maps, that of the input, and the number of samples."""
+
+    size: tuple[int, ...]
+    input_size: tuple[int, ...]
+    batch_size: int
+
+
+class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
+    """A class activation map over a list of layers; a subclass gives the layer rule.
+
+    >>> class ActivationCAM(LayerwiseCAM):
+    ...     rule = staticmethod(lambda activation, gradient: (functional.channel_sum(activation),))
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
+    >>> ActivationCAM(model, "1").attribute(torch.rand(1, 3, 8, 8)).shape
+    torch.Size([1, 1, 8, 8])
+    """
+
+    rank: ClassVar[int | None] = None
+    """The number of spatial axes that the class is pinned to; None takes any."""
+
+    @staticmethod
+    def rule(activation: Tensor, gradient: Tensor) -> functional.Factors:
+        """The layer rule: (N, C, *S_k) twice -> its factors, each (N, 1, *S_k)."""
+        raise NotImplementedError("A subclass of LayerwiseCAM gives the layer rule.")
+
+    @property
+    def reduction(self) -> Reduction:
+        """What is kept of a layer in the two passes; by default whole tensors, for any rule."""
+        return whole_tensors(self.rule)
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layers: LayerSpec | Sequence[LayerSpec],
+        device_ids: list[int] | None = None,
+        *,
+        fusion: functional.Fusion = "sum",
+        interpolate_mode: str | None = None,
+        align_corners: bool = False,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+        input_layout: str | None = None,
+    ) -> None:
+        """Choose what to explain; the model does not run yet.
+
+        Args:
+            forward_func: the model, or a function of its inputs, that returns scores (N, ...).
+            layers: a module, a dotted name or a :class:`~captum_3dcam.Layer`, or a list of these.
+            device_ids: as in Captum, only for a DataParallel model inside a function.
+            fusion: how the layer maps become one: "sum" (the paper's), "mean", "max", "product",
+                "geometric_mean", or a callable from (K, N, 1, *S) to (N, 1, *S).
+            interpolate_mode: of :func:`torch.nn.functional.interpolate`; linear by default.
+            align_corners: of the same; False as in torch and Captum.
+            output: where the scores are in what the model returns: a key, an attribute, an index
+                or a function. By default the tensor itself, the only one in a container, or the
+                one named "logits" or "out".
+            input_layout: the axes of the first input in their order, as "N T C H W" for models
+                that take frames first, or "(N T=8) C H W" for clips of 8 frames folded into the
+                batch. By default (N, C, *S).
+
+        Raises:
+            TypeError, ValueError: for what is no layer, unknown names, fusions, modes or layouts.
+        """
+        if not isinstance(device_ids, (list, tuple, type(None))):
+            raise TypeError(
+                f"device_ids must be a list of ints; received {device_ids!r}. Several layers go "
+                "into one list, layers=[first, second]; fusion and the rest are keywords."
+            )
+        self.layers = resolve_layers(layers, forward_func)
+        modules = [layer.module for layer in self.layers]
+        # Captum's name for it: one module where one was passed, else the list.
+        LayerAttribution.__init__(
+            self, forward_func, modules if len(modules) > 1 else modules[0], device_ids
+        )
+        GradientAttribution.__init__(self, forward_func)
+        self.fusion = fusion if callable(fusion) else functional.check_fusion(fusion)
+        self.interpolate_mode = functional.check_interpolation(
+            interpolate_mode, align_corners, self.rank
+        )
+        self.align_corners = align_corners
+        self.output = output
+        self.input_layout = None if input_layout is None else Layout.from_text(input_layout)
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The class name in words, acronyms kept whole.
+
+        >>> LayerwiseCAM.get_name()
+        'Layerwise CAM'
+        """
+        boundary = r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Z])(?=\d)"
+        return re.sub(boundary, " ", cls.__name__)
+
+    def __repr__(self) -> str:
+        names = ", ".join(repr(layer.name) for layer in self.layers)
+        model = self.forward_func
+        name = getattr(model, "__name__", type(model).__name__)
+        fusion = getattr(self.fusion, "__name__", repr(self.fusion))
+        return f"{type(self).__name__}({name}, layers=[{names}], fusion={fusion})"
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Inputs,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        *,
+        attribute_to_layer_input: bool = False,
+        output_size: int | Sequence[int] | None = None,
+        per_layer: bool = False,
+    ) -> Tensor | tuple[Tensor, ...]:
+        """The fused map (N, 1, *S) of each sample, from one forward and one backward pass.
+
+        Args:
+            inputs: a tensor (N, C, *S), or a tuple of tensors for a model of several inputs.
+            target: which score to explain, in any of Captum's forms, or a function of the output
+                that returns one score per sample. None takes each sample's highest class (the
+                lowest index on ties). A class of a segmentation (N, C, *S) means the sum of its
+                scores where it is predicted.
+            additional_forward_args: passed on to ``forward_func`` after the inputs.
+            attribute_to_layer_input: use the layers' inputs instead of their outputs.
+            output_size: *S; by default that of the first input, ``inputs.shape[2:]``. One
+                number stands for all axes.
+            per_layer: return the tuple of layer maps, each (N, 1, *S) in [0, 1], before fusion.
+
+        Returns:
+            A float32 (or float64) tensor without gradient, on the device of the first input.
+            Inputs given as a tuple of one come back as a tuple of one, as Captum's metrics expect.
+
+        Raises:
+            TypeError, ValueError, IndexError: for inputs, targets, layers or sizes that do not
+                fit; RuntimeError for a layer that did not run or does not reach the score, for
+                NaN and Inf, and under ``torch.inference_mode``.
+        """
+        maps, _ = self._explain(
+            inputs,
+            (additional_forward_args, attribute_to_layer_input, output_size),
+            lambda recording: [target],
+            self._layer_maps if per_layer else self._fused,
+        )
+        if per_layer:
+            return maps
+        # Captum's metrics wrap a single input in a tuple, and expect its map wrapped likewise.
+        return maps if isinstance(inputs, tuple) and len(inputs) == 1 else maps[0]
+
+    @log_usage(part_of_slo=True)
+    def attribute_top_k(
+        self,
+        inputs: Inputs,
+        k: int = 3,
+        additional_forward_args: Any = None,
+        *,
+        attribute_to_layer_input: bool = False,
+        output_size: int | Sequence[int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (N, k, *S) of the k highest classes, and their indices (N, k), from one forward.
+
+        The arguments are those of :meth:`attribute`. There is one backward pass per class.
+
+        Raises ValueError for scores that are not (N, classes), and for k out of range.
+        """
+        maps, output = self._explain(
+            inputs,
+            (additional_forward_args, attribute_to_layer_input, output_size),
+            lambda recording: top_classes(recording.output, k).unbind(dim=1),
+            self._fused,
+        )
+        return torch.cat(maps, dim=1), top_classes(output, k)
+
+    @log_usage(part_of_slo=True)
+    def attribute_classes(
+        self,
+        inputs: Inputs,
+        classes: Sequence[Any],
+        additional_forward_args: Any = None,
+        *,
+        attribute_to_layer_input: bool = False,
+        output_size: int | Sequence[int] | None = None,
+    ) -> Tensor:
+        """Maps (N, len(classes), *S) of the classes that are named, from one forward pass.
+
+        ``classes`` are targets in any of the forms of :meth:`attribute`, whose arguments the
+        others are. There is one backward pass per class.
+
+        Raises ValueError for no classes, and as :meth:`attribute`.
+
+        >>> from captum_3dcam import LayerwiseGradCAM
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
+        >>> cam = LayerwiseGradCAM(model, "1")
+        >>> cam.attribute_classes(torch.rand(2, 3, 8, 8), [3, 0, 1]).shape
+        torch.Size([2, 3, 8, 8])
+        """
+        targets = list(classes)
+        if not targets:
+            raise ValueError("classes is empty. Pass at least one class.")
+        maps, _ = self._explain(
+            inputs,
+            (additional_forward_args, attribute_to_layer_input, output_size),
+            lambda recording: targets,
+            self._fused,
+        )
+        return torch.cat(maps, dim=1)
+
+    def attribute_with_output(
+        self, inputs: Inputs, target: Any = None, additional_forward_args: Any = None
+    ) -> tuple[Tensor, Tensor]:
+        """The map of :meth:`attribute`, and the output of the forward pass that it explains.
+
+        A map that is zero brings no warning: of many windows, many may be.
+        """
+        (fused,), output = self._explain(
+            inputs,
+            (additional_forward_args, False, None),
+            lambda recording: [target],
+            self._fused,
+            may_be_empty=True,
+        )
+        return fused, output
+
+    def _explain(
+        self,
+        inputs: Inputs,
+        options: tuple[Any, bool, int | Sequence[int] | None],
+        targets: Callable[[Recording], Sequence[Any]],
+        draw: Callable[[Factors, Recording, Geometry], Iterable[Tensor]],
+        may_be_empty: bool = False,
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Record, reduce, draw: the maps of each target, and the output that they explain."""
+
+        def explain() -> tuple[tuple[Tensor, ...], Tensor]:
+            recording, geometry = self._record(inputs, *options)
+            requested = list(targets(recording))
+            notes = dict.fromkeys(recording.notes)
+            notes |= dict.fromkeys(unchosen_calls(recording))
+            notes |= dict.fromkeys(misread_axes(recording, geometry.size, geometry.input_size))
+            maps: list[Tensor] = []
+            for position, target in enumerate(requested, start=1):
+                factors = recording.factors(target, retain_graph=position < len(requested))
+                drawn = tuple(draw(factors, recording, geometry))
+                notes |= dict.fromkeys(cancelled_sums(recording, factors))
+                check_finite(drawn)
+                if not may_be_empty:
+                    notes |= dict.fromkeys(empty_maps(recording, factors, drawn))
+                maps += drawn
+            for note in notes:
+                warn(note)
+            return tuple(maps), recording.output.detach()
+
+        try:
+            return explain()
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+        # The model writes into what its backward pass needs: keep copies of that.
+        with torch.autograd.graph.allow_mutation_on_saved_tensors():
+            return explain()
+
+    def _record(
+        self,
+        inputs: Inputs,
+        additional_forward_args: Any,
+        attribute_to_layer_input: bool,
+        output_size: int | Sequence[int] | None,
+    ) -> tuple[Recording, Geometry]:
+        tensors = format_inputs(inputs)
+        geometry = self._geometry(tensors[0], output_size)
+        recording = record(
+            self.forward_func,
+            self.layers,
+            tensors,
+            additional_forward_args,
+            reduction=self.reduction,
+            batch_size=geometry.batch_size,
+            rank=len(geometry.size),
+            attribute_to_layer_input=attribute_to_layer_input,
+            device_ids=self.device_ids,
+            output=self.output,
+        )
+        self._check_rank(recording, geometry)
+        return recording, geometry
+
+    def _geometry(self, x: Tensor, output_size: int | Sequence[int] | None) -> Geometry:
+        if self.input_layout is None:
+            batch_size, input_size = x.shape[0], tuple(x.shape[2:])
+        else:
+            batch_size, input_size = self.input_layout.sizes(x.shape)
+        if output_size is None:
+            size = input_size
+        else:
+            one = not isinstance(output_size, Iterable)
+            sizes: Any = [output_size] * len(input_size) if one else output_size
+            size = tuple(map(to_int, sizes))
+        if self.rank not in (None, len(size)):
+            raise ValueError(
+                f"{type(self).__name__} makes maps of {self.rank} spatial axes; an input of shape "
+                f"{tuple(x.shape)} with output_size={output_size} asks for {len(size)}: {size}. "
+                "Add a batch axis if it has none, inputs[None]; or use the class of that rank, or "
+                "the one that takes any; or pass another output_size."
+            )
+        if not size or min(size) < 1:
+            raise ValueError(
+                f"An input of shape {tuple(x.shape)} with output_size={output_size} gives no size "
+                "for the map. Pass output_size, a positive number for each spatial axis."
+            )
+        functional.check_interpolation(self.interpolate_mode, self.align_corners, len(size))
+        return Geometry(size, input_size, batch_size)
+
+    def _check_rank(self, recording: Recording, geometry: Geometry) -> None:
+        rank = len(geometry.size)
+        for calls in recording.layers:
+            if len(calls.shape) - 2 != rank:
+                often = ""
+                if calls.count > 1 and not calls.stacked:
+                    often = (
+                        f" The layer ran {calls.count} times in one forward pass: if those are the "
+                        "frames, stack them with Layer(..., calls='stack')."
+                    )
+                raise ValueError(
+                    f"Layer {calls.layer.name!r} gives {len(calls.shape) - 2} spatial axes, shape "
+                    f"{calls.shape}, but the map is to have {rank}: {geometry.size}. Pass "
+                    "output_size, or make the layer a grid with Layer(..., layout=...) or "
+                    f"Layer(..., reshape=...).{often}"
+                )
+
+    def _layer_maps(
+        self, factors: Factors, recording: Recording, geometry: Geometry
+    ) -> Iterator[Tensor]:
+        """One map at a time, so that fusing needs no more than three of the map's size."""
+        device = recording.inputs[0].device
+        options = (geometry.size, self.interpolate_mode, self.align_corners)
+        for calls in factors:
+            if len(calls) == 1:
+                yield functional.layer_map(calls[0].factors, *options).to(device)
+            else:
+                each = [call.factors for call in calls]
+                yield functional.shared_layer_map(each, *options).to(device)
+
+    def _fused(
+        self, factors: Factors, recording: Recording, geometry: Geometry
+    ) -> Iterator[Tensor]:
+        """The map, fused from those of the layers."""
+        maps = self._layer_maps(factors, recording, geometry)
+        yield functional.fuse(maps, len(self.layers), self.fusion)

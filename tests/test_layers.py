@@ -75,7 +75,7 @@ def test_a_name_that_no_network_has_or_several_have_is_refused(net):
     with pytest.raises(ValueError, match="no layer named '7'. The nearest names are '0', '0.0'"):
         GlobalLocalCAM2D(lambda x: net(x), "7").attribute(x)
     with pytest.raises(ValueError, match="'0' needs a network to look it up in, and forward_func"):
-        GlobalLocalCAM2D(torch.relu, "0").attribute(x)
+        GlobalLocalCAM2D(lambda x: x.relu(), "0").attribute(x)
     other = conv_net(2)
     with pytest.raises(ValueError, match="'0' is in more than one of the networks"):
         GlobalLocalCAM2D(lambda x: net(x) + other(x), "0").attribute(x)

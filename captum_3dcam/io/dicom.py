@@ -42,7 +42,7 @@ def read_dicom(source: StrPath | Sequence[StrPath], series: str | None = None) -
     spaced or of different sizes.
     """
     pydicom = import_extra("pydicom", "DICOM files need pydicom", "medical")
-    headers = [(path, _read_header(pydicom, path)) for path in _list_files(source)]
+    headers = [(path, _read_header(pydicom, path)) for path in _list_files(pydicom, source)]
     slices = [_parse(path, header) for path, header in _select_series(headers, series, source)]
     slices, step = _stack(slices)
     shape = (len(slices), *slices[0].size)
@@ -65,23 +65,20 @@ class _Slice(NamedTuple):
     thickness: float  # 0 if unknown
 
 
-def _list_files(source: StrPath | Sequence[StrPath]) -> list[Path]:
+def _list_files(pydicom: Any, source: StrPath | Sequence[StrPath]) -> list[Path]:
     if not isinstance(source, (str, PathLike)):
         return [existing_path(path, "DICOM file") for path in source]
     if not Path(source).is_dir():
         return [existing_path(source, "DICOM file or folder")]
-    files = [path for path in sorted(Path(source).iterdir()) if _is_dicom(path)]
+    files = [
+        path
+        for path in sorted(Path(source).iterdir())
+        if path.is_file() and not path.name.startswith(".") and path.name.upper() != "DICOMDIR"
+        if path.suffix.lower() == ".dcm" or pydicom.misc.is_dicom(path)  # many have no suffix
+    ]
     if not files:
         raise ValueError(f"The folder {str(source)!r} has no DICOM files.")
     return files
-
-
-def _is_dicom(path: Path) -> bool:
-    """Decide by the suffix or, as many files have none, by the magic number."""
-    if not path.is_file() or path.name.startswith(".") or path.name.upper() == "DICOMDIR":
-        return False
-    with path.open("rb") as file:
-        return path.suffix.lower() == ".dcm" or file.read(132)[128:] == b"DICM"
 
 
 @contextmanager

@@ -105,7 +105,9 @@ def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
         height, width = first.height, first.width
         if _quarter_turns(first) % 2:
             height, width = width, height
-        return VideoFile(path, float(rate), int(stream.frames) or None, _fit(size, height, width))
+        return VideoFile(
+            path, float(rate), max(stream.frames, 0) or None, _fit(size, height, width)
+        )
 
 
 def read_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)) -> Video:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,7 @@ class Volume:
     """Values on a grid (D, H, W) and the affine that maps voxels to world coordinates.
 
     The centre of voxel ``data[d, h, w]`` is at ``affine @ (d, h, w, 1)``, in mm to the patient's
-    right, front and head (RAS, as in NIfTI). Only :attr:`orientation` and :meth:`reorient` need
-    NiBabel.
+    right, front and head (RAS, as in NIfTI). Only :meth:`reorient` needs NiBabel.
 
     Args:
         data: (D, H, W) real numbers, stored as float32.
@@ -58,11 +58,7 @@ class Volume:
 
     def __repr__(self) -> str:
         spacing = tuple(round(mm, 4) for mm in self.spacing)
-        try:
-            orientation = repr(self.orientation)
-        except ImportError:  # NiBabel is optional
-            orientation = "?"
-        return f"Volume(shape={self.shape}, spacing={spacing}, orientation={orientation})"
+        return f"Volume(shape={self.shape}, spacing={spacing}, orientation={self.orientation!r})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,10 +76,17 @@ class Volume:
     def orientation(self) -> str:
         """The directions in which D, H and W increase; the closest ones of an oblique volume.
 
+        The same as ``nibabel.aff2axcodes``, but in NumPy: figures and reprs do not need NiBabel.
+
         >>> Volume(np.zeros((2, 2, 2)), np.diag([1.0, -1.0, 1.0, 1.0])).orientation
         'RPS'
         """
-        return "".join(_orientations().aff2axcodes(self.affine))
+        directions = self.affine[:3, :3] / self.spacing
+        world_axes = max(permutations(range(3)), key=lambda w: abs(directions[w, range(3)]).sum())
+        return "".join(
+            "LPI"[world] if directions[world, axis] < 0 else "RAS"[world]
+            for axis, world in enumerate(world_axes)
+        )
 
     def to_world(self, voxels: ArrayLike) -> NDArray[np.float64]:
         """Map (fractional) voxel indices (..., 3) to world coordinates (..., 3) in mm."""
@@ -170,10 +173,9 @@ class Volume:
                 f"{codes!r} is no orientation. Expected one letter each of R or L, A or P, S or I, "
                 "in the order of the axes, as in 'RAS' or 'SPL'."
             )
-        orientations = _orientations()
-        change = orientations.ornt_transform(
-            orientations.io_orientation(self.affine), orientations.axcodes2ornt(codes)
-        )
+        orientations = import_extra("nibabel.orientations", "reorient() needs NiBabel", "medical")
+        own, requested = map(orientations.axcodes2ornt, (self.orientation, codes))
+        change = orientations.ornt_transform(own, requested)
         data = orientations.apply_orientation(self.data, change)
         affine = self.affine @ orientations.inv_ornt_aff(change, self.shape)
         return replace(self, data=data, affine=affine)
@@ -188,20 +190,12 @@ def check_shape(shape: tuple[int, ...]) -> None:
 
 
 def _check_affine(affine: NDArray[np.float64]) -> None:
-    finite = affine.shape == (4, 4) and np.isfinite(affine).all()
-    if (
-        not finite
-        or affine[3].tolist() != [0, 0, 0, 1]
-        or np.linalg.matrix_rank(affine[:3, :3]) < 3
-    ):
+    valid = affine.shape == (4, 4) and np.isfinite(affine).all() and [*affine[3]] == [0, 0, 0, 1]
+    if not valid or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise ValueError(
             f"The affine is {affine.tolist()}. Expected (4, 4) finite numbers with three linearly "
             "independent columns of axes and the last row 0, 0, 0, 1."
         )
-
-
-def _orientations() -> Any:
-    return import_extra("nibabel.orientations", "Orientations need NiBabel", "medical")
 
 
 def _apply(affine: NDArray[Any], points: ArrayLike) -> NDArray[np.float64]:
@@ -217,9 +211,8 @@ def _interpolate(
     """
     from scipy.ndimage import affine_transform  # slow to import, and reading does not need it
 
-    return np.asarray(
-        affine_transform(data, new_to_own, output_shape=shape, order=1, mode="nearest")
-    )
+    result = affine_transform(data, new_to_own, output_shape=shape, order=1, mode="nearest")
+    return np.asarray(result)
 
 
 def _is_inside(

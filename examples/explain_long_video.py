@@ -35,10 +35,10 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from captum_3dcam import LayerwiseWhatWhereCAM
+from captum_3dcam._files import atomic_write
 from captum_3dcam.datasets import ACTIONS, SyntheticActionVideos
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import open_video
-from captum_3dcam.io._files import atomic_write
 from captum_3dcam.sliding import MapChunk, SlidingWindowCAM, Window, shot_boundaries
 from timing import give_back_freed_memory, most_resident_mib
 from trained_networks.action_net import LAYERS, load_action_net

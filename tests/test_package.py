@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 # The order of the imports: a module imports only from those above it.
 MODULES = [
     "_validation",
+    "_files",
     "_progress",
     "functional",
     "_model_state",

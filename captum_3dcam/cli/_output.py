@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from captum_3dcam._files import atomic_write
 from captum_3dcam.cli._parser import Target
-from captum_3dcam.io._files import atomic_write
 from captum_3dcam.localization import Segment, Tube
 
 

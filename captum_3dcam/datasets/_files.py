@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
-from captum_3dcam.io._files import existing_path
+from captum_3dcam._files import existing_path
 
 
 class Problem(NamedTuple):

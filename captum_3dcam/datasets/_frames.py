@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_3dcam._files import existing_path, wrap_read_errors
 from captum_3dcam.datasets._files import Problem, noted
 from captum_3dcam.io import open_video, read_video
-from captum_3dcam.io._files import existing_path, wrap_read_errors
 
 Pixels = NDArray[np.uint8]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._files import StrPath, existing_path, import_extra, wrap_read_errors
+from captum_3dcam._files import StrPath, existing_path, import_extra, wrap_read_errors
 from captum_3dcam.io.volume import Volume, check_shape
 
 _MAX_PIXELS = 2**26  # per slice

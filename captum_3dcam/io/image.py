@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._files import StrPath, existing_path, wrap_read_errors
+from captum_3dcam._files import StrPath, existing_path, wrap_read_errors
 
 if TYPE_CHECKING:
     from PIL import Image

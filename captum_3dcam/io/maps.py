@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from captum_3dcam.io._files import StrPath, atomic_write, existing_path, wrap_read_errors
+from captum_3dcam._files import StrPath, atomic_write, existing_path, wrap_read_errors
 
 
 class Map(NamedTuple):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from captum_3dcam.io._files import StrPath
+from captum_3dcam._files import StrPath
 from captum_3dcam.io.dicom import read_dicom
 from captum_3dcam.io.nifti import read_nifti
 from captum_3dcam.io.volume import Volume

@@ -7,13 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._files import (
-    StrPath,
-    atomic_write,
-    existing_path,
-    import_extra,
-    wrap_read_errors,
-)
+from captum_3dcam._files import StrPath, atomic_write, existing_path, import_extra, wrap_read_errors
 from captum_3dcam.io.volume import Volume, check_shape
 
 _REVERSED = [2, 1, 0, 3]  # columns of an affine: axes (i, j, k) of the file are (w, h, d) here

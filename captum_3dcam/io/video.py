@@ -10,14 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_3dcam._files import StrPath, atomic_write, existing_path, import_extra, wrap_read_errors
 from captum_3dcam._validation import check_integer, check_positive
-from captum_3dcam.io._files import (
-    StrPath,
-    atomic_write,
-    existing_path,
-    import_extra,
-    wrap_read_errors,
-)
 
 Pixels = NDArray[np.uint8]
 

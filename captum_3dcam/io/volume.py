@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from captum_3dcam.io._files import import_extra
+from captum_3dcam._files import import_extra
 
 _MAX_VOXELS = 2**31
 _SPACES = range(1, 6)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from captum_3dcam.io._files import existing_path
+from captum_3dcam._files import existing_path
 
 _KEYS = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # the prefixes of DataParallel and torch.compile

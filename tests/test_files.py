@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captum_3dcam import io
-from captum_3dcam.io import Volume, _files
+from captum_3dcam import _files, io
+from captum_3dcam.io import Volume
 
 FRAMES = np.zeros((3, 16, 16, 3), np.uint8)
 VOLUME = Volume(np.ones((2, 3, 4)), np.eye(4))

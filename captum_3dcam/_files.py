@@ -1,4 +1,4 @@
-"""Shared by all readers and writers: path checks, read errors, atomic writes, optional imports."""
+"""Files, for all packages: path checks, read errors, atomic writes; imports of extras."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -8,8 +8,6 @@ is two samples: each actor's class is asked about in turn, and only that actor c
 run that was stopped goes on where it was. It can be shared among processes:
 
     torchrun --nproc-per-node 2 studies/evaluate_localization.py
-
-Needs the extra ``progress`` for the progress bar.
 """
 
 import argparse
@@ -32,7 +30,15 @@ from captum_3dcam import (
 )
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.datasets import SyntheticActions
-from captum_3dcam.evaluation import COLUMNS, Attribution, Evaluation, Sample, evaluate, grid
+from captum_3dcam.evaluation import (
+    COLUMNS,
+    Attribution,
+    Bootstrap,
+    Evaluation,
+    Sample,
+    evaluate,
+    make_attributions,
+)
 from trained_networks.action_net import LAYERS, WEIGHTS, ActionNet, load_action_net
 
 METHODS: dict[str, type[LayerwiseCAM]] = {
@@ -90,7 +96,9 @@ def attributions(
         for fusion in fusions
     }
     whole = {name: method for name, method in chosen.items() if name in WITHOUT_FUSION}
-    return grid(network, chosen, alone) | grid(network, {**fused, **whole}, together)
+    return make_attributions(network, chosen, alone) | make_attributions(
+        network, {**fused, **whole}, together
+    )
 
 
 @contextmanager
@@ -137,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> Evaluation:
             ActorSamples(clips, options.other),
             checkpoint=options.checkpoint,
             progress=True,
-            group_size=options.actors,
+            bootstrap=Bootstrap(group_size=options.actors),
         )
         if first:
             found.save(options.output)

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_3dcam.evaluation import MAX_BOX_ACC, Bootstrap, Interval
+from captum_3dcam.evaluation import MAX_BOX_ACC_IOUS, Bootstrap, Interval
 from captum_3dcam.metrics import (
     boxes_to_mask,
     cam_thresholds,
@@ -281,7 +281,7 @@ def summarize(scores: Scores, groups: int, bootstrap: Bootstrap) -> dict[str, In
 def max_box_acc_interval(ious: Array, bootstrap: Bootstrap) -> Interval:
     """MaxBoxAcc of (N, K): each draw chooses its threshold for each δ anew."""
     counts = np.concatenate([np.ones((1, len(ious))), bootstrap.counts(len(ious))])
-    best = [(counts @ (ious >= delta)).max(axis=1) / len(ious) for delta in MAX_BOX_ACC]
+    best = [(counts @ (ious >= delta)).max(axis=1) / len(ious) for delta in MAX_BOX_ACC_IOUS]
     return quantile_interval(np.mean(best, axis=0), bootstrap)
 
 
@@ -356,7 +356,7 @@ def study_pasted(network: nn.Module, options: argparse.Namespace) -> dict[str, A
         "seed": options.seed,
         "pictures": len(pictures),
         "chance": blind["whole frame"]["energy"].value,
-        "protocol": protocol_name(MAX_BOX_ACC, "dataset", multi_contour=True),
+        "protocol": protocol_name(MAX_BOX_ACC_IOUS, "dataset", multi_contour=True),
         "layer_sets": {name: LAYER_SETS[name] for name in options.layer_sets},
         "baselines": blind,
         "scores": nested(found, len(pictures), bootstrap),

@@ -39,9 +39,9 @@ from captum_3dcam.evaluation import (
     Evaluation,
     Sample,
     evaluate,
-    evenly,
-    grid,
-    prepared_sample,
+    evenly_spaced,
+    make_attributions,
+    prepare_sample,
 )
 from captum_3dcam.models import (
     Preprocessing,
@@ -120,12 +120,12 @@ class Explained:
         self.correct: list[bool] = []
         self.left_out = 0
         module = network.module.to(device)
-        for index in tqdm(evenly(len(data), limit), "classifying"):
+        for index in tqdm(evenly_spaced(len(data), limit), "classifying"):
             found = data[index]
             if found.boxes.isnan().any(dim=-1).all():
                 self.left_out += 1
                 continue
-            inputs = prepared_sample(found, self.prepare, found.label).inputs
+            inputs = prepare_sample(found, self.prepare, found.label).inputs
             with torch.no_grad():
                 predicted = int(module(inputs[None].to(device)).argmax())
             self.indices.append(index)
@@ -139,7 +139,7 @@ class Explained:
 
     def __getitem__(self, index: int) -> Sample:
         found = self.data[self.indices[index]]
-        return prepared_sample(found, self.prepare, self.targets[index])
+        return prepare_sample(found, self.prepare, self.targets[index])
 
 
 # ---------------------------------------------------------------------------------- the tables
@@ -158,7 +158,7 @@ def rows(network: Network, methods: Sequence[str]) -> dict[str, Attribution]:
         for chosen in sets:
             row = {" + ".join(chosen): [network.layers[name] for name in chosen]}
             label = method if len(chosen) == 1 else title
-            found |= grid(network.module, {label: METHODS[method]}, row)
+            found |= make_attributions(network.module, {label: METHODS[method]}, row)
     return found
 
 

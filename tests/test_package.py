@@ -17,7 +17,6 @@ ROOT = Path(__file__).parent.parent
 MODULES = [
     "_validation",
     "_files",
-    "_progress",
     "functional",
     "_model_state",
     "_layout",

@@ -13,7 +13,7 @@ from captum_3dcam.cli._model import choose_layers, load_model, make_cam, make_pr
 from captum_3dcam.cli._output import shows_progress, write_text
 from captum_3dcam.cli._parser import WITHOUT_FUSION
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
-from captum_3dcam.evaluation import Attribution, Sample, evaluate, evenly, prepared_sample
+from captum_3dcam.evaluation import Attribution, Sample, evaluate, evenly_spaced, prepare_sample
 from captum_3dcam.models import Preprocessing
 
 _ACTIONS = 64  # default number of clips
@@ -93,7 +93,7 @@ class _Samples:
         self.dataset, self.preprocess = dataset, preprocess
         self.model, self.options = model, options
         indices = tqdm(
-            evenly(len(dataset), options.limit),
+            evenly_spaced(len(dataset), options.limit),
             desc="finding boxes",
             disable=options.dataset != "jhmdb" or not shows_progress(options),
         )
@@ -106,7 +106,7 @@ class _Samples:
 
     def __getitem__(self, index: int) -> Sample:
         annotated = self.dataset[self.indices[index]]
-        sample = prepared_sample(annotated, self.preprocess, target=0)
+        sample = prepare_sample(annotated, self.preprocess, target=0)
         return sample._replace(target=self._target(annotated, sample.inputs))
 
     def _target(self, annotated: Any, inputs: Tensor) -> int:

@@ -11,7 +11,7 @@ from disk_annotated import write_ilsvrc_text, write_ucf24
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, LayerwiseHiResCAM
 from captum_3dcam.cli import main
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
-from captum_3dcam.evaluation import Sample, evaluate, prepared_sample
+from captum_3dcam.evaluation import Sample, evaluate, prepare_sample
 from captum_3dcam.models import Preprocessing
 
 MODEL = """
@@ -131,7 +131,7 @@ def test_jhmdb(folder, capsys):
     clips = [clip for clip in (data[i] for i in range(len(data)))
              if not clip.boxes.isnan().any(dim=-1).all()]  # fmt: skip
     assert len(clips) > 0
-    samples = [sample(c.clip, c.label, c.boxes, prepared_sample(c, PREPARE, 0).mask) for c in clips]
+    samples = [sample(c.clip, c.label, c.boxes, prepare_sample(c, PREPARE, 0).mask) for c in clips]
     row = {"GlobalLocal: first": GlobalLocalCAM3D(network(), "first")}
     assert scores_of(out) == expected(row, samples)
     assert json.loads(out)["run"]["samples"] == len(clips)

@@ -1,0 +1,152 @@
+"""The scores of one sample: of the map of each attribution, and of the baselines' boxes."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from captum_3dcam._validation import describe
+from captum_3dcam.evaluation.samples import Sample, check_sample
+from captum_3dcam.metrics import (
+    boxes_to_mask,
+    cam_thresholds,
+    clip_ious,
+    count_correct,
+    energy_inside,
+    hit_point,
+    paired_iou,
+    tube_iou,
+)
+
+Array = npt.NDArray[np.float64]
+
+IOU_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+"""δ: the IoU that a frame's box must reach."""
+BASELINES = ("chance", "whole frame", "centre box")
+
+_CHANCE_BOXES = 100
+
+
+class Attribution(Protocol):
+    """The classes of :mod:`captum_3dcam.attribution`, and what has a method like theirs."""
+
+    def attribute(self, inputs: Tensor, target: Any = None) -> Any:
+        """Inputs (1, C, *S) -> a map (1, 1, *S)."""
+
+
+class Scores(NamedTuple):
+    """The scores of a row on one sample; or on all N samples, with an axis (N,) in front."""
+
+    energy: Array
+    """The share of the map inside the mask, or else inside the boxes."""
+    hit: Array
+    """Whether the map's highest pixel is inside its frame's box."""
+    hit_intersect: Array
+    """Whether the bounding box of the map above half its maximum meets a ground-truth box."""
+    accuracy: Array
+    """(D, K): the share of annotated frames whose box has IoU >= δ, at each threshold τ."""
+    tube_iou: Array
+    """(K,): IoU of the tube, at each threshold τ."""
+
+    @classmethod
+    def from_values(cls, *values: Any) -> "Scores":
+        return cls(*(np.asarray(value, dtype=np.float64) for value in values))
+
+
+class _GroundTruth(NamedTuple):
+    """Where a sample's class is, as frames; an image is one frame."""
+
+    boxes: Tensor  # (B, T, 4)
+    annotated: Tensor  # (F,): the frames with a box
+    inside: Tensor  # (T, H, W): where energy counts as inside
+    hits: Tensor  # (T, H, W): where a highest pixel is a hit
+
+    def cuboids(self, frames: Tensor) -> Tensor:
+        """The boxes in these frames as boxes in space and time: (F·B, 6)."""
+        low, high = self.boxes[:, frames].chunk(2, dim=-1)
+        time = frames[:, None].expand(len(self.boxes), -1, 1)
+        return torch.cat([low, time, high, time + 1], dim=-1).flatten(0, 1)
+
+
+def _ground_truth(sample: Sample, tolerance: float) -> _GroundTruth:
+    boxes = sample.boxes.detach().cpu().double().reshape(-1, *sample.boxes.shape[-2:])
+    annotated = (~boxes.isnan().any(dim=-1)).any(dim=0).nonzero()[:, 0]
+    size = tuple(sample.inputs.shape[-2:])
+    inside, hits = (
+        torch.stack([boxes_to_mask(frame, size, tolerance=t) for frame in boxes.unbind(dim=1)])
+        for t in (0.0, tolerance)
+    )
+    if sample.mask is not None:
+        inside = sample.mask.cpu().reshape(inside.shape)
+    return _GroundTruth(boxes, annotated, inside, hits)
+
+
+def score_sample(
+    attributions: Mapping[str, Attribution],
+    sample: Sample,
+    index: int,
+    tolerance: float,
+    device: torch.device | str | None,
+) -> dict[str, Scores]:
+    """The scores of each attribution and baseline on a sample, by the name of the row."""
+    check_sample(sample, index)
+    ground_truth = _ground_truth(sample, tolerance)
+    inputs = sample.inputs[None].to(device)
+    expected = (1, 1, *inputs.shape[2:])
+    scores = {}
+    for name, attribution in attributions.items():
+        heatmap = attribution.attribute(inputs, target=sample.target)
+        if not isinstance(heatmap, Tensor) or tuple(heatmap.shape) != expected:
+            raise ValueError(
+                f"{name!r} returned {describe(heatmap)} for inputs of {describe(inputs)}; expected "
+                f"one map {expected}. Sum over channels, and resize a layer's map to the inputs "
+                "with captum_3dcam.functional.upsample."
+            )
+        heatmap = heatmap.detach().cpu().reshape(ground_truth.inside.shape)
+        scores[name] = _score_map(heatmap, ground_truth, tolerance)
+    return scores | _score_baselines(ground_truth, index)
+
+
+def _score_map(heatmap: Tensor, ground_truth: _GroundTruth, tolerance: float) -> Scores:
+    frames, tube = clip_ious(heatmap, ground_truth.boxes, cam_thresholds(), "xyxy")
+    # The pointing game within the frame of the highest pixel: no hit if that has no box.
+    highest = heatmap.flatten(1).amax(dim=1).argmax()[None]
+    boxes, all_boxes = (ground_truth.cuboids(f) for f in (highest, ground_truth.annotated))
+    return Scores.from_values(
+        energy_inside(heatmap[None], ground_truth.inside[None])[0],
+        hit_point(heatmap[None], [boxes], tolerance=tolerance)[0],
+        hit_point(heatmap[None], [all_boxes], "intersect")[0],
+        count_correct(frames, IOU_THRESHOLDS).double() / len(frames),
+        tube[0],
+    )
+
+
+def _score_baselines(ground_truth: _GroundTruth, index: int) -> dict[str, Scores]:
+    height, width = ground_truth.inside.shape[1:]
+    side = torch.tensor([width, height] * 2, dtype=torch.float64)
+    corners = np.sort(np.random.default_rng(index).random((_CHANCE_BOXES, 2, 2)), axis=1)
+    chance = torch.from_numpy(corners.reshape(-1, 4)) * side
+    frame, centre = torch.tensor([[[0, 0, 1, 1]], [[0.25, 0.25, 0.75, 0.75]]]) * side
+    return {
+        # A point drawn from the frame may be anywhere in it, whatever the boxes are.
+        "chance": _score_boxes(chance, frame, ground_truth),
+        "whole frame": _score_boxes(frame, frame, ground_truth),
+        "centre box": _score_boxes(centre, centre, ground_truth),
+    }
+
+
+def _score_boxes(boxes: Tensor, area: Tensor, ground_truth: _GroundTruth) -> Scores:
+    """The mean over boxes (P, 4), each the same in all frames; energy and hit over ``area``."""
+    pixels = boxes_to_mask(area, tuple(ground_truth.inside.shape[1:]))
+    tubes = boxes[:, None, None].expand(-1, 1, ground_truth.boxes.shape[1], -1)
+    ious = paired_iou(tubes, ground_truth.boxes).amax(dim=1)[:, ground_truth.annotated]
+    return Scores.from_values(
+        ground_truth.inside[:, pixels].double().mean(),
+        ground_truth.hits[:, pixels].double().mean(),
+        (ious > 0).any(dim=1).double().mean(),
+        count_correct(ious.reshape(-1, 1), IOU_THRESHOLDS).double() / ious.numel(),
+        tube_iou(tubes, ground_truth.boxes).amax(dim=1).mean()[None],
+    )

@@ -56,7 +56,7 @@ class Scores(NamedTuple):
         return cls(*(np.asarray(value, dtype=np.float64) for value in values))
 
 
-class _GroundTruth(NamedTuple):
+class _Annotation(NamedTuple):
     """Where a sample's class is, as frames; an image is one frame."""
 
     boxes: Tensor  # (B, T, 4)
@@ -64,24 +64,24 @@ class _GroundTruth(NamedTuple):
     inside: Tensor  # (T, H, W): where energy counts as inside
     hits: Tensor  # (T, H, W): where a highest pixel is a hit
 
+    @classmethod
+    def from_sample(cls, sample: Sample, tolerance: float) -> "_Annotation":
+        boxes = sample.boxes.detach().cpu().double().reshape(-1, *sample.boxes.shape[-2:])
+        annotated = (~boxes.isnan().any(dim=-1)).any(dim=0).nonzero()[:, 0]
+        size = tuple(sample.inputs.shape[-2:])
+        inside, hits = (
+            torch.stack([boxes_to_mask(frame, size, tolerance=t) for frame in boxes.unbind(dim=1)])
+            for t in (0.0, tolerance)
+        )
+        if sample.mask is not None:
+            inside = sample.mask.cpu().reshape(inside.shape)
+        return cls(boxes, annotated, inside, hits)
+
     def cuboids(self, frames: Tensor) -> Tensor:
         """The boxes in these frames as boxes in space and time: (F·B, 6)."""
         low, high = self.boxes[:, frames].chunk(2, dim=-1)
         time = frames[:, None].expand(len(self.boxes), -1, 1)
         return torch.cat([low, time, high, time + 1], dim=-1).flatten(0, 1)
-
-
-def _ground_truth(sample: Sample, tolerance: float) -> _GroundTruth:
-    boxes = sample.boxes.detach().cpu().double().reshape(-1, *sample.boxes.shape[-2:])
-    annotated = (~boxes.isnan().any(dim=-1)).any(dim=0).nonzero()[:, 0]
-    size = tuple(sample.inputs.shape[-2:])
-    inside, hits = (
-        torch.stack([boxes_to_mask(frame, size, tolerance=t) for frame in boxes.unbind(dim=1)])
-        for t in (0.0, tolerance)
-    )
-    if sample.mask is not None:
-        inside = sample.mask.cpu().reshape(inside.shape)
-    return _GroundTruth(boxes, annotated, inside, hits)
 
 
 def score_sample(
@@ -93,7 +93,7 @@ def score_sample(
 ) -> dict[str, Scores]:
     """The scores of each attribution and baseline on a sample, by the name of the row."""
     check_sample(sample, index)
-    ground_truth = _ground_truth(sample, tolerance)
+    annotation = _Annotation.from_sample(sample, tolerance)
     inputs = sample.inputs[None].to(device)
     expected = (1, 1, *inputs.shape[2:])
     scores = {}
@@ -105,18 +105,18 @@ def score_sample(
                 f"one map {expected}. Sum over channels, and resize a layer's map to the inputs "
                 "with captum_3dcam.functional.upsample."
             )
-        heatmap = heatmap.detach().cpu().reshape(ground_truth.inside.shape)
-        scores[name] = _score_map(heatmap, ground_truth, tolerance)
-    return scores | _score_baselines(ground_truth, index)
+        heatmap = heatmap.detach().cpu().reshape(annotation.inside.shape)
+        scores[name] = _score_map(heatmap, annotation, tolerance)
+    return scores | _score_baselines(annotation, index)
 
 
-def _score_map(heatmap: Tensor, ground_truth: _GroundTruth, tolerance: float) -> Scores:
-    frames, tube = clip_ious(heatmap, ground_truth.boxes, cam_thresholds(), "xyxy")
+def _score_map(heatmap: Tensor, annotation: _Annotation, tolerance: float) -> Scores:
+    frames, tube = clip_ious(heatmap, annotation.boxes, cam_thresholds(), "xyxy")
     # The pointing game within the frame of the highest pixel: no hit if that has no box.
     highest = heatmap.flatten(1).amax(dim=1).argmax()[None]
-    boxes, all_boxes = (ground_truth.cuboids(f) for f in (highest, ground_truth.annotated))
+    boxes, all_boxes = (annotation.cuboids(f) for f in (highest, annotation.annotated))
     return Scores.from_values(
-        energy_inside(heatmap[None], ground_truth.inside[None])[0],
+        energy_inside(heatmap[None], annotation.inside[None])[0],
         hit_point(heatmap[None], [boxes], tolerance=tolerance)[0],
         hit_point(heatmap[None], [all_boxes], "intersect")[0],
         count_correct(frames, IOU_THRESHOLDS).double() / len(frames),
@@ -124,29 +124,29 @@ def _score_map(heatmap: Tensor, ground_truth: _GroundTruth, tolerance: float) ->
     )
 
 
-def _score_baselines(ground_truth: _GroundTruth, index: int) -> dict[str, Scores]:
-    height, width = ground_truth.inside.shape[1:]
+def _score_baselines(annotation: _Annotation, index: int) -> dict[str, Scores]:
+    height, width = annotation.inside.shape[1:]
     side = torch.tensor([width, height] * 2, dtype=torch.float64)
     corners = np.sort(np.random.default_rng(index).random((_CHANCE_BOXES, 2, 2)), axis=1)
     chance = torch.from_numpy(corners.reshape(-1, 4)) * side
     frame, centre = torch.tensor([[[0, 0, 1, 1]], [[0.25, 0.25, 0.75, 0.75]]]) * side
     return {
         # A point drawn from the frame may be anywhere in it, whatever the boxes are.
-        "chance": _score_boxes(chance, frame, ground_truth),
-        "whole frame": _score_boxes(frame, frame, ground_truth),
-        "centre box": _score_boxes(centre, centre, ground_truth),
+        "chance": _score_boxes(chance, frame, annotation),
+        "whole frame": _score_boxes(frame, frame, annotation),
+        "centre box": _score_boxes(centre, centre, annotation),
     }
 
 
-def _score_boxes(boxes: Tensor, area: Tensor, ground_truth: _GroundTruth) -> Scores:
+def _score_boxes(boxes: Tensor, area: Tensor, annotation: _Annotation) -> Scores:
     """The mean over boxes (P, 4), each the same in all frames; energy and hit over ``area``."""
-    pixels = boxes_to_mask(area, tuple(ground_truth.inside.shape[1:]))
-    tubes = boxes[:, None, None].expand(-1, 1, ground_truth.boxes.shape[1], -1)
-    ious = paired_iou(tubes, ground_truth.boxes).amax(dim=1)[:, ground_truth.annotated]
+    pixels = boxes_to_mask(area, tuple(annotation.inside.shape[1:]))
+    tubes = boxes[:, None, None].expand(-1, 1, annotation.boxes.shape[1], -1)
+    ious = paired_iou(tubes, annotation.boxes).amax(dim=1)[:, annotation.annotated]
     return Scores.from_values(
-        ground_truth.inside[:, pixels].double().mean(),
-        ground_truth.hits[:, pixels].double().mean(),
+        annotation.inside[:, pixels].double().mean(),
+        annotation.hits[:, pixels].double().mean(),
         (ious > 0).any(dim=1).double().mean(),
         count_correct(ious.reshape(-1, 1), IOU_THRESHOLDS).double() / ious.numel(),
-        tube_iou(tubes, ground_truth.boxes).amax(dim=1).mean()[None],
+        tube_iou(tubes, annotation.boxes).amax(dim=1).mean()[None],
     )

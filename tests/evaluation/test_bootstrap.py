@@ -44,8 +44,8 @@ def test_intervals_equal_a_loop_over_resamples(group_size):
         for name, interval in result.summary[row].items():
             ends = np.percentile([draw[name] for draw in draws], [10, 90])
             assert interval == pytest.approx((value[name], *ends)), (row, name)
-    spread = result.summary["map"]["max_box_acc"]
-    assert spread.low < spread.value < spread.high
+    energy = result.summary["map"]["energy"]
+    assert energy.low < energy.value < energy.high
 
 
 def test_equal_samples_give_intervals_of_zero_width():

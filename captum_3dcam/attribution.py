@@ -47,7 +47,7 @@ class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
 
     The class enters where the gradient varies over space. Under global average pooling and a
     linear head it is constant at the last layer, whose map is then the same for every class
-    that it does not switch off: choose layers before it.
+    with a positive sum of weights: choose layers before it.
 
     >>> model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     >>> clip = torch.rand(2, 3, 4, 8, 8)
@@ -79,7 +79,7 @@ class GlobalLocalCAM3D(LayerwiseGlobalLocalCAM):
 
 
 class CounterfactualCAM(_ChannelSumCAM):
-    """Where, and when, the network saw what speaks against a score.
+    """Where, and when, the network saw evidence against a score.
 
     3DCAM with the gradient negated, β̂ = −β, renormalised by its own maximum, and the same α
     (Yudistira, Kavitha, Kurita, IJCV 2022, eq. 7). Layer by layer its support is disjoint from
@@ -160,16 +160,16 @@ class LayerwiseXGradCAM(LayerwiseCAM):
 class LayerwiseWhatWhereCAM(LayerwiseCAM):
     """What x where: this package's own map, which is neither 3DCAM nor from its paper.
 
-    Per layer, R = G ⊙ (A − Ā) is the first-order effect on the score of making a place as the
-    layer is on average. Over K layers,
+    Per layer, R = G ⊙ (A − Ā) is the first-order effect on the score of setting a position to the
+    layer's mean over positions. Over K layers,
 
         what = 1/K Σ_k norm(↑ pool Σ_c R_c),  where = (Π_k norm(↑ mean_3 Σ_c R_c²))^(1/K),
 
     with every layer's net effect pooled to the coarsest grid of them all, and the map is what ·
-    where, in [0, 1]. Any number of spatial axes; one backward pass; nothing to set. The map of
-    one layer is what ``per_layer=True`` gives; the fused one is not their sum: no ``fusion``.
+    where, in [0, 1]. Any number of spatial axes; one backward pass; no parameters. The fused map
+    is not a function of the layer maps that ``per_layer=True`` returns, so there is no ``fusion``.
 
-    A layer of a single place has no average to differ from, and says nothing.
+    A layer with a single position equals its own mean, and contributes nothing.
 
     >>> model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     >>> clip = torch.rand(2, 3, 4, 8, 8)

@@ -27,8 +27,8 @@ INTERPOLATE_MODES = ("nearest", "nearest-exact", "area", "bicubic", *LINEAR_MODE
 _ALIGNABLE_MODES = ("bicubic", *LINEAR_MODES.values())
 
 _FUSIONS: dict[str, tuple[Callable[[Tensor, int], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    # name: (what becomes of each of the K maps, how one joins the others, in place). One map at a
-    # time is enough for each of these, so that K maps never lie in memory together.
+    # name: (what is done to each of the K maps, how it is joined to the others, in place). They
+    # take one map at a time, so that K maps are never in memory together.
     "sum": (lambda layer_map, count: layer_map, Tensor.add_),
     "mean": (lambda layer_map, count: layer_map / count, Tensor.add_),
     "max": (
@@ -216,7 +216,7 @@ def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Te
     for layer_map in prepared:
         # A double map, of a layer of double precision, makes the sum one.
         fused = join(fused.to(torch.promote_types(fused.dtype, layer_map.dtype)), layer_map)
-        del layer_map  # the next one is made before the name is taken again
+        del layer_map  # before the next map is made
     return fused
 
 
@@ -339,20 +339,20 @@ def _weighted(activation: Tensor, weights: Tensor) -> Tensor:
 
 
 class Effect(NamedTuple):
-    """What the places of a layer do to the score, both (N, 1, *S_k); see :func:`effect`."""
+    """What each position of a layer does to the score, both (N, 1, *S_k); see :func:`effect`."""
 
     net: Tensor
     energy: Tensor
 
 
 def effect(activation: Tensor, gradient: Tensor) -> Effect:
-    """What changes in the score, to first order, if a place becomes as all places are on average.
+    """The first-order effect on the score of setting a position to the mean of all positions.
 
-    R = G ⊙ (A − Ā), with Ā each channel's mean over the places. A constant added to a channel and
-    taken off the next layer's bias leaves the network the same, and R too, but not G ⊙ A.
-    ``net`` is Σ_c R_c; ``energy`` is Σ_c R_c², its mean over each place's 3^rank neighbourhood,
-    for a gradient that came through max-pooling is zero at most places. Both in float32 at
-    least, and up to a positive factor: R is divided by its largest magnitude in each sample.
+    R = G ⊙ (A − Ā), with Ā each channel's mean over the positions. A constant added to a channel
+    and subtracted from the next layer's bias changes neither the network nor R, unlike G ⊙ A.
+    ``net`` is Σ_c R_c. ``energy`` is Σ_c R_c², averaged over the 3^rank neighbourhood of each
+    position, because a gradient through max-pooling is zero at most positions. Both are in float32
+    at least, and up to a positive factor: R is divided by its largest magnitude in each sample.
 
     >>> a, g = torch.tensor([[[4.0, 0.0, 2.0, 2.0]]]), torch.tensor([[[1.0, 1.0, -1.0, 0.0]]])
     >>> effect(a, g).net
@@ -377,9 +377,9 @@ def what_where(
 ) -> Tensor:
     """What x where: the effects of K layers -> one map (N, 1, *size) in [0, 1].
 
-    what = 1/K Σ_k norm(↑ pool(net_k)), each pooled to :func:`coarsest_grid`, for a place's net
-    effect is lost in its neighbours' where layers are fine; where = (Π_k norm(↑ energy_k))^(1/K),
-    over the layers that have any energy. norm is :func:`normalize`.
+    what = 1/K Σ_k norm(↑ pool(net_k)), each pooled to :func:`coarsest_grid`, because on a fine
+    grid the net effects of neighbours cancel; where = (Π_k norm(↑ energy_k))^(1/K), over the
+    layers that have any energy. norm is :func:`normalize`.
 
     >>> net, energy = torch.tensor([[[1.0, -1.0]]]), torch.tensor([[[1.0, 0.25]]])
     >>> what_where([Effect(net, energy)], (2,))
@@ -398,7 +398,7 @@ def what_where(
 
 
 def _add_logarithm(logs: Tensor, local: Tensor) -> Tensor:
-    """Onto ``logs``, where a sample's ``local`` holds anything; whether it does, (N, 1, ...)."""
+    """Add log(local) to ``logs`` for samples whose ``local`` is not zero; which they are."""
     informed = local.amax(dim=tuple(range(1, local.ndim)), keepdim=True) > 0
     # A sum of logarithms: the product of many small energies would underflow.
     logs += local.masked_fill_(~informed, 1).log_()
@@ -406,7 +406,7 @@ def _add_logarithm(logs: Tensor, local: Tensor) -> Tensor:
 
 
 def coarsest_grid(sizes: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """Along each axis the fewest places of any layer that has more than one there.
+    """Along each axis, the smallest size above 1 of any layer.
 
     >>> coarsest_grid([(8, 28, 28), (1, 4, 4), (2, 7, 1)])
     (2, 4, 4)
@@ -418,7 +418,7 @@ _AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def _local_mean(x: Tensor) -> Tensor:
-    """Over each place and its neighbours, those in the picture: (N, 1, *S) -> (N, 1, *S)."""
+    """The mean over each position and its neighbours inside the grid, (N, 1, *S)."""
     pool, around = _AVERAGE_POOL[x.ndim - 2], [1, 1] * (x.ndim - 2)
     present = torch.ones_like(x[:1])
     # Padded by hand: the padding of avg_pool3d refuses inputs smaller than its window.

@@ -103,7 +103,7 @@ def _select_series(
     for path, header in headers:
         groups.setdefault(str(header["SeriesInstanceUID"]), []).append((path, header))
     if series is None and len(groups) == 1:
-        return headers
+        (series,) = groups
     if series in groups:
         return groups[series]
     choices = "; ".join(

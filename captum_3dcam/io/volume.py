@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor
 from captum_3dcam._files import import_extra
 
 _MAX_VOXELS = 2**31
-_SPACES = range(1, 6)
 _TOLERANCE = 1e-6  # in voxels, for rounding errors
 
 
@@ -49,7 +47,7 @@ class Volume:
         affine = np.array(self.affine, np.float64)
         check_shape(np.shape(self.data))
         _check_affine(affine)
-        if self.space not in _SPACES:
+        if self.space not in range(1, 6):
             raise ValueError(f"space={self.space}: expected a NIfTI code, 1 to 5.")
         with np.errstate(over="ignore"):
             data = np.ascontiguousarray(self.data, np.float32)
@@ -90,11 +88,12 @@ class Volume:
 
     def to_world(self, voxels: ArrayLike) -> NDArray[np.float64]:
         """Map (fractional) voxel indices (..., 3) to world coordinates (..., 3) in mm."""
-        return _apply(self.affine, voxels)
+        return np.asarray(np.asarray(voxels) @ self.affine[:3, :3].T + self.affine[:3, 3])
 
     def to_voxels(self, points: ArrayLike) -> NDArray[np.float64]:
         """Map world coordinates (..., 3) in mm to fractional voxel indices (..., 3)."""
-        return _apply(np.linalg.inv(self.affine), points)
+        offsets = np.asarray(points) - self.affine[:3, 3]
+        return np.asarray(offsets @ np.linalg.inv(self.affine[:3, :3]).T)
 
     def to_tensor(self) -> Tensor:
         """Copy the data to a batch of one, (1, 1, D, H, W) float32."""
@@ -196,10 +195,6 @@ def _check_affine(affine: NDArray[np.float64]) -> None:
             f"The affine is {affine.tolist()}. Expected (4, 4) finite numbers with three linearly "
             "independent columns of axes and the last row 0, 0, 0, 1."
         )
-
-
-def _apply(affine: NDArray[Any], points: ArrayLike) -> NDArray[np.float64]:
-    return np.asarray(np.asarray(points) @ affine[:3, :3].T + affine[:3, 3], np.float64)
 
 
 def _interpolate(

@@ -113,14 +113,14 @@ def _linear_along_first(x: Tensor, size: int, align_corners: bool) -> Tensor:
     length = x.shape[2]
     if length == size:
         return x
-    places = torch.arange(size, dtype=_accumulation_dtype(x), device=x.device)
+    positions = torch.arange(size, dtype=_accumulation_dtype(x), device=x.device)
     if align_corners:
-        places *= (length - 1) / max(size - 1, 1)
+        positions *= (length - 1) / max(size - 1, 1)
     else:
-        places = ((places + 0.5) * (length / size) - 0.5).clamp_(0, length - 1)
-    before = places.long()
+        positions = ((positions + 0.5) * (length / size) - 0.5).clamp_(0, length - 1)
+    before = positions.long()
     after = (before + 1).clamp_(max=length - 1)
-    weights = (places - before).to(x.dtype).reshape(-1, *[1] * (x.ndim - 3))
+    weights = (positions - before).to(x.dtype).reshape(-1, *[1] * (x.ndim - 3))
     return x.index_select(2, before).lerp_(x.index_select(2, after), weights)
 
 

@@ -37,13 +37,13 @@ def shot_boundaries(
     [12]
     """
     changes = list(_changes([frames] if isinstance(frames, Tensor) else frames))
-    found = []
+    boundaries = []
     for i, change in enumerate(changes):
         around = changes[max(i - NEIGHBOURS, 0) : i] + changes[i + 1 : i + 1 + NEIGHBOURS]
         usual = median(around) if around else 0.0
         if change > threshold and change > prominence * usual:
-            found.append(i + 1)
-    return found
+            boundaries.append(i + 1)
+    return boundaries
 
 
 def _changes(chunks: Iterable[Tensor]) -> Iterator[float]:

@@ -18,6 +18,7 @@ FigureAxes = tuple[AnyFigure, list[Axes]]
 
 WIDTH = 11.0  # inches, of the images of a figure that has many
 MARGIN = 1.0  # inches beside them, for a colour bar
+_MAX_HEIGHT = 7.0  # inches, of images in a row
 # White with a black edge is legible on any image.
 OUTLINED: dict[str, Any] = {
     "color": "white",
@@ -48,8 +49,30 @@ def make_axes(
     return fig, [by_number[number] for number in range(count)]
 
 
+def make_grid(
+    style: Style, count: int, columns: int, aspect: float, profile: bool = False
+) -> FigureAxes:
+    """Axes for images of one aspect ratio, row by row; ``profile`` adds one below all of them."""
+    height = WIDTH / columns * aspect
+    mosaic = grid_mosaic(count, columns)
+    heights = [height] * len(mosaic)
+    total = len(mosaic) * (height + 0.3)
+    if not profile:
+        return make_axes(style, mosaic, (WIDTH + MARGIN, total + 0.8))
+    mosaic.append([count] * columns)
+    return make_axes(style, mosaic, (WIDTH + MARGIN, total + 2), height_ratios=[*heights, 1.3])
+
+
+def make_row(style: Style, sizes: Sequence[tuple[float, float]]) -> FigureAxes:
+    """Axes side by side for images of these widths and heights, on one scale of length."""
+    widths, heights = zip(*sizes, strict=True)
+    inch = min(WIDTH / sum(widths), _MAX_HEIGHT / max(heights))
+    size = (sum(widths) * inch + MARGIN + 1, max(heights) * inch + 1)
+    return make_axes(style, grid_mosaic(len(sizes), len(sizes)), size, width_ratios=widths)
+
+
 def grid_mosaic(count: int, columns: int) -> list[list[int]]:
-    """Numbers up to ``count`` row by row, the last row filled up by -1.
+    """Numbers up to ``count`` row by row, the last row filled up with -1.
 
     >>> grid_mosaic(5, 3)
     [[0, 1, 2], [3, 4, -1]]

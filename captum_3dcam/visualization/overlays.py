@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from captum_3dcam.localization import Boxes, Segment, Tube
 from captum_3dcam.visualization._figures import OUTLINED
 from captum_3dcam.visualization._inputs import Array, as_array
+from captum_3dcam.visualization.style import repr_changed
 
 Size = tuple[int, int]
 
@@ -37,15 +38,17 @@ class Overlays:
     Raises TypeError for boxes, tubes or segments of another type or of a batch, and ValueError for
     boxes that are not (B, 4).
 
-    >>> import torch
-    >>> Overlays(tubes={"ground truth": Tube(0, torch.zeros(8, 4), 1.0)}).box_size is None
-    True
+    >>> Overlays(segments=[Segment(2, 5, 0.9)], box_size=(112, 112))
+    Overlays(segments=[Segment(start=2, end=5, score=0.9, fps=None)], box_size=(112, 112))
     """
 
     boxes: Boxes | Sequence[Boxes] | None = None
     tubes: Sequence[Tube] | Mapping[str, Tube] = ()
     segments: Sequence[Segment] = ()
     box_size: Size | None = None
+
+    def __repr__(self) -> str:
+        return repr_changed(self)
 
     def __post_init__(self) -> None:
         if not all(isinstance(boxes, Boxes) for boxes in self.boxes_per_frame):

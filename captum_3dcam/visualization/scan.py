@@ -194,8 +194,13 @@ class SliceView:
         return self.scan.label(self.plane.axis, self.index)
 
     @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, in mm or voxels."""
+        return self.scan.length(self.plane.horizontal), self.scan.length(self.plane.vertical)
+
+    @property
     def aspect(self) -> float:
-        return self.scan.length(self.plane.vertical) / self.scan.length(self.plane.horizontal)
+        return self.size[1] / self.size[0]
 
     @property
     def image(self) -> Array:

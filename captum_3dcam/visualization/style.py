@@ -1,7 +1,8 @@
 """Style: how maps are drawn, and the figure that they are drawn on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
@@ -12,6 +13,13 @@ from captum_3dcam._validation import check_choice, check_integer, check_positive
 METHODS = ("blended_heat_map", "heat_map", "masked_image", "alpha_scaling", "original_image")
 SIGNS = ("positive", "absolute_value", "negative", "all")
 _SCALES = ("shared", "row", "each")
+
+
+def repr_changed(settings: Any) -> str:
+    """The repr of a dataclass, without the fields that have their default."""
+    values = ((field, getattr(settings, field.name)) for field in fields(settings))
+    changed = (f"{field.name}={value!r}" for field, value in values if value != field.default)
+    return f"{type(settings).__name__}({', '.join(changed)})"
 
 
 @dataclass(frozen=True)
@@ -41,8 +49,9 @@ class Style:
 
     Raises ValueError for values out of range and for settings that contradict each other.
 
-    >>> Style(sign="positive", vmax=1.0).method
-    'blended_heat_map'
+    >>> from dataclasses import replace
+    >>> replace(Style(vmax=1.0), sign="positive")
+    Style(sign='positive', vmax=1.0)
     """
 
     method: str = "blended_heat_map"
@@ -57,6 +66,9 @@ class Style:
     fig_size: tuple[float, float] | None = None
     plt_fig_axis: tuple[Figure | SubFigure, Axes | Sequence[Axes]] | None = None
     use_pyplot: bool = False
+
+    def __repr__(self) -> str:
+        return repr_changed(self)
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)

@@ -3,15 +3,7 @@
 from collections.abc import Sequence
 
 from captum_3dcam.visualization._colors import ColorScale, draw_map
-from captum_3dcam.visualization._figures import (
-    MARGIN,
-    WIDTH,
-    FigureAxes,
-    finish_figure,
-    grid_mosaic,
-    hide_frame,
-    make_axes,
-)
+from captum_3dcam.visualization._figures import FigureAxes, finish_figure, hide_frame, make_grid
 from captum_3dcam.visualization._inputs import Values, as_map, as_video, choose_frames
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.profile import TimeAxis, draw_profile
@@ -59,11 +51,8 @@ def visualize_video_attr(
     values = colors.select(heat)
     images, frame_colors = colors.apply([values[t] for t in shown], "frame")
     columns = min(style.columns or len(shown), len(shown))
-    height = WIDTH / columns * video.shape[1] / video.shape[2]
-    mosaic = [*grid_mosaic(len(shown), columns), [len(shown)] * columns]
-    rows = len(mosaic) - 1
-    size = (WIDTH + MARGIN, rows * (height + 0.3) + 2)
-    fig, axes = make_axes(style, mosaic, size, height_ratios=(*[height] * rows, 1.3))
+    aspect = video.shape[1] / video.shape[2]
+    fig, axes = make_grid(style, len(shown), columns, aspect, profile=True)
     *frame_axes, profile_ax = axes
     for ax, t, image in zip(frame_axes, shown, images, strict=True):
         hide_frame(ax)

@@ -7,14 +7,7 @@ import numpy as np
 
 from captum_3dcam._validation import check_choice
 from captum_3dcam.visualization._colors import ColorScale
-from captum_3dcam.visualization._figures import (
-    MARGIN,
-    WIDTH,
-    FigureAxes,
-    finish_figure,
-    grid_mosaic,
-    make_axes,
-)
+from captum_3dcam.visualization._figures import FigureAxes, finish_figure, make_grid, make_row
 from captum_3dcam.visualization._inputs import Array, Values, as_map, choose_frames
 from captum_3dcam.visualization.scan import (
     AnyVolume,
@@ -26,7 +19,6 @@ from captum_3dcam.visualization.scan import (
 from captum_3dcam.visualization.style import Style
 
 _CROSSHAIR: dict[str, Any] = {"color": "#56B4E9", "linewidth": 0.8, "linestyle": "--"}
-_MAX_HEIGHT = 7.0  # inches
 
 
 def visualize_volume_attr(
@@ -118,9 +110,7 @@ def visualize_volume_montage(
     views = [SliceView(scan, plane, index) for index in shown]
     heats, colors = colors.apply([view.cut(values) for view in views], "slice")
     columns = min(style.columns or 6, len(shown))
-    height = WIDTH / columns * views[0].aspect
-    size = (WIDTH + MARGIN, -(-len(shown) // columns) * (height + 0.3) + 0.8)
-    fig, axes = make_axes(style, grid_mosaic(len(shown), columns), size)
+    fig, axes = make_grid(style, len(shown), columns, views[0].aspect)
     for number, (ax, view, heat) in enumerate(zip(axes, views, heats, strict=True)):
         view.draw(ax, heat, colors)
         ax.set_title(view.label, fontsize="medium")
@@ -154,19 +144,14 @@ def _draw_planes(
 ) -> FigureAxes:
     """Draw three planes in a row, on one scale of length."""
     heats, colors = colors.apply([view.cut(values) for view in views], kind)
-    scan = views[0].scan
-    widths = [scan.length(view.plane.horizontal) for view in views]
-    height = max(scan.length(view.plane.vertical) for view in views)
-    inch = min(WIDTH / sum(widths), _MAX_HEIGHT / height)
-    size = (sum(widths) * inch + MARGIN + 1, height * inch + 1)
-    fig, axes = make_axes(colors.style, [[0, 1, 2]], size, width_ratios=widths)
+    fig, axes = make_row(colors.style, [view.size for view in views])
     for ax, view, heat in zip(axes, views, heats, strict=True):
         view.draw(ax, heat, colors)
         ax.set_title(", ".join(filter(None, (view.plane.name, view.label))))
         if crosshair is not None:
             x, y = view.plane.horizontal, view.plane.vertical
-            ax.axvline(scan.position(x, crosshair[x]), **_CROSSHAIR)
-            ax.axhline(scan.position(y, crosshair[y]), **_CROSSHAIR)
+            ax.axvline(view.scan.position(x, crosshair[x]), **_CROSSHAIR)
+            ax.axhline(view.scan.position(y, crosshair[y]), **_CROSSHAIR)
     finish_figure(fig, colors.style, title, [(axes, colors)])
     return fig, axes
 

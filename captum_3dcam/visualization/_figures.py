@@ -97,11 +97,11 @@ def finish_figure(
     """Add the title and a colour bar for each group of axes; show the figure if it is pyplot's."""
     if title is not None:
         fig.suptitle(title)
-    options: dict[str, Any] = {"location": location, "pad": 0.01, "aspect": 25}
-    if location == "bottom":
-        options["ticks"] = MaxNLocator(3)  # more numbers side by side would overlap
     for axes, colors in bars if style.show_colorbar else ():
         mappable = ScalarMappable(colors.norm, colors.cmap)
+        # More numbers side by side would overlap.
+        ticks = MaxNLocator(3) if location == "bottom" else None
+        options: dict[str, Any] = {"location": location, "pad": 0.01, "aspect": 25, "ticks": ticks}
         fig.colorbar(mappable, ax=list(axes), label=colors.label, **options)
     if style.use_pyplot:
         from matplotlib import pyplot

@@ -9,7 +9,7 @@ from matplotlib.colors import Colormap
 
 from captum_3dcam.visualization._colors import ColorScale, blend_layers, draw_map
 from captum_3dcam.visualization._figures import FigureAxis, finish_figure, hide_frame, make_axes
-from captum_3dcam.visualization._inputs import Array, Values, as_images, as_map
+from captum_3dcam.visualization._inputs import Array, Values, as_array, as_images, as_map
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.style import Style
 
@@ -33,11 +33,12 @@ def visualize_image_attr(
 ) -> FigureAxis:
     """Draw one map over its image.
 
-    A drop-in for :func:`captum.attr.visualization.visualize_image_attr`: its arguments in its
-    order, hence their number, with other defaults. They are described in :class:`Style`, but for:
+    A drop-in for Captum's function of this name: its arguments in its order, hence their number,
+    with other defaults. :class:`Style` describes those that are not described here.
 
     Args:
-        attr: the map, (H', W') or with leading axes of size 1.
+        attr: the map, (H', W') or with leading axes of size 1; or (H, W, C) of C = 1 or 3 channels,
+            as Captum has them, which are summed.
         original_image: (H, W), (H, W, 1) or (H, W, 3); it may be left out for "heat_map".
         outlier_perc: the percentage of the map's sum above the top of the colour scale, as in
             Captum. By default 0: the largest magnitude is at the top. ``vmax`` overrides it.
@@ -62,7 +63,10 @@ def visualize_image_attr(
         plt_fig_axis=plt_fig_axis,
         use_pyplot=use_pyplot,
     )
-    heat = as_map(attr, 2)
+    heat = as_array(attr)
+    if heat.ndim == 3 and len(heat) > 1 and heat.shape[-1] in (1, 3):
+        heat = heat.sum(axis=-1)
+    heat = as_map(heat, 2)
     image = as_images(original_image, 2, heat, method)
     colors = ColorScale.from_maps(style, [heat])
     values = colors.select(heat)

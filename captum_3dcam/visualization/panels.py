@@ -12,6 +12,7 @@ from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import (
     MARGIN,
     WIDTH,
+    AnyFigure,
     FigureAxes,
     finish_figure,
     grid_mosaic,
@@ -33,6 +34,29 @@ from captum_3dcam.visualization.scan import AnyVolume, Scan, SliceView, resolve_
 from captum_3dcam.visualization.style import Style
 
 Maps = Values | Sequence[Values]
+
+
+@dataclass(frozen=True)
+class _FrameView:
+    """A frame of a video, or an image as a video of one frame."""
+
+    image: Array
+    index: int
+    label: str
+
+    @property
+    def aspect(self) -> float:
+        return float(self.image.shape[0] / self.image.shape[1])
+
+    def cut(self, values: Array) -> Array:
+        image: Array = values[self.index]
+        return image
+
+    def draw(self, ax: Axes, heat: Array, colors: ColorScale) -> None:
+        draw_map(ax, heat, self.image, colors)
+
+
+Views = Sequence[_FrameView | SliceView]
 
 
 def visualize_attr_panels(
@@ -76,17 +100,10 @@ def visualize_attr_panels(
         raise ValueError(
             f"There are {len(maps)} maps and {len(names)} names. Choose one sample: attr[i]."
         )
-    # The maps of a single image are side by side.
-    several = len(views) > 1
-    across, down = (len(views), len(maps)) if several else (len(maps), 1)
-    side = min(WIDTH / across, 4.0)
-    beside, below = (MARGIN + 0.08 * max(map(len, names)), 0.2) if several else (MARGIN, 0.9)
-    size = (side * across + beside, (side * views[0].aspect + below) * down + 0.4)
-    fig, axes = make_axes(style, grid_mosaic(across * down, across), size)
+    fig, rows = _make_rows(style, views, names)
     shared = ColorScale.from_maps(style, maps)
-    rows = [axes[i : i + len(views)] for i in range(0, len(axes), len(views))]
     bars = []
-    for row, name, heat in zip(rows, names, maps, strict=True):
+    for row, heat in zip(rows, maps, strict=True):
         values = shared.select(heat)
         colors = shared.fit([values]) if style.scale == "row" else shared
         images, colors = colors.apply([view.cut(values) for view in views], "image")
@@ -95,42 +112,43 @@ def visualize_attr_panels(
             view.draw(ax, image, colors)
             hide_frame(ax)
             ax.set(xlabel="", ylabel="")
-        if several:
-            row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center")
-        else:
-            row[0].set_title(", ".join(filter(None, (name, views[0].label))), fontsize="medium")
-    if several:
-        for ax, view in zip(axes, views, strict=False):
-            ax.set_title(view.label, fontsize="medium")
+    _add_names(rows, views, names)
+    axes = [ax for row in rows for ax in row]
     if style.scale != "row":
         bars = [(axes, bars[0][1])]
-    finish_figure(fig, style, title, bars, "right" if several else "bottom")
+    finish_figure(fig, style, title, bars, "right" if len(views) > 1 else "bottom")
     return fig, axes
 
 
-@dataclass(frozen=True)
-class _FrameView:
-    """A frame of a video, or an image as a video of one frame."""
+def _make_rows(
+    style: Style, views: Views, names: Sequence[str]
+) -> tuple[AnyFigure, list[list[Axes]]]:
+    """A row of axes for each name; the rows of a single image are side by side."""
+    if len(views) > 1:
+        across, down, beside, below = len(views), len(names), 0.08 * max(map(len, names)), 0.2
+    else:
+        across, down, beside, below = len(names), 1, 0, 0.9
+    side = min(WIDTH / across, 4.0)
+    size = (side * across + MARGIN + beside, (side * views[0].aspect + below) * down + 0.4)
+    fig, axes = make_axes(style, grid_mosaic(across * down, across), size)
+    return fig, [axes[i : i + len(views)] for i in range(0, len(axes), len(views))]
 
-    image: Array
-    index: int
-    label: str
 
-    @property
-    def aspect(self) -> float:
-        return float(self.image.shape[0] / self.image.shape[1])
-
-    def cut(self, values: Array) -> Array:
-        image: Array = values[self.index]
-        return image
-
-    def draw(self, ax: Axes, heat: Array, colors: ColorScale) -> None:
-        draw_map(ax, heat, self.image, colors)
+def _add_names(rows: list[list[Axes]], views: Views, names: Sequence[str]) -> None:
+    """Names beside their rows and labels above their columns; of single images both above."""
+    for row, name in zip(rows, names, strict=True):
+        if len(views) > 1:
+            row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center")
+        else:
+            row[0].set_title(", ".join(filter(None, (name, views[0].label))), fontsize="medium")
+    if len(views) > 1:
+        for ax, view in zip(rows[0], views, strict=True):
+            ax.set_title(view.label, fontsize="medium")
 
 
 def _read(
     attr: Maps, original: AnyVolume, frames: int | Sequence[int], times: TimeAxis, style: Style
-) -> tuple[list[Array], Sequence[_FrameView | SliceView], Style]:
+) -> tuple[list[Array], Views, Style]:
     """The maps, the images that each is drawn over, and the style with a window for a volume."""
     if isinstance(original, (Volume, Scan)):
         if times != TimeAxis():

@@ -98,6 +98,11 @@ def test_a_zero_map_is_drawn_without_a_warning():
 # -------------------------------------------------------------------------------- as in Captum
 
 
+def test_a_map_of_three_columns_has_no_channels():
+    _, ax = visualize_image_attr(torch.arange(6.0).reshape(1, 2, 3), method="heat_map")
+    assert values(ax.images[0]).tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_the_arguments_are_those_of_captum_in_their_order():
     captum = list(inspect.signature(captum_visualization.visualize_image_attr).parameters)
     assert list(inspect.signature(visualize_image_attr).parameters)[: len(captum)] == captum
@@ -109,7 +114,7 @@ def test_a_call_of_captum_works_unchanged():
     settings = ("heat_map", "all", (figure, axes[0]), 2, None, 0.5, True, "title", (6, 6), False)
     captum_visualization.visualize_image_attr(*call, *settings)
     settings = (*settings[:2], (figure, axes[1]), *settings[3:])
-    visualize_image_attr(call[0].sum(axis=2), call[1], *settings)
+    visualize_image_attr(*call, *settings)
     assert axes[0].get_title() == axes[1].get_title() == "title"
     theirs, ours = (ax.images[0] for ax in axes)
     scale = ours.get_clim()[1]

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from captum_3dcam._files import atomic_write
 from captum_3dcam.evaluation.samples import Samples, check_sample
 from captum_3dcam.evaluation.scoring import Scores
 
@@ -107,10 +108,10 @@ def _check_run(folder: Path, run: dict[str, Any], rank: int) -> None:
                 f"The checkpoint {str(folder)!r} is of another run. {'; '.join(differences[:3])}"
                 f"{more}. Pass another folder, or delete this one."
             )
-    elif rank == 0:  # an atomic write: another process sees no file or the whole one
-        new = folder / "run.json.new"
-        new.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        new.replace(path)
+    elif rank == 0:
+        with atomic_write(path, (".json",)) as temporary:  # other processes see it whole
+            text = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _differences(saved: Any, current: Any, path: str = "") -> Iterator[str]:

@@ -9,6 +9,7 @@ and ``target``, as in torchmetrics.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from captum_3dcam._files import import_extra
 from captum_3dcam.metrics._contours import contour_boxes
 from captum_3dcam.metrics._inputs import to_exclusive
 from captum_3dcam.metrics.overlap import (
@@ -99,15 +100,8 @@ def __getattr__(name: str) -> Any:
     """Import the classes when they are first used: torchmetrics is an optional dependency."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        return getattr(import_module("captum_3dcam.metrics.torchmetrics_classes"), name)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "torchmetrics":
-            raise
-        raise ImportError(
-            f"captum_3dcam.metrics.{name} needs torchmetrics, which is not installed. Install it "
-            "with pip install 'captum_3dcam[metrics]'; the functions do not need it."
-        ) from error
+    import_extra("torchmetrics", f"captum_3dcam.metrics.{name} needs torchmetrics", "metrics")
+    return getattr(import_module("captum_3dcam.metrics.torchmetrics_classes"), name)
 
 
 def __dir__() -> list[str]:

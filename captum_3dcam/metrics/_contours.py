@@ -44,8 +44,7 @@ def contour_boxes(
         Boxes (B, 4) as x0, y0, x1, y1, inclusive-exclusive; and (B,) the index of the threshold
         of each box, in increasing order.
 
-    Raises:
-        ValueError: for another dtype or rank, or thresholds that do not increase.
+    Raises ValueError for another dtype or rank, or thresholds that do not increase.
 
     >>> ring = np.array([[9, 9, 9, 0], [9, 0, 9, 0], [9, 9, 9, 0], [0, 0, 0, 5]], dtype=np.uint8)
     >>> boxes, index = contour_boxes(ring, [0, 5])

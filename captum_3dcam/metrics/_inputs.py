@@ -59,9 +59,6 @@ def drop_channel(maps: Tensor, rank: int) -> Tensor:
     """Maps (N, *S) or (N, 1, *S) of ``rank`` spatial axes as (N, *S), detached.
 
     Raises ValueError for any other shape, and for maps without a pixel.
-
-    >>> drop_channel(torch.zeros(2, 1, 4, 5), 2).shape
-    torch.Size([2, 4, 5])
     """
     if maps.ndim == rank + 2 and maps.shape[1] == 1:
         maps = maps[:, 0]

@@ -22,25 +22,22 @@ def hit_point(
 ) -> Tensor:
     """Whether each map points at one of its ground-truth boxes: bool (N,).
 
-    ``"argmax"`` is the pointing game (Zhang et al., 2018, doi 10.1007/s11263-017-1059-x): the
-    map's highest pixel (the first of equals) lies in a box, or is less than ``tolerance`` from
-    one of its pixels (Euclidean; 15 by default). ``"intersect"``: the bounding box of all pixels
-    above ``threshold`` times the map's maximum (0.5 by default) shares a pixel with a box.
-
     A constant map has no hit, nor has one without a positive value or with NaN or Inf. A pixel is
     in a box if its centre is.
 
     Args:
-        maps: (N, *S) or (N, 1, *S), with as many axes as the boxes have. Over the space-time of
-            clips (T, H, W) a box is (x0, y0, t0, x1, y1, t1); per frame, frames are samples.
-        boxes: N tensors (B_i, 2D).
-        mode: ``"argmax"`` or ``"intersect"``.
-        tolerance: pixels, only with ``"argmax"``.
-        threshold: in [0, 1), only with ``"intersect"``.
+        maps: (N, *S) or (N, 1, *S), with as many axes as the boxes have: with (T, H, W) a box is
+            (x0, y0, t0, x1, y1, t1).
+        boxes: N tensors (B_i, 2D), the ground truth.
+        mode: ``"argmax"``, the pointing game (Zhang et al., 2018, doi 10.1007/s11263-017-1059-x):
+            the highest pixel (the first of equals) is in a box, or near one. ``"intersect"``: the
+            bounding box of the highest values shares a pixel with a box.
+        tolerance: for ``"argmax"``: near is less than so many pixels away (Euclidean; default 15).
+        threshold: for ``"intersect"``: the highest values are above this fraction of the maximum
+            (default 0.5).
         box_format: ``"xyxy"`` or ``"xyxy_inclusive"``.
 
-    Raises:
-        ValueError: for an unknown mode, an option of the other mode, and shapes that do not fit.
+    Raises ValueError for an unknown mode, an option of the other mode, and shapes that do not fit.
 
     >>> maps = torch.zeros(1, 40, 40)
     >>> maps[0, 5, 20] = 1  # y, x

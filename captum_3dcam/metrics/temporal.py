@@ -32,15 +32,11 @@ def temporal_hit(profiles: Tensor, segments: Sequence[Tensor], tolerance: float 
 def match_detections(
     preds: Sequence[Detections], target: Sequence[Detections], label: int, tiou: float
 ) -> tuple[Tensor, int]:
-    """Match detections of a class to the ground truth: true positives, and number of segments.
+    """Match detections of a class: true positives, bool (M,), and the number of ground truths.
 
-    Over all videos, from the highest score to the lowest (the first of equals first), each
-    detection takes the free ground-truth segment of its video with the highest tIoU, if that is at
-    least ``tiou``. Arguments as for :func:`temporal_average_precision`.
-
-    Returns:
-        bool (M,), whether each detection is a true positive, by falling score; and the number of
-        ground-truth segments of the class.
+    From the highest score to the lowest (the first of equals first), each detection takes the free
+    ground-truth segment of its video with the highest tIoU, if that is at least ``tiou``. The
+    result is in the order of scores. Arguments as for :func:`temporal_average_precision`.
     """
     scores, ious, videos, is_free = [], [], [], []
     for video, (detected, ground_truth) in enumerate(zip(preds, target, strict=True)):
@@ -88,13 +84,11 @@ def temporal_average_precision(
     has 0; detections of a class that no video has do not count.
 
     Args:
-        preds: for each video a mapping with ``segments`` (M, 2), ``scores`` (M,) and ``labels``
-            (M,).
-        target: for each video a mapping with ``segments`` (B, 2) and ``labels`` (B,).
+        preds: for each video ``segments`` (M, 2), ``scores`` (M,) and ``labels`` (M,) in a dict.
+        target: for each video ``segments`` (B, 2) and ``labels`` (B,) in a dict.
         tiou_thresholds: D numbers in (0, 1].
 
-    Raises:
-        ValueError: for missing keys, shapes that do not fit, and a target without a segment.
+    Raises ValueError for missing keys, shapes that do not fit, and a target without a segment.
 
     >>> target = [{"segments": torch.tensor([[0.0, 4.0]]), "labels": torch.tensor([7])}]
     >>> preds = [{"segments": torch.tensor([[0.0, 3.0]]), "labels": torch.tensor([7]),

@@ -48,8 +48,8 @@ class _MeanScore(_Score):
         return self.total / self.samples
 
 
-class _BoxAccuracy(_Score):
-    """Counts what reaches each IoU threshold δ at each map threshold τ, for the best τ."""
+class _BestThreshold(_Score):
+    """The accuracy at each IoU threshold δ, at the map threshold τ that is best for it."""
 
     counted: tuple[str, ...] = ("samples",)
 
@@ -88,7 +88,7 @@ class _BoxAccuracy(_Score):
         return best
 
 
-class MaxBoxAcc(_BoxAccuracy):
+class MaxBoxAcc(_BestThreshold):
     """Localisation accuracy at the best threshold (Choe et al., CVPR 2020, arXiv 2001.07437).
 
     The defaults are the reference's V1; ``iou_thresholds=(0.3, 0.5, 0.7), multi_contour=True`` is
@@ -119,15 +119,15 @@ class MaxBoxAcc(_BoxAccuracy):
         box_format: str = "xyxy_inclusive",
         **kwargs: Any,
     ) -> None:
-        kwargs |= {"interval": interval, "box_format": box_format}
-        super().__init__(iou_thresholds, threshold_selection, **kwargs)
+        super().__init__(
+            iou_thresholds, threshold_selection, interval=interval, box_format=box_format, **kwargs
+        )
         self.multi_contour = multi_contour
 
     def update(self, maps: Tensor, boxes: Sequence[Tensor]) -> None:
         """Add maps (N, H, W) or (N, 1, H, W) and their boxes, N tensors (B_i, 4)."""
-        for ious in wsol.scoremap_ious(
-            maps, boxes, self.cam_thresholds, self.multi_contour, self.box_format
-        ):
+        options = self.cam_thresholds, self.multi_contour, self.box_format
+        for ious in wsol.scoremap_ious(maps, boxes, *options):
             self._count("samples", ious[None])
 
     def compute(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class MaxBoxAcc(_BoxAccuracy):
         return {"max_box_acc": accuracy.mean(), "per_iou": list(accuracy), "protocol": protocol}
 
 
-class MaxBoxAcc3D(_BoxAccuracy):
+class MaxBoxAcc3D(_BestThreshold):
     """:class:`MaxBoxAcc` over clips with a box per frame: accuracy over frames, and over tubes.
 
     A clip is normalised and thresholded as a whole; a frame's box is that of its largest contour.
@@ -189,7 +189,7 @@ class MaxBoxAcc3D(_BoxAccuracy):
         }
 
 
-class BoxAccuracy(_BoxAccuracy):
+class BoxAccuracy(_BestThreshold):
     """The fraction of samples whose :func:`~captum_3dcam.metrics.best_iou` is >= δ."""
 
     def __init__(

@@ -40,10 +40,6 @@ def normalize_scoremaps(maps: Tensor) -> Tensor:
     """Shift each map by its minimum, then divide by its maximum: (N, *S) -> (N, *S) in [0, 1].
 
     A constant map becomes zeros, as does one with NaN or Inf. At least float32.
-
-    >>> normalize_scoremaps(torch.tensor([[-1.0, 0.0, 3.0], [5.0, 5.0, 5.0]]))
-    tensor([[0.0000, 0.2500, 1.0000],
-            [0.0000, 0.0000, 0.0000]])
     """
     maps = maps.detach().to(torch.promote_types(maps.dtype, torch.float32))
     axes = tuple(range(1, maps.ndim))
@@ -54,11 +50,7 @@ def normalize_scoremaps(maps: Tensor) -> Tensor:
 
 
 def quantize(maps: Tensor) -> Tensor:
-    """Each map normalised, times 255, rounded down to uint8: (N, *S) -> (N, *S).
-
-    >>> quantize(torch.tensor([[-1.0, 0.0, 3.0]]))
-    tensor([[  0,  63, 255]], dtype=torch.uint8)
-    """
+    """Each map normalised, times 255, rounded down to uint8: (N, *S) -> (N, *S)."""
     return (normalize_scoremaps(maps) * 255).to(torch.uint8)
 
 
@@ -239,7 +231,7 @@ def protocol_name(
     multi_contour: bool = False,
     clips: bool = False,
 ) -> str:
-    """Describe a protocol of MaxBoxAcc, of images or clips, with the reference's name if it is one.
+    """Describe a protocol of MaxBoxAcc, with the name that the reference has for it.
 
     >>> protocol_name((0.5,), "dataset")
     'MaxBoxAcc V1: largest contour, IoU 0.5, one threshold for the dataset'
@@ -281,11 +273,6 @@ def px_ap_counts(
 
     Row 0 counts pixels outside the ground truth, row 1 those inside; the last column counts those
     of score 1. Arguments and errors as for :func:`px_ap`.
-
-    >>> maps = torch.tensor([[[0.0, 0.25], [0.5, 1.0]]])
-    >>> px_ap_counts(maps, maps >= 0.5, interval=0.5)
-    tensor([[2, 0, 0],
-            [0, 1, 1]])
     """
     for name, mask in {"masks": masks, "ignore": ignore}.items():
         if mask is not None and (mask.shape != maps.shape or mask.dtype != torch.bool):

@@ -167,10 +167,9 @@ def _find_edges(rows: Rows, hills: _Hills, diagonal: bool) -> Edges:
 def _find_peaks(height: Ints, edges: Edges) -> tuple[Ints, Ints]:
     """The peak that each hill leads up to, and the height of each peak."""
     hill = np.arange(len(height))
-    # Of two hills of equal height the second counts as higher, so that there are no cycles.
-    rank = height * len(hill) + hill
     a, b, level = edges
-    swap = rank.take(a) > rank.take(b)
+    # Of two hills of equal height the later one, b, counts as higher: so there are no cycles.
+    swap = height.take(a) > height.take(b)
     low, high = np.where(swap, b, a), np.where(swap, a, b)
     slope = np.flatnonzero(level == height.take(low))
     uphill = hill.copy()

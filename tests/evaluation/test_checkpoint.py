@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from evaluation_samples import FirstChannel, Interrupted, random_samples
 from networks import conv_net
 
@@ -114,3 +115,24 @@ def test_the_checkpoint_of_another_run_is_an_error(tmp_path, rows, options, diff
     with pytest.raises(ValueError, match=rf"of another run\. .*{difference}.*Pass another folder"):
         run(rows, **options)
     assert (tmp_path / "process-0.jsonl").read_bytes() == before
+
+
+def test_another_mask_is_another_run(tmp_path):
+    first, *others = random_samples(2)
+    masks = [torch.ones(3, 8, 8, dtype=torch.bool), torch.eye(8).expand(3, 8, 8) > 0]
+    evaluate({}, [first._replace(mask=masks[0]), *others], checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="first sample"):
+        evaluate({}, [first._replace(mask=masks[1]), *others], checkpoint=tmp_path)
+
+
+def test_a_run_with_a_function_for_fusion_resumes(tmp_path):
+    def make():
+        def largest(maps):
+            return maps.amax(dim=0)
+
+        return row_of(NET, ["0", "1"], fusion=largest)
+
+    clips = [s._replace(inputs=s.inputs.repeat(2, 1, 1, 1), target=0) for s in random_samples(2)]
+    texts = [evaluate(make(), clips, checkpoint=tmp_path).to_json() for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert "largest" in texts[0]

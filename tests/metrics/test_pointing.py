@@ -186,6 +186,7 @@ def test_a_mask_of_absent_boxes_is_empty():
         (lambda: metrics.hit_point(torch.rand(1, 2, 3, 3), [torch.zeros(1, 4)]), "2 spatial axes"),
         (lambda: metrics.energy_inside(torch.rand(1, 2), torch.ones(1, 2)), "of the same shape"),
         (lambda: metrics.boxes_to_mask(torch.zeros(1, 4), (2, 2, 2)), r"needs boxes \(B, 6\)"),
+        (lambda: metrics.boxes_to_mask(torch.zeros(1, 4), (2, 2), tolerance=-1), "tolerance=-1: "),
         (lambda: metrics.acc2(torch.ones(2), torch.ones(2)), "hits and correct, both bool"),
     ],
 )  # fmt: skip

@@ -86,21 +86,16 @@ class ComponentTree(NamedTuple):
         components[is_set] = self.component.take(base + masks.take(is_set) + 1)
         return components
 
-    def top_nodes(self) -> Ints:
-        """The top node of each pixel; for a pixel in no mask, the number of nodes."""
-        if not len(self.component):
-            return np.zeros_like(self.hill)
-        nodes: Ints = self.base.take(self.hill) + self.rows.level
-        np.copyto(nodes, len(self.component), where=self.rows.level == 0)
-        return nodes
-
-    def count_pixels(self, *top_nodes: Ints) -> Ints:
-        """How many of the pixels with these top nodes each component has."""
-        counts = np.zeros(len(self.component) + 1, dtype=np.int64)
-        for nodes in top_nodes:
-            counts += np.bincount(nodes, minlength=len(counts))
+    def sum_over(self, values: Ints) -> Ints:
+        """The sum of the pixels' values in each component."""
+        if not len(self.mask):
+            return np.zeros(0, dtype=np.int64)
+        nodes = len(self.component)
+        top_node = self.base.take(self.hill) + self.rows.level
+        np.copyto(top_node, nodes, where=self.rows.level == 0)  # pixels in no mask
+        sums = np.bincount(top_node, weights=values, minlength=nodes + 1)[:nodes]
         # From each node on to the last of all, less what is beyond its own peak.
-        totals = np.append(np.cumsum(counts[-2::-1])[::-1], 0)
+        totals = np.append(np.cumsum(sums[::-1])[::-1], 0)
         beyond = np.repeat(totals.take(np.cumsum(self.height)), self.height)
         sums = np.bincount(self.component, weights=totals[:-1] - beyond, minlength=len(self.mask))
         return sums.astype(np.int64)

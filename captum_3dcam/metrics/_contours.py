@@ -81,8 +81,8 @@ def _check(image: npt.NDArray[np.uint8], thresholds: npt.ArrayLike) -> npt.NDArr
 
 
 def _parts(levels: Ints, masks: int) -> list[tuple[int, int]]:
-    """Ranges of masks, as few as keep to the number of runs that fit in memory."""
-    runs = levels.size * masks  # at most, and seldom near it
+    """Ranges of masks with at most :data:`_MAX_RUNS` runs or so each."""
+    runs = levels.size * masks  # an upper bound, and most often far too high
     if runs > _MAX_RUNS:
         runs = int(levels[:, 0].sum() + np.diff(levels, axis=1).clip(0).sum())
     parts = min(masks, 1 + runs // _MAX_RUNS)
@@ -131,20 +131,22 @@ def _outlines(holes: ComponentTree) -> Ints:
 def _largest_boxes(levels: Ints, masks: int) -> tuple[Ints, Ints]:
     """The box of each mask's contour of largest area, which is that of a component."""
     components = component_tree(levels, diagonal=True)
-    area = _areas(components, components.rows)
-    # The area of its holes belongs to a component's contour. It is computed only where it could
-    # decide, going by the components' boxes, and then by the boxes of their holes.
-    if not _is_decided(components, area, _box_areas(components.box)):
+    pixel_area = _area_of_pixels(components.rows)
+    area = components.sum_over(pixel_area)
+    largest = _last_largest(components, area)
+    # The polygon of a component's contour includes its holes. Their area is computed only if it
+    # could matter, judged by the boxes of the components, and then by those of the holes.
+    if _may_be_exceeded(components, area, largest, _box_areas(components.box)):
         holes = _find_holes(levels, masks)
         outer = components.component_at(holes.first_pixel - 1, masks - 1 - holes.mask)
         outer[~_is_enclosed(holes, levels)] = -1
         inside = np.flatnonzero(outer >= 0)
         bound = area.copy()
         np.add.at(bound, outer.take(inside), _box_areas(_outlines(holes)[inside]))
-        if not _is_decided(components, area, bound):
+        if _may_be_exceeded(components, area, largest, bound):
             hole = holes.component_at(components.first_pixel - 1, masks - 1 - components.mask)
-            area = _filled_areas(area, _areas(holes, components.rows), hole, outer)
-    largest = _last_largest(components, area)
+            area = _filled_areas(area, holes.sum_over(pixel_area), hole, outer)
+            largest = _last_largest(components, area)
     return components.box[largest], components.mask[largest]
 
 
@@ -155,12 +157,11 @@ def _box_areas(boxes: Ints) -> Ints:
     return areas
 
 
-def _is_decided(components: ComponentTree, area: Ints, bound: Ints) -> bool:
-    """Whether each mask's component of largest area remains so, were the others of their bound."""
-    largest = _last_largest(components, area)
+def _may_be_exceeded(components: ComponentTree, area: Ints, largest: Ints, bound: Ints) -> bool:
+    """Whether the largest component of a mask could be another one, if areas reach the bound."""
     reaches = bound >= area[largest].take(components.mask)
     reaches[largest] = False
-    return not reaches.any()
+    return bool(reaches.any())
 
 
 def _last_largest(components: ComponentTree, area: Ints) -> Ints:
@@ -172,24 +173,25 @@ def _last_largest(components: ComponentTree, area: Ints) -> Ints:
 
 # ------------------------------------------------------------------------------------------ areas
 
-# The polygon of a contour has the centres of pixels for its corners. Of the square between four
-# neighbouring centres a component has all where all four are set, half where three are, else
-# nothing; what it has not belongs to its holes. Doubled to be integers, the areas are counts: of
-# the two lowest pixels of each square, each adds 1 to its component in the masks in which it is
-# set, and 1 to its hole in the masks in which it is not.
+# The corners of a contour's polygon are the centres of pixels. Take the square between four
+# neighbouring centres: a component has all of it if all four pixels are set, half of it if three
+# are, and else nothing; the rest belongs to the component's holes. So half of the square goes with
+# each of its two lowest pixels: to the component of that pixel in the masks in which it is set, to
+# its hole in the others. Areas are doubled, to be integers.
 
 
-def _areas(tree: ComponentTree, rows: Rows) -> Ints:
-    """The doubled area of each component, or hole, by the two lowest pixels of each square."""
+def _area_of_pixels(rows: Rows) -> Ints:
+    """In how many of its four squares each pixel is one of the two lowest."""
     a, b, c, d = rows.corners(rows.level)
-    upper_left, upper_right = a < d, b < c
-    a, b, c, d = rows.corners(tree.top_nodes())
-    # One of each diagonal, unless a diagonal lies above both pixels of the other.
-    first, second = np.where(upper_left, a, d), np.where(upper_right, b, c)
+    # The lower one of each diagonal, unless a diagonal lies above both pixels of the other.
+    is_low = np.stack([a < d, b < c, b >= c, a >= d])
     falling, rising = rows.saddles
-    first[falling] = np.where(upper_right[falling], c[falling], b[falling])
-    second[rising] = np.where(upper_left[rising], d[rising], a[rising])
-    return tree.count_pixels(first, second)
+    is_low[:, falling] = [[False], [True], [True], [False]]
+    is_low[:, rising] = [[True], [False], [False], [True]]
+    area = np.zeros(len(rows.level), dtype=np.int8)
+    for corner, low in zip(rows.corners(area), is_low, strict=True):
+        corner += low  # a view
+    return area
 
 
 def _filled_areas(area: Ints, hole_area: Ints, hole: Ints, outer: Ints) -> Ints:

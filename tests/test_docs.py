@@ -210,10 +210,18 @@ def test_headings_of_troubleshooting_are_messages_of_the_package():
     assert sorted(errors) == sorted(set(errors))
 
 
-CORE = (
-    "functional _layout layers _targets _layer_calls _layer_output _capture _diagnosis "
-    "_layerwise_cam attribution"
-).split()
+CORE = [
+    "functional",
+    "_layout",
+    "layers",
+    "_targets",
+    "_layer_calls",
+    "_layer_output",
+    "_capture",
+    "_diagnosis",
+    "_layerwise_cam",
+    "attribution",
+]
 
 
 @pytest.mark.parametrize("module", CORE)

@@ -271,7 +271,7 @@ def test_the_mask_is_all_of_the_actor(clips):
         for t, mask in enumerate(clip.masks[0].float()):
             inside = clip.clip[:, t, mask.bool()]
             rim = (F.max_pool2d(mask[None], 3, 1, 1)[0] - mask).bool()
-            gaps = (clip.clip[:, t, rim, None] - inside[:, None]).abs().amax(0)
+            gaps = (clip.clip[:, t, rim][..., None] - inside[:, None]).abs().amax(0)
             strays += int((gaps.amin(1) < 1e-6).sum())
     assert strays == 0
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import conv_net, random_input
 from sanity_helpers import SIZES, assert_same, pixels, state_of
+from scipy.integrate import trapezoid
 from torch import nn
 
 from captum_3dcam.sanity import Perturbation, PerturbationCurve, perturbation_curve
@@ -99,7 +100,7 @@ def test_curves_of_a_linear_model_are_its_sorted_sums(size, seed, data):
         np.testing.assert_allclose(deleted.scores[n], order.sum() - top, atol=1e-9)
         np.testing.assert_allclose(inserted.scores[n], top, atol=1e-9)
         np.testing.assert_allclose(deleted.fractions, np.array(counts) / positions)
-        area = np.trapezoid(deleted.scores[n], np.array(counts) / positions)
+        area = trapezoid(deleted.scores[n], np.array(counts) / positions)
         assert deleted.auc[n].item() == pytest.approx(area)
 
 

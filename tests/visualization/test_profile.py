@@ -17,7 +17,8 @@ def test_a_profile_is_the_mean_over_space_with_segments_half_a_frame_wider():
     means = [sum(v for row in frame for v in row) / 24 for frame in MOVING[0, 0].tolist()]
     np.testing.assert_allclose(line.get_ydata(), means)
     (span,) = ax.patches
-    assert span.get_bbox().intervalx.tolist() == [(11 - 0.5) / 2, (13 - 0.5) / 2]
+    extent = span.get_extents().transformed(ax.transData.inverted())
+    np.testing.assert_allclose(extent.intervalx, [(11 - 0.5) / 2, (13 - 0.5) / 2])
     assert ax.get_xlim() == ((10 - 0.5) / 2, (14 + 0.5) / 2)
     assert ax.get_title() == "run"
     pixels(figure)

@@ -67,7 +67,7 @@ def words_of(name):
     >>> words_of("_MOST_PIXELS"), words_of("PlaceFinder"), words_of("ground_truth")
     (['MOST', 'PIXELS'], ['place', 'finder'], ['ground-truth'])
     """
-    name = re.sub(r"ground_truth", "ground-truth", name.strip("_"))
+    name = re.sub(r"ground_truth|GroundTruth", "ground-truth", name.strip("_"))
     parts = [part for part in name.split("_") if part]
     words = []
     for part in parts:

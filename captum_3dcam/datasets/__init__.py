@@ -1,4 +1,4 @@
-"""Data with localisation truth, as :class:`torch.utils.data.Dataset`."""
+"""Datasets with ground truth for localization, as :class:`torch.utils.data.Dataset`."""
 
 from captum_3dcam.datasets._files import Problem
 from captum_3dcam.datasets.clips import VideoClip

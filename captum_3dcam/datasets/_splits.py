@@ -1,112 +1,112 @@
-"""The text files that say which video belongs where: splits and lists of classes."""
+"""Text files of the video datasets: splits, lists of videos and of classes.
+
+Their readers raise FileNotFoundError for a missing file, and ValueError, which names the line, for
+a malformed line and for a name that is listed twice or is not a path inside a folder.
+"""
 
 import re
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from captum_3dcam.datasets._files import inside, read_lines
+from captum_3dcam._validation import check_choice
+from captum_3dcam.datasets._files import path_inside, read_lines
 
-SUBSETS = ("train", "test")
+_SUBSETS = ("train", "test")
+
+
+def check_split(subset: str, split: int = 1) -> None:
+    """Raise ValueError for an unknown subset or split."""
+    check_choice("subset", subset, _SUBSETS)
+    check_choice("split", split, (1, 2, 3))
 
 
 def find_folder(root: Path, names: Collection[str], pattern: str) -> Path:
-    """The first of the folders ``root / name`` that has a file of the pattern.
-
-    Raises FileNotFoundError that lists where it looked.
-    """
+    """The first of the folders ``root / name`` that contains a file matching the pattern."""
     folders = [root / name for name in names]
     for folder in folders:
         if any(folder.glob(pattern)):
             return folder
-    looked = " or ".join(repr(str(folder)) for folder in folders)
-    raise FileNotFoundError(f"There is no file {pattern!r} in {looked}.")
+    searched = " or ".join(repr(str(folder)) for folder in folders)
+    raise FileNotFoundError(f"There is no file {pattern!r} in {searched}.")
 
 
-def read_class_splits(folder: Path, split: int, subset: str) -> dict[str, list[str]]:
-    """The videos of a subset in HMDB51's and JHMDB's splits, by class, in order of the alphabet.
+def read_class_splits(
+    root: Path, folders: Collection[str], subset: str, split: int
+) -> tuple[list[str], list[str]]:
+    """The classes, in alphabetical order, and videos ``<class>/<video>`` of HMDB51 and JHMDB.
 
-    The folder has a file a class, ``<class>_test_split<split>.txt``, with a line
-    ``<video>.avi <part>`` a video; the parts are 0 (in neither), 1 (training) and 2 (test).
-
-    Raises ValueError that names the line, for one of another form and for a video listed twice.
+    There is one file per class, ``<class>_test_split<split>.txt``, with one line per video,
+    ``<video>.avi <part>``: 0 is in neither subset, 1 training, 2 test. They are in the first of
+    the folders ``root / folder`` that has such files.
     """
+    check_split(subset, split)
     ending = f"_test_split{split}.txt"
-    files = sorted(folder.glob(f"?*{ending}"))
-    part = SUBSETS.index(subset) + 1
-    return {path.name.removesuffix(ending): _read_parts(path, part) for path in files}
+    files = sorted(find_folder(root, folders, f"?*{ending}").glob(f"?*{ending}"))
+    classes = [path.name.removesuffix(ending) for path in files]
+    videos: list[str] = []
+    for name, path in zip(classes, files, strict=True):
+        parts: dict[str, int] = {}
+        for location, line in read_lines(path, "split"):
+            match = re.fullmatch(r"(\S.*)\.avi\s+([012])", line)
+            if match is None:
+                raise ValueError(
+                    f"{location}: expected a video and 0, 1 or 2, as in 'name.avi 1'; got {line!r}."
+                )
+            _check_name(match[1], "video", parts, location)
+            parts[match[1]] = int(match[2])
+        part = 1 + _SUBSETS.index(subset)
+        videos += [f"{name}/{video}" for video, number in parts.items() if number == part]
+    return classes, videos
 
 
-def _read_parts(path: Path, part: int) -> list[str]:
-    parts: dict[str, int] = {}
-    for place, line in read_lines(path, "split"):
-        found = re.fullmatch(r"(\S.*)\.avi\s+([012])", line)
-        if found is None:
-            raise ValueError(
-                f"{place}: expected a video and 0, 1 or 2, as in 'name.avi 1'; got {line!r}."
-            )
-        parts[_new_name(found[1], "video", parts, place)] = int(found[2])
-    return [name for name, number in parts.items() if number == part]
+def read_video_list(path: Path, classes: Sequence[str] | None = None) -> list[str]:
+    """The videos in a list of UCF101, as ``<class>/<video>``.
 
-
-def read_video_list(path: Path, classes: Sequence[str] | None = None) -> tuple[str, ...]:
-    """The videos of a list of UCF101's, ``<class>/<video>``, in its order.
-
-    A line is ``<class>/<video>.avi`` or ``<class>/<video>.avi <label>``, labels from 1 on; the
-    ``.avi`` may be missing, as in the lists of UCF101-24.
-
-    Raises FileNotFoundError, and ValueError that names the line, for one of another form, a
-    video listed twice and, with ``classes``, a class that is none of them or a wrong label.
+    A line is ``<class>/<video>.avi`` or ``<class>/<video>.avi <label>``, with labels from 1; the
+    lists of UCF101-24 omit ``.avi``. With ``classes``, the class and label are checked too.
     """
     videos: dict[str, None] = {}
-    for place, line in read_lines(path, "list of videos"):
+    for location, line in read_lines(path, "list of videos"):
         name, *labels = line.split()
         if len(labels) > 1:
             raise ValueError(
-                f"{place}: expected 'class/video.avi', and a label or none; got {line!r}."
+                f"{location}: expected 'class/video.avi' and at most one label; got {line!r}."
             )
-        name = _new_name(name.removesuffix(".avi"), "class/video", videos, place)
+        name = name.removesuffix(".avi")
+        _check_name(name, "class/video", videos, location)
         if classes is not None:
-            _check_label(name.split("/")[0], labels, classes, place)
+            _check_label(name.split("/")[0], labels, classes, location)
         videos[name] = None
-    return tuple(videos)
+    return list(videos)
 
 
-def _check_label(name: str, labels: Sequence[str], classes: Sequence[str], place: str) -> None:
+def _check_label(name: str, labels: list[str], classes: Sequence[str], location: str) -> None:
     if name not in classes:
-        near = get_close_matches(name, classes, n=3) or classes[:3]
-        raise ValueError(
-            f"{place}: there is no class {name!r}. The nearest are {', '.join(map(repr, near))}."
-        )
+        raise ValueError(f"{location}: the class {name!r} is not in the list of classes.")
     expected = str(classes.index(name) + 1)
-    if labels and labels[0] != expected:
-        raise ValueError(f"{place}: {name!r} is class {expected}; the label is {labels[0]!r}.")
+    if labels not in ([], [expected]):
+        raise ValueError(f"{location}: {name!r} is class {expected}; the label is {labels[0]!r}.")
 
 
-def read_class_index(path: Path) -> tuple[str, ...]:
-    """The classes of UCF101's classInd.txt, a line ``<number> <class>`` each, from 1 on.
-
-    Raises FileNotFoundError, and ValueError that names the line, for one of another form, a
-    number out of order, and a class listed twice.
-    """
-    classes: dict[str, None] = {}
-    for place, line in read_lines(path, "list of classes"):
+def read_class_index(path: Path) -> list[str]:
+    """The classes in classInd.txt of UCF101, where a line is ``<number> <class>``, from 1."""
+    classes: list[str] = []
+    for location, line in read_lines(path, "list of classes"):
         expected = str(len(classes) + 1)
         number, *names = line.split()
         if number != expected or len(names) != 1:
             raise ValueError(
-                f"{place}: expected the number {expected} and a class, as in '{expected} "
+                f"{location}: expected the number {expected} and a class, as in '{expected} "
                 f"Archery'; got {line!r}."
             )
-        classes[_new_name(names[0], "class", classes, place)] = None
-    return tuple(classes)
+        _check_name(names[0], "class", classes, location)
+        classes.append(names[0])
+    return classes
 
 
-def _new_name(name: str, form: str, names: Collection[str], place: str) -> str:
-    """A name of the form, in which no path can hide, and which is none of the names before it."""
-    inside(Path(), name, place)
+def _check_name(name: str, form: str, previous: Collection[str], location: str) -> None:
+    path_inside(Path(), name, location)
     if name.count("/") != form.count("/"):
-        raise ValueError(f"{place}: expected a name of the form {form!r}; got {name!r}.")
-    if name in names:
-        raise ValueError(f"{place}: {name!r} is listed twice.")
-    return name
+        raise ValueError(f"{location}: expected a name of the form {form!r}; got {name!r}.")
+    if name in previous:
+        raise ValueError(f"{location}: {name!r} is listed twice.")

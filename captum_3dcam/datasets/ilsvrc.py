@@ -1,29 +1,40 @@
-"""ILSVRC (ImageNet) for localisation: photographs with boxes around the objects of one class.
+"""ILSVRC (ImageNet) for localization: photographs with boxes around the objects of one class.
 
-Russakovsky et al., 2015, doi 10.1007/s11263-015-0816-y. The boxes come as text files, those of
-*Evaluating Weakly Supervised Object Localization Methods Right* (Choe et al., CVPR 2020), or as
-ImageNet's own XML files. In both a box holds its last pixel, and pixels count from 0.
+Russakovsky et al., 2015, doi 10.1007/s11263-015-0816-y. The boxes are either in text files, as in
+*Evaluating Weakly Supervised Object Localization Methods Right* (Choe et al., CVPR 2020), or in
+ImageNet's XML files. Both count pixels from 0 and include a box's last pixel.
 """
 
 import re
 import xml.etree.ElementTree as ET
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Protocol
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from captum_3dcam.datasets._files import Problem, inside, noted, read_bytes, read_lines
-from captum_3dcam.datasets._frames import read_image, to_tensor
+from captum_3dcam._files import wrap_read_errors
+from captum_3dcam.datasets._files import (
+    Problem,
+    box_problems,
+    check_index,
+    collect_problems,
+    path_inside,
+    read_bytes,
+    read_lines,
+)
+from captum_3dcam.datasets._frames import read_stored_image, to_tensor
 
-_CLASSES = 1000
-_LARGEST = 2**20  # of the numbers in the files; far more than a picture has pixels in a row
+_MAX_NUMBER = 2**20  # far more than the pixels in a row of an image
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class LocalizedImage(NamedTuple):
-    """A picture and its truth; B objects."""
+    """An image with the ground truth of its B objects."""
 
     image: Tensor
     """(3, H, W), RGB in [0, 1]."""
@@ -36,7 +47,7 @@ class LocalizedImage(NamedTuple):
 
 
 class ImageAnnotation(NamedTuple):
-    """What is known of a picture without looking at it."""
+    """The annotation of an image, available without the image itself."""
 
     image_id: str
     label: int
@@ -47,24 +58,23 @@ class ImageAnnotation(NamedTuple):
 
 
 class ILSVRCLocalization(Dataset[LocalizedImage]):
-    """ImageNet's pictures with boxes around the objects of their class.
+    """ImageNet's images with boxes around the objects of their class.
 
-    On disk, either ``image_ids.txt``, ``class_labels.txt``, ``image_sizes.txt`` and
+    ``root`` contains either ``image_ids.txt``, ``class_labels.txt``, ``image_sizes.txt`` and
     ``localization.txt``; or ``Annotations/CLS-LOC/val/*.xml`` and the list of synsets,
-    ``LOC_synset_mapping.txt``: a label is the synset's place in their order. With the text files
-    the list is optional; without it the classes' names are "0" to "999".
-
-    Pictures differ in size, so a DataLoader takes them one by one, with ``batch_size=None``.
+    ``LOC_synset_mapping.txt``, whose sorted order numbers the labels. The list is optional for
+    the text files; without it the classes are named "0" to "999". Images differ in size, so a
+    DataLoader needs ``batch_size=None``.
 
     Args:
         root: the folder of the annotations.
-        images: the folder of the pictures. By default ``root``, as ``<image id>``, for the text
-            files; and ``Data/CLS-LOC/val`` in it, as ``<image id>.JPEG``, for the XML files.
-        synsets: the list of synsets. By default that in ``root`` or, as ImageNet comes, beside it.
+        images: the folder of the images: by default ``root``, with files ``<image id>``, for the
+            text files, and ``Data/CLS-LOC/val`` in it, with ``<image id>.JPEG``, for the XML files.
+        synsets: the list of synsets: by default the one in ``root`` or in its parent.
 
     Raises:
-        FileNotFoundError: without annotations, or without synsets that are needed.
-        ValueError: for damaged text files, with the line. An XML file is read with its picture.
+        FileNotFoundError: if annotations, or synsets that are needed, are missing.
+        ValueError: for a damaged text file, with the line. XML files are read with their images.
 
     >>> import tempfile
     >>> rows = {"image_ids": "a.JPEG", "class_labels": "a.JPEG,65"}
@@ -82,254 +92,176 @@ class ILSVRCLocalization(Dataset[LocalizedImage]):
         images: str | PathLike[str] | None = None,
         synsets: str | PathLike[str] | None = None,
     ) -> None:
-        root = Path(root)
-        path = _find_synsets(root) if synsets is None else Path(synsets)
-        names = {} if path is None else _read_synsets(path)
-        self._annotations = _open(root, names)
-        self._images = self._annotations.images if images is None else Path(images)
-        self.classes = tuple(names.values()) or tuple(map(str, range(_CLASSES)))
-        self.image_ids = self._annotations.image_ids
+        self.root = Path(root)
+        names = _read_synsets(self.root, synsets)
+        self.classes = tuple(names.values()) or tuple(map(str, range(1000)))
+        self._synsets = list(names)
+        self._text_file = self.root / "localization.txt"
+        self._xml_folder = self.root / "Annotations" / "CLS-LOC" / "val"
+        self._text: dict[str, ImageAnnotation] = {}
+        if self._text_file.is_file():
+            self._text = _read_text_files(self._text_file, len(self.classes))
+            self.image_ids = tuple(self._text)
+            self._image_name, default = "{}", self.root
+        else:
+            self._check_xml_files()
+            names_of_files = (path.stem for path in self._xml_folder.glob("[!.]*.xml"))
+            self.image_ids = tuple(sorted(names_of_files))
+            self._image_name, default = "{}.JPEG", self.root / "Data" / "CLS-LOC" / "val"
+        self._images = default if images is None else Path(images)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(root={self.root.resolve().name!r}, images={len(self)})"
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def annotation(self, index: int) -> ImageAnnotation:
-        """What is known of a picture, which need not be there.
+        """The annotation of an image, whose file may be missing.
 
-        Raises IndexError, and ValueError for an XML file that is damaged.
+        Raises IndexError, and ValueError for a damaged XML file.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"Sample {index} was asked for; there are {len(self)}, from 0.")
-        return self._annotations.read(self.image_ids[index])
+        check_index(index, len(self))
+        image_id = self.image_ids[index]
+        return self._text.get(image_id) or _read_xml_file(
+            self._annotation_file(image_id), self._synsets
+        )
 
     def __getitem__(self, index: int) -> LocalizedImage:
-        """Raises as :meth:`annotation`; FileNotFoundError, and ValueError for a picture that is
-        damaged or of another size than its boxes were drawn on."""
+        """Raises as :meth:`annotation`, FileNotFoundError, and ValueError for an image that is
+        damaged or has another size than the one annotated."""
         image_id, label, boxes, size = self.annotation(index)
-        path = self._picture(image_id)
-        pixels = read_image(path)
-        _check_size(path, pixels.shape[:2], size)
-        return LocalizedImage(to_tensor(pixels), label, boxes, image_id)
+        return LocalizedImage(to_tensor(self._read_image(image_id, size)), label, boxes, image_id)
 
     def check(self) -> list[Problem]:
-        """All that is wrong with the dataset's files, which are all read; [] if nothing is."""
+        """Read all files of the dataset and return what is wrong with them."""
         problems: list[Problem] = []
         for index, image_id in enumerate(self.image_ids):
-            source, picture = self._annotations.source(image_id), self._picture(image_id)
-            annotation = None
-            with noted(problems, source):
-                annotation = self.annotation(index)
-                _check_boxes(source, annotation, problems)
-            with noted(problems, picture):
-                size = read_image(picture).shape[:2]
-                if annotation is not None:
-                    _check_size(picture, size, annotation.size)
+            file, size = self._annotation_file(image_id), None
+            with collect_problems(problems, file):
+                _, _, boxes, size = self.annotation(index)
+                name = f"{str(file)!r}, {image_id!r}"
+                if not len(boxes):
+                    raise ValueError(f"{name}: there is no box.")
+                problems += box_problems(boxes, size, file, name)
+            with collect_problems(problems, self._image_file(image_id)):
+                self._read_image(image_id, size)
         return problems
 
-    def _picture(self, image_id: str) -> Path:
-        return self._images / (image_id + self._annotations.suffix)
-
-
-def _check_size(picture: Path, size: tuple[int, ...], expected: tuple[int, int]) -> None:
-    if size != expected:
-        raise ValueError(
-            f"The picture {str(picture)!r} is of {size[1]} x {size[0]} pixels; its boxes belong to "
-            f"one of {expected[1]} x {expected[0]}. Use the pictures as ImageNet gives them, and "
-            "resize them with their boxes afterwards."
-        )
-
-
-def _check_boxes(source: Path, annotation: ImageAnnotation, problems: list[Problem]) -> None:
-    height, width = annotation.size
-    place = f"{str(source)!r}, {annotation.image_id!r}"
-    if not len(annotation.boxes):
-        problems.append(Problem(source, f"{place}: there is no box."))
-    for number, (x0, y0, x1, y1) in enumerate(annotation.boxes.tolist()):
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            problems.append(
-                Problem(
-                    source,
-                    f"{place}: box {number}, {[x0, y0, x1, y1]}, is empty or reaches out of the "
-                    f"picture of {width} x {height}.",
-                )
+    def _check_xml_files(self) -> None:
+        if not self._xml_folder.is_dir():
+            raise FileNotFoundError(
+                f"There are no annotations in {str(self.root)!r}: expected 'localization.txt' and "
+                "the other text files, or the folder 'Annotations/CLS-LOC/val' of XML files."
+            )
+        if not self._synsets:
+            raise FileNotFoundError(
+                f"There is no 'LOC_synset_mapping.txt' in {str(self.root)!r} or its parent. The "
+                "labels of XML files need it: give its path as synsets."
             )
 
+    def _annotation_file(self, image_id: str) -> Path:
+        return self._text_file if self._text else self._xml_folder / f"{image_id}.xml"
 
-# -------------------------------------------------------------------------------- annotations
+    def _image_file(self, image_id: str) -> Path:
+        return self._images / self._image_name.format(image_id)
 
-
-class _Annotations(Protocol):
-    """One of the two formats."""
-
-    image_ids: tuple[str, ...]
-    images: Path
-    suffix: str
-
-    def source(self, image_id: str) -> Path:
-        """The file with the picture's boxes."""
-
-    def read(self, image_id: str) -> ImageAnnotation: ...
-
-
-def _open(root: Path, synsets: dict[str, str]) -> _Annotations:
-    folder = root / "Annotations" / "CLS-LOC" / "val"
-    if (root / "localization.txt").is_file():
-        return _TextAnnotations(root, len(synsets) or _CLASSES)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"There are no annotations in {str(root)!r}: expected 'localization.txt' and the text "
-            "files that belong to it, or the folder 'Annotations/CLS-LOC/val' of XML files."
-        )
-    if not synsets:
-        raise FileNotFoundError(
-            f"There is no 'LOC_synset_mapping.txt' in {str(root)!r} or beside it. The XML files "
-            "need it to number the classes: give its path as synsets."
-        )
-    return _XMLAnnotations(root, folder, list(synsets))
-
-
-class _TextAnnotations:
-    """``image_ids.txt`` and what the other three files say of each."""
-
-    suffix = ""
-
-    def __init__(self, root: Path, classes: int) -> None:
-        self.images = root
-        self._file = root / "localization.txt"
-        labels = _read_numbers(root / "class_labels.txt", "id,label")
-        sizes = _read_numbers(root / "image_sizes.txt", "id,width,height")
-        boxes = _read_numbers(self._file, "id,x0,y0,x1,y1")
-        self._of: dict[str, tuple[int, list[list[int]], tuple[int, int]]] = {}
-        for place, image_id in read_lines(root / "image_ids.txt", "list"):
-            inside(Path(), image_id, place)
-            if image_id in self._of:
-                raise ValueError(f"{place}: {image_id!r} is listed twice.")
-            label = _only(labels, image_id, root / "class_labels.txt")[0]
-            width, height = _only(sizes, image_id, root / "image_sizes.txt")
-            if label >= classes:
-                raise ValueError(f"{place}: {image_id!r} has label {label}, of {classes} classes.")
-            self._of[image_id] = label, boxes.get(image_id, []), (height, width)
-        self.image_ids = tuple(self._of)
-
-    def source(self, image_id: str) -> Path:
-        return self._file
-
-    def read(self, image_id: str) -> ImageAnnotation:
-        label, boxes, size = self._of[image_id]
-        return ImageAnnotation(image_id, label, _exclusive(boxes), size)
-
-
-class _XMLAnnotations:
-    """A folder of XML files in the form of PASCAL VOC, one a picture."""
-
-    suffix = ".JPEG"
-
-    def __init__(self, root: Path, folder: Path, synsets: list[str]) -> None:
-        self.images = root / "Data" / "CLS-LOC" / "val"
-        self.image_ids = tuple(sorted(path.stem for path in folder.glob("[!.]*.xml")))
-        self._folder = folder
-        self._synsets = synsets
-
-    def source(self, image_id: str) -> Path:
-        return self._folder / f"{image_id}.xml"
-
-    def read(self, image_id: str) -> ImageAnnotation:
-        path = self.source(image_id)
-        place = f"{str(path)!r}"
-        tree = _parse(path)
-        # The file's own name leads to the picture; what it says of itself leads nowhere.
-        filename = tree.findtext("filename", image_id)
-        if filename.removesuffix(self.suffix) != image_id:
-            raise ValueError(f"{place} is of another picture, {filename[:80]!r}.")
-        width, height = (_whole(tree.findtext(f"size/{axis}"), place) for axis in _SIZE)
-        objects = tree.findall("object")
-        names = {item.findtext("name", "") for item in objects}
-        if len(names) != 1 or not names <= set(self._synsets):
+    def _read_image(self, image_id: str, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+        path = self._image_file(image_id)
+        image = read_stored_image(path)
+        if size is not None and image.shape[:2] != size:
             raise ValueError(
-                f"{place}: expected objects of one class, a synset such as 'n01440764' in the "
-                f"list; got {sorted(name[:80] for name in names)}."
+                f"The image {str(path)!r} has {image.shape[1]} x {image.shape[0]} pixels; its "
+                f"annotation is for {size[1]} x {size[0]}. Use ImageNet's original images; resize "
+                "them together with their boxes afterwards."
             )
-        boxes = [
-            [_whole(item.findtext(f"bndbox/{side}"), place) for side in _SIDES] for item in objects
-        ]
-        label = self._synsets.index(names.pop())
-        return ImageAnnotation(image_id, label, _exclusive(boxes), (height, width))
+        return image
 
 
-_SIZE = ("width", "height")
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-
-def _exclusive(boxes: list[list[int]]) -> Tensor:
-    """Boxes that hold their last pixel -> (B, 4), inclusive-exclusive."""
+def _to_exclusive(boxes: list[list[int]]) -> Tensor:
+    """Boxes that include their last pixel -> (B, 4), inclusive-exclusive."""
     inclusive = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     return inclusive + torch.tensor([0.0, 0.0, 1.0, 1.0])
 
 
-# --------------------------------------------------------------------------------- text files
-
-
-def _read_numbers(path: Path, form: str) -> dict[str, list[list[int]]]:
-    """The rows of a file by their ids; ``form`` names the columns, the first of which is the id."""
-    found: dict[str, list[list[int]]] = {}
-    for place, line in read_lines(path, "list"):
-        image_id, *numbers = line.split(",")
-        if len(numbers) != form.count(","):
-            raise ValueError(f"{place}: expected {form}; got {line[:80]!r}.")
-        found.setdefault(image_id, []).append([_whole(number, place) for number in numbers])
-    return found
-
-
-def _only(rows: dict[str, list[list[int]]], image_id: str, path: Path) -> list[int]:
-    found = rows.get(image_id, [])
-    if len(found) != 1:
-        raise ValueError(
-            f"{str(path)!r} has {len(found)} lines for {image_id!r} of 'image_ids.txt'; expected "
-            "one."
-        )
-    return found[0]
-
-
-def _whole(text: str | None, place: str) -> int:
-    if text is None or not re.fullmatch("[0-9]{1,9}", text) or int(text) > _LARGEST:
-        got = "nothing" if text is None else repr(text[:80])
-        raise ValueError(f"{place}: expected a number from 0 to {_LARGEST}; got {got}.")
+def _parse_number(text: str | None, location: str) -> int:
+    if text is None or not re.fullmatch("[0-9]{1,9}", text) or int(text) > _MAX_NUMBER:
+        received = "nothing" if text is None else repr(text[:80])
+        raise ValueError(f"{location}: expected a number from 0 to {_MAX_NUMBER}; got {received}.")
     return int(text)
 
 
-def _find_synsets(root: Path) -> Path | None:
-    places = [folder / "LOC_synset_mapping.txt" for folder in (root, root.absolute().parent)]
-    return next((path for path in places if path.is_file()), None)
+def _read_text_files(file: Path, classes: int) -> dict[str, ImageAnnotation]:
+    """The annotations of the images in ``image_ids.txt``, from the files beside ``file``."""
+    labels = _read_rows(file.with_name("class_labels.txt"), "id,label")
+    sizes = _read_rows(file.with_name("image_sizes.txt"), "id,width,height")
+    boxes = _read_rows(file, "id,x0,y0,x1,y1")
+    annotations: dict[str, ImageAnnotation] = {}
+    for location, image_id in read_lines(file.with_name("image_ids.txt"), "list"):
+        path_inside(Path(), image_id, location)
+        if image_id in annotations:
+            raise ValueError(f"{location}: {image_id!r} is listed twice.")
+        for name, rows in (("class_labels.txt", labels), ("image_sizes.txt", sizes)):
+            if len(rows.get(image_id, [])) != 1:
+                raise ValueError(f"{location}: {image_id!r} needs exactly one line in {name!r}.")
+        (label,), (width, height) = labels[image_id][0], sizes[image_id][0]
+        if label >= classes:
+            raise ValueError(f"{location}: {image_id!r} has label {label}, of {classes} classes.")
+        image_boxes = _to_exclusive(boxes.get(image_id, []))
+        annotations[image_id] = ImageAnnotation(image_id, label, image_boxes, (height, width))
+    return annotations
 
 
-def _read_synsets(path: Path) -> dict[str, str]:
-    """The names of the synsets, in the order of the synsets."""
+def _read_rows(path: Path, columns: str) -> dict[str, list[list[int]]]:
+    """The rows of a file by their first column, the id; the other columns are numbers."""
+    rows: dict[str, list[list[int]]] = {}
+    for location, line in read_lines(path, "list"):
+        image_id, *numbers = line.split(",")
+        if len(numbers) != columns.count(","):
+            raise ValueError(f"{location}: expected {columns}; got {line[:80]!r}.")
+        rows.setdefault(image_id, []).append([_parse_number(text, location) for text in numbers])
+    return rows
+
+
+def _read_xml_file(path: Path, synsets: list[str]) -> ImageAnnotation:
+    """The annotation in a file in the format of PASCAL VOC."""
+    data, location = read_bytes(path, "annotation"), f"{str(path)!r}"
+    with wrap_read_errors(path, "an XML annotation"):
+        tree = ET.fromstring(data)  # noqa: S314  (expat limits entities, and loads no files)
+    # Only the name of the XML file leads to the image; the name inside is just compared.
+    filename = tree.findtext("filename", path.stem)
+    if filename.removesuffix(".JPEG") != path.stem:
+        raise ValueError(f"{location} is of another image, {filename[:80]!r}.")
+    objects = tree.findall("object")
+    names = {item.findtext("name", "") for item in objects}
+    if len(names) != 1 or not names <= set(synsets):
+        raise ValueError(
+            f"{location}: expected objects of one class, a listed synset such as 'n01440764'; "
+            f"got {sorted(name[:80] for name in names)}."
+        )
+    height, width = (
+        _parse_number(tree.findtext(f"size/{axis}"), location) for axis in ("height", "width")
+    )
+    boxes = [
+        [_parse_number(item.findtext(f"bndbox/{side}"), location) for side in _SIDES]
+        for item in objects
+    ]
+    label = synsets.index(names.pop())
+    return ImageAnnotation(path.stem, label, _to_exclusive(boxes), (height, width))
+
+
+def _read_synsets(root: Path, path: str | PathLike[str] | None) -> dict[str, str]:
+    """The names of the synsets, sorted by synset; by default from ``root`` or its parent."""
+    if path is None:
+        paths = [folder / "LOC_synset_mapping.txt" for folder in (root, root.absolute().parent)]
+        path = next((path for path in paths if path.is_file()), None)
     names: dict[str, str] = {}
-    for place, line in read_lines(path, "list of synsets"):
+    for location, line in [] if path is None else read_lines(Path(path), "list of synsets"):
         synset, _, name = line.partition(" ")
         if not re.fullmatch("n[0-9]{8}", synset) or synset in names:
             raise ValueError(
-                f"{place}: expected a new synset and its name, as in 'n01440764 tench'; got "
+                f"{location}: expected a new synset and its name, as in 'n01440764 tench'; got "
                 f"{line[:80]!r}."
             )
         names[synset] = name or synset
     return dict(sorted(names.items()))
-
-
-# ---------------------------------------------------------------------------------- XML files
-
-
-class _Builder(ET.TreeBuilder):
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
-        """Called before anything in it is carried out: its entities could grow without bounds."""
-        raise ValueError("it has a document type, which annotations do not need")
-
-
-def _parse(path: Path) -> ET.Element:
-    parser = ET.XMLParser(target=_Builder())  # noqa: S314  (without entities there is no danger)
-    try:
-        parser.feed(read_bytes(path, "annotation"))
-        tree: ET.Element = parser.close()
-    except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
-        raise ValueError(f"{str(path)!r} is no XML of an annotation: {error}.") from error
-    return tree

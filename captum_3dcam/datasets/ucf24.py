@@ -1,10 +1,11 @@
-"""UCF101-24: videos of 24 actions with a box around every actor, frame by frame.
+"""UCF101-24: videos of 24 actions with a box around each actor in each frame.
 
 Soomro, Zamir, Shah, 2012, arXiv 1212.0402. The boxes are the corrected ones of Singh, Saha,
 Sapienza, Torr, Cuzzolin, ICCV 2017, arXiv 1611.08563: one pickle, ``pyannot.pkl``.
 """
 
 import math
+from operator import index
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from captum_3dcam._validation import check_choice
-from captum_3dcam.datasets._files import Problem, inside
-from captum_3dcam.datasets._frames import Footage, FrameSource
-from captum_3dcam.datasets._restricted_pickle import load_plain
-from captum_3dcam.datasets._splits import find_folder, read_video_list
-from captum_3dcam.datasets.clips import Truth, Video, VideoDataset, Window
+from captum_3dcam.datasets._files import Problem, box_problems, path_inside
+from captum_3dcam.datasets._frames import MAX_FRAMES, FrameSource, VideoSize
+from captum_3dcam.datasets._restricted_pickle import load_pickle
+from captum_3dcam.datasets._splits import check_split, find_folder, read_video_list
+from captum_3dcam.datasets._video_dataset import ClipSpan, GroundTruth, VideoDataset
 
 CLASSES = (
     *("Basketball", "BasketballDunk", "Biking", "CliffDiving", "CricketBowling", "Diving"),
@@ -29,33 +29,28 @@ CLASSES = (
 )
 """The 24 actions in the order of their labels."""
 
-_SIZE = (240, 320)  # of every frame of UCF101
-_MAX_FRAMES = 2**22  # of all videos together; there are 555,157
+_FRAME_SIZE = (240, 320)  # of all videos of UCF101
 
 
 class TubeAnnotation(NamedTuple):
-    """One actor, from a frame on without a break."""
+    """The boxes of one actor in consecutive frames."""
 
     start: int
     """The first frame, from 0."""
     boxes: NDArray[np.float32]
-    """(L, 4), x0, y0, x1, y1 in pixels, inclusive-exclusive: one a frame."""
+    """(L, 4), x0, y0, x1, y1 in pixels, inclusive-exclusive; one per frame."""
 
     @property
     def stop(self) -> int:
         """The first frame after the tube."""
         return self.start + len(self.boxes)
 
-    def meets(self, start: int, stop: int) -> bool:
-        """Whether it has a box in one of the frames [start, stop)."""
-        return self.start < stop and start < self.stop
-
 
 class VideoAnnotation(NamedTuple):
-    """What ``pyannot.pkl`` says of one video."""
+    """The annotation of one video in ``pyannot.pkl``."""
 
     frames: int
-    """How many there are."""
+    """The number of frames."""
     label: int
     """An index into :data:`CLASSES`."""
     tubes: tuple[TubeAnnotation, ...]
@@ -68,33 +63,25 @@ class VideoAnnotation(NamedTuple):
         array([[[nan, nan, nan, nan],
                 [ 0.,  0.,  5.,  5.]]], dtype=float32)
         """
-        found = np.full((len(self.tubes), stop - start, 4), math.nan, dtype=np.float32)
-        for place, tube in zip(found, self.tubes, strict=True):
-            if tube.meets(start, stop):
-                low, high = max(start, tube.start), min(stop, tube.stop)
-                place[low - start : high - start] = tube.boxes[low - tube.start : high - tube.start]
-        return found
+        boxes = np.full((len(self.tubes), stop - start, 4), math.nan, dtype=np.float32)
+        for rows, tube in zip(boxes, self.tubes, strict=True):
+            frames = np.arange(max(start, tube.start), min(stop, tube.stop))
+            rows[frames - start] = tube.boxes[frames - tube.start]
+        return boxes
 
 
 class UCF101_24(VideoDataset):  # noqa: N801  (its name)
-    """The clips of UCF101-24, with a box in each frame for each actor.
+    """UCF101-24; a sample is a :class:`VideoClip` with boxes (A, T, 4) of all A actors of a video.
 
-    On disk: ``pyannot.pkl``, ``testlist01.txt`` and, if there is one, ``trainlist01.txt`` (without
-    it all other videos are for training), in ``splitfiles`` or beside it; the frames, 25 a second,
-    as ``rgb-images/<class>/<video>/00001.jpg``, or the videos, ``<class>/<video>.avi``. A sample is
-    a :class:`VideoClip` whose boxes (A, T, 4) are those of all of the video's A actors.
+    ``root`` contains ``pyannot.pkl``, ``testlist01.txt`` and optionally ``trainlist01.txt``
+    (without it, all other videos are for training), or the folder ``splitfiles`` does; and the
+    frames, ``rgb-images/<class>/<video>/00001.jpg``, or the videos, ``<class>/<video>.avi``. Videos
+    in a list without an annotation are left out; :meth:`check` reports them.
+
+    Arguments and errors are those of :class:`UCF101`, and
 
     Args:
-        root: the folder.
-        subset: ``"train"`` or ``"test"``.
-        clip_length: the frames of a clip; None for whole videos.
-        annotated_only: leave out the clips without any box.
-
-    Raises:
-        ValueError: for another subset or clip_length, and for damaged annotations and lists.
-        FileNotFoundError: without ``pyannot.pkl`` or the list.
-
-    A video in a list that has no annotation is left out; :meth:`check` finds it.
+        annotated_only: leave out clips without any box.
     """
 
     def __init__(
@@ -105,88 +92,77 @@ class UCF101_24(VideoDataset):  # noqa: N801  (its name)
         clip_length: int | None = 16,
         annotated_only: bool = False,
     ) -> None:
-        check_choice("subset", subset, ("train", "test"))
-        self._root = Path(root)
-        self._file = self._find("pyannot.pkl")
+        check_split(subset)
+        self._file = _find(Path(root), "pyannot.pkl")
         annotations = load_pyannot(self._file)
-        names = self._names(subset, annotations)
-        self._unknown = [name for name in names if name not in annotations]
-        known = [name for name in names if name in annotations]
-        self._annotations = [annotations[name] for name in known]
-        videos = [Video(name, annotations[name].label, self._source(name)) for name in known]
+        listed = _read_list(Path(root), subset, annotations)
+        self._not_annotated = [name for name in listed if name not in annotations]
+        videos = [name for name in listed if name in annotations]
+        self._annotations = [annotations[name] for name in videos]
         lengths = [annotation.frames for annotation in self._annotations]
-        super().__init__(CLASSES, videos, clip_length, lengths)
+        super().__init__(Path(root), subset, None, CLASSES, videos, clip_length, lengths)
         if annotated_only:
-            self.clips = [window for window in self.clips if self._has_boxes(window)]
+            self.clips = [clip for clip in self.clips if self._has_boxes(clip)]
 
     def check(self) -> list[Problem]:
-        """All that is wrong with the dataset's files, which are all read; [] if nothing is."""
-        unknown = [
+        """Read all files of the dataset and return what is wrong with them."""
+        problems = [
             Problem(self._file, f"{str(self._file)!r} has no annotation of the listed {name!r}.")
-            for name in self._unknown
+            for name in self._not_annotated
         ]
-        return unknown + super().check()
+        return problems + super().check()
 
-    def _find(self, name: str) -> Path:
-        return find_folder(self._root, ("splitfiles", "."), name) / name
+    def _frame_source(self, video: str) -> FrameSource:
+        return FrameSource(self.root / "rgb-images" / video, self.root / f"{video}.avi")
 
-    def _names(self, subset: str, annotations: dict[str, VideoAnnotation]) -> list[str]:
-        try:
-            return list(read_video_list(self._find(f"{subset}list01.txt")))
-        except FileNotFoundError:
-            if subset == "test":
-                raise
-        test = read_video_list(self._find("testlist01.txt"))
-        return [name for name in annotations if name not in test]
+    def _has_boxes(self, clip: ClipSpan) -> bool:
+        assert clip.stop is not None  # the annotations have the lengths of the videos
+        boxes = self._annotations[clip.video].boxes(clip.start, clip.stop)
+        return not np.isnan(boxes).all()
 
-    def _source(self, name: str) -> FrameSource:
-        folder = inside(self._root / "rgb-images", name, f"{str(self._file)!r}")
-        return FrameSource(folder, self._root / f"{name}.avi")
+    def _ground_truth(
+        self, video: int, start: int, stop: int, size: tuple[int, int]
+    ) -> GroundTruth:
+        return GroundTruth(torch.from_numpy(self._annotations[video].boxes(start, stop)), None)
 
-    def _has_boxes(self, window: Window) -> bool:
-        annotation = self._annotations[window.video]
-        stop = annotation.frames if window.stop is None else window.stop
-        return any(tube.meets(window.start, stop) for tube in annotation.tubes)
-
-    def _truth(self, video: int, start: int, stop: int, size: tuple[int, int]) -> Truth:
-        return Truth(torch.from_numpy(self._annotations[video].boxes(start, stop)), None)
-
-    def _check_truth(self, video: int, footage: Footage | None, problems: list[Problem]) -> None:
-        annotation, name = self._annotations[video], self.videos[video]
-        frames, (height, width) = footage or Footage(annotation.frames, _SIZE)
+    def _check_ground_truth(
+        self, video: int, size: VideoSize | None, problems: list[Problem]
+    ) -> None:
+        annotation, file = self._annotations[video], f"{str(self._file)!r}"
+        frames, image_size = size or VideoSize(annotation.frames, _FRAME_SIZE)
         if frames != annotation.frames:
             path = self._sources[video].path
-            problems.append(
-                Problem(
-                    path,
-                    f"{str(path)!r} has {frames} frames; {str(self._file)!r} expects "
-                    f"{annotation.frames}.",
-                )
-            )
+            message = f"{str(path)!r} has {frames} frames; {file} expects {annotation.frames}."
+            problems.append(Problem(path, message))
         for number, (start, boxes) in enumerate(annotation.tubes):
-            is_right = (boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:])
-            is_right &= boxes[:, 2:] <= np.array([width, height])
-            wrong = np.flatnonzero(~is_right.all(axis=1))
-            if len(wrong):
-                first = f"frame {start + wrong[0]}, {boxes[wrong[0]].tolist()}"
-                problems.append(
-                    Problem(
-                        self._file,
-                        f"{str(self._file)!r}, video {name!r}, tube {number}: {len(wrong)} of "
-                        f"{len(boxes)} boxes are empty or reach out of the frame of {width} x "
-                        f"{height}; the first is that of {first}.",
-                    )
-                )
+            name = f"{file}, video {self.videos[video]!r}, tube {number} from frame {start}"
+            problems += box_problems(torch.from_numpy(boxes), image_size, self._file, name)
+
+
+def _find(root: Path, name: str) -> Path:
+    return find_folder(root, ("splitfiles", "."), name) / name
+
+
+def _read_list(root: Path, subset: str, annotations: dict[str, VideoAnnotation]) -> list[str]:
+    try:
+        return read_video_list(_find(root, f"{subset}list01.txt"))
+    except FileNotFoundError:
+        if subset == "test":
+            raise
+    test = set(read_video_list(_find(root, "testlist01.txt")))
+    return [name for name in annotations if name not in test]
 
 
 def load_pyannot(path: str | PathLike[str]) -> dict[str, VideoAnnotation]:
-    """The annotations of UCF101-24 by video, ``<class>/<video>``, from ``pyannot.pkl``.
+    """Load the annotations of UCF101-24 by video, ``<class>/<video>``, from ``pyannot.pkl``.
 
-    Nothing in the pickle is run. Its boxes, x, y, width and height from 1 on in bytes that
-    would overflow, become x0, y0, x1, y1 from 0 on; whether they lie in the frame is left to
-    :meth:`UCF101_24.check`.
+    The pickle cannot run code. Its boxes (x, y, width, height, counted from 1, in integers whose
+    sums would overflow) become x0, y0, x1, y1, counted from 0. :meth:`UCF101_24.check` reports
+    boxes that are not inside the frame.
 
-    Raises FileNotFoundError, and ValueError for a file that is damaged or holds something else.
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or has another content.
 
     >>> import pickle, tempfile
     >>> tube = {"label": 2, "sf": 3, "ef": 4, "boxes": np.uint8([[200, 1, 100, 20]])}
@@ -197,69 +173,52 @@ def load_pyannot(path: str | PathLike[str]) -> dict[str, VideoAnnotation]:
     ...     load_pyannot(file.name)["Biking/v_Biking_g01_c01"].tubes[0].boxes
     array([[199.,   0., 299.,  20.]], dtype=float32)
     """
+    records = load_pickle(path)
+    if not isinstance(records, dict):
+        name = type(records).__name__
+        raise ValueError(f"{str(path)!r}: expected a dict; got a {name}.")  # noqa: TRY004
     annotations: dict[str, VideoAnnotation] = {}
-    room = _MAX_FRAMES
-    for name, record in _expect(dict, load_plain(path), f"{str(path)!r}").items():
-        place = f"{str(path)!r}, video {name[:80]!r}"
-        inside(Path(), name, f"{str(path)!r}")
-        annotations[name] = _video(record, place)
-        label = annotations[name].label
-        if label >= len(CLASSES) or name.split("/")[0] != CLASSES[label]:
-            raise ValueError(
-                f"{place}: label {label} is not that of its class. The labels are those of the 24 "
-                "classes in alphabetical order, from 0."
-            )
-        # Clips are listed beforehand: a damaged number would list them without end.
-        room -= annotations[name].frames
-        if room < 0:
-            raise ValueError(f"{place}: there are more than {_MAX_FRAMES} frames up to here.")
+    for name, record in records.items():
+        path_inside(Path(), str(name), f"{str(path)!r}")
+        try:
+            annotations[name] = _parse_video(name, record)
+        except Exception as error:  # whatever another type or a missing key leads to
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(f"{str(path)!r}, video {name!r}: {reason}") from error
     return annotations
 
 
-def _video(record: Any, place: str) -> VideoAnnotation:
-    frames, label = _whole(record, "numf", place, least=1), _whole(record, "label", place)
-    tubes = []
-    for number, tube in enumerate(_field(record, "annotations", place, list)):
-        at = f"{place}, tube {number}"
-        tubes.append(_tube(tube, at))
-        if tubes[-1].stop > frames:
-            raise ValueError(f"{at}: it ends at frame {tubes[-1].stop}; the video has {frames}.")
-        if _whole(tube, "label", at) != label:
-            raise ValueError(f"{at}: its label is not its video's, {label}.")
+def _parse_video(name: str, record: Any) -> VideoAnnotation:
+    frames, label = index(record["numf"]), index(record["label"])
+    if not 1 <= frames <= MAX_FRAMES:
+        raise ValueError(f"'numf' is {frames}, not a number from 1 to {MAX_FRAMES}.")
+    if CLASSES.index(name.split("/")[0]) != label:
+        raise ValueError(
+            f"label {label} is not that of its class. The labels are those of the 24 classes in "
+            "alphabetical order, from 0."
+        )
+    tubes = [
+        _parse_tube(tube, frames, label, f"tube {number}")
+        for number, tube in enumerate(record["annotations"])
+    ]
     return VideoAnnotation(frames, label, tuple(tubes))
 
 
-def _tube(record: Any, place: str) -> TubeAnnotation:
-    start, stop = (_whole(record, key, place) for key in ("sf", "ef"))
-    stored = _field(record, "boxes", place, np.ndarray)
+def _parse_tube(record: Any, frames: int, label: int, tube: str) -> TubeAnnotation:
+    start, stop = index(record["sf"]), index(record["ef"])
+    stored = record["boxes"]
+    if not 0 <= start <= stop <= frames:
+        raise ValueError(f"{tube}: frames {start} to {stop} are not in the video of {frames}.")
     if stored.shape != (stop - start, 4):
         raise ValueError(
-            f"{place}: frames {start} to {stop} need boxes ({stop - start}, 4); got {stored.shape}."
+            f"{tube}: frames {start} to {stop} need boxes of shape ({stop - start}, 4); got "
+            f"{stored.shape}."
         )
-    with np.errstate(all="ignore"):  # said below
-        corner, size = np.hsplit(stored.astype(np.float64), 2)
+    if record["label"] != label:
+        raise ValueError(f"{tube}: its label is not that of its video, {label}.")
+    with np.errstate(all="ignore"):  # reported below
+        corner, size = np.hsplit(np.asarray(stored, np.float64), 2)
         boxes = np.hstack([corner - 1, corner - 1 + size]).astype(np.float32)
     if not np.isfinite(boxes).all():
-        raise ValueError(f"{place}: its boxes are not all finite.")
+        raise ValueError(f"{tube}: its boxes are not all finite.")
     return TubeAnnotation(start, boxes)
-
-
-def _whole(record: Any, key: str, place: str, least: int = 0) -> int:
-    value = _field(record, key, place, int | np.integer)
-    if not least <= value <= _MAX_FRAMES:
-        raise ValueError(f"{place}: {key!r} is not a number from {least} to {_MAX_FRAMES}.")
-    return int(value)
-
-
-def _field(record: Any, key: str, place: str, kind: Any) -> Any:
-    if key not in _expect(dict, record, place):
-        raise ValueError(f"{place}: there is no {key!r}.")
-    return _expect(kind, record[key], f"{place}, {key!r}")
-
-
-def _expect(kind: Any, value: Any, place: str) -> Any:
-    # A ValueError as for other damage: the type is the file's, not the caller's.
-    if not isinstance(value, kind) or isinstance(value, bool):
-        name = getattr(kind, "__name__", "integer")
-        raise ValueError(f"{place}: expected a {name}; got a {type(value).__name__}.")  # noqa: TRY004
-    return value

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 import torch
-from disk import write_jhmdb
-from disk_annotated import write_ilsvrc_text, write_ucf24
+from datasets_on_disk import write_ilsvrc_text, write_jhmdb, write_ucf24
 
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, LayerwiseHiResCAM
 from captum_3dcam.cli import main

@@ -1,4 +1,4 @@
-"""JHMDB as it is published: boxes and masks against loops over pixels; each wrong file named."""
+"""JHMDB: boxes and masks against loops over pixels; errors that name the file."""
 
 import math
 import pickle
@@ -7,14 +7,21 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from disk import SIZE, random_pixels, write_jhmdb, write_person, write_picture, write_video
+from datasets_on_disk import (
+    SIZE,
+    random_pixels,
+    write_image,
+    write_jhmdb,
+    write_person,
+    write_video,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 from torch.utils.data import DataLoader
 
 from captum_3dcam.datasets import JHMDB
-from captum_3dcam.datasets._files import noted
+from captum_3dcam.datasets._files import collect_problems
 from captum_3dcam.datasets.jhmdb import joint_boxes
 
 
@@ -53,7 +60,7 @@ def naive_box(person, t, boxes):
     return naive_joint_box(person.joints[t].tolist(), person.pixels.shape[1:3])
 
 
-# ------------------------------------------------------------------------------------ sound data
+# ------------------------------------------------------------------------------------ valid data
 
 
 @pytest.mark.parametrize("boxes", ["mask", "joints"])
@@ -97,12 +104,12 @@ def test_the_written_data_has_all_cases(written):
     assert (joints > np.array(SIZE[::-1]) + 1).any(axis=0).all()
 
 
-def test_sound_data_has_no_problems(tmp_path, written):
+def test_valid_data_has_no_problems(tmp_path, written):
     for subset in ("train", "test"):
         assert JHMDB(tmp_path, subset).check() == []
 
 
-def test_splits_may_lie_beside_the_data(tmp_path, written):
+def test_splits_may_be_beside_the_data(tmp_path, written):
     videos = JHMDB(tmp_path).videos
     for path in (tmp_path / "splits").iterdir():
         shutil.move(path, tmp_path)
@@ -121,13 +128,13 @@ def test_videos_may_be_files(tmp_path, written):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_workers_give_what_indexing_gives(tmp_path, written):
+def test_workers_return_the_same_samples(tmp_path, written):
     data = pickle.loads(pickle.dumps(JHMDB(tmp_path)))
     loaded = list(DataLoader(data, batch_size=None, num_workers=1))
-    for found, expected in zip(loaded, data, strict=True):
-        assert torch.equal(found.clip, expected.clip)
-        assert torch.equal(found.masks, expected.masks)
-        assert found.video == expected.video
+    for sample, expected in zip(loaded, data, strict=True):
+        assert torch.equal(sample.clip, expected.clip)
+        assert torch.equal(sample.masks, expected.masks)
+        assert sample.video == expected.video
 
 
 def test_a_video_of_one_frame(tmp_path):
@@ -142,7 +149,7 @@ def test_a_video_of_one_frame(tmp_path):
     assert sample.boxes[0, 0].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_an_empty_mask_of_a_frame_leaves_the_joints(tmp_path):
+def test_frames_with_an_empty_mask_use_the_joints(tmp_path):
     (person,) = write_jhmdb(tmp_path, {"jump": (3,)})
     person.masks[1] = False
     write_person(tmp_path, person)
@@ -152,7 +159,7 @@ def test_an_empty_mask_of_a_frame_leaves_the_joints(tmp_path):
     assert sample.boxes[0, 1].tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_parts_of_a_puppet_are_one_mask(tmp_path):
+def test_all_parts_of_a_puppet_are_one_mask(tmp_path):
     (person,) = write_jhmdb(tmp_path, {"jump": (1,)})
     parts = np.zeros((*SIZE, 1), np.uint8)
     parts[2, 3], parts[5, 7], parts[9, 4] = 1, 9, 255
@@ -170,9 +177,9 @@ COORDINATES = st.floats(-10, 60) | st.sampled_from([0.5, 1, 32, 32.5, 24.5, math
 @given(st.lists(st.lists(st.tuples(COORDINATES, COORDINATES), min_size=3, max_size=3), min_size=1))
 @settings(max_examples=300)
 def test_joint_boxes(frames):
-    found = joint_boxes(torch.tensor(frames, dtype=torch.float64), SIZE)
-    assert found.dtype == torch.float32
-    for box, joints in zip(found.tolist(), frames, strict=True):
+    boxes = joint_boxes(torch.tensor(frames, dtype=torch.float64), SIZE)
+    assert boxes.dtype == torch.float32
+    for box, joints in zip(boxes.tolist(), frames, strict=True):
         assert box == pytest.approx(naive_joint_box(joints, SIZE), nan_ok=True, abs=1e-4)
         assert math.isnan(box[0]) or (0 <= box[0] < box[2] <= 32 and 0 <= box[1] < box[3] <= 24)
 
@@ -182,7 +189,7 @@ def test_the_first_pixel_is_number_one():
     assert joint_boxes(corners, SIZE).tolist() == [[0, 0, 1, 1], [31, 23, 32, 24]]
 
 
-# ---------------------------------------------------------------------------------- wrong choices
+# ------------------------------------------------------------------------------ wrong arguments
 
 
 @pytest.mark.parametrize(
@@ -193,21 +200,21 @@ def test_the_first_pixel_is_number_one():
         ({"boxes": "tight"}, "boxes='tight' is not known. Choose one of 'mask', 'joints'."),
     ],
 )
-def test_bad_choices_are_refused(tmp_path, written, keywords, message):
+def test_invalid_arguments_are_refused(tmp_path, written, keywords, message):
     with pytest.raises(ValueError) as error:
         JHMDB(tmp_path, **keywords)
     assert str(error.value) == message
 
 
-def test_a_folder_without_splits_is_named(tmp_path):
+def test_the_error_names_a_folder_without_splits(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         JHMDB(tmp_path / "none", split=2)
-    looked = " or ".join(repr(str(tmp_path / "none" / name)) for name in ("splits", "."))
-    assert str(error.value) == f"There is no file '?*_test_split2.txt' in {looked}."
+    searched = " or ".join(repr(str(tmp_path / "none" / name)) for name in ("splits", "."))
+    assert str(error.value) == f"There is no file '?*_test_split2.txt' in {searched}."
 
 
 @pytest.mark.parametrize("name", ["../golf", "/etc/passwd", "a/b", "..", "C:\\a", "x\0"])
-def test_a_video_that_leaves_the_folder_is_refused(tmp_path, written, name):
+def test_a_video_outside_the_folder_is_refused(tmp_path, written, name):
     path = tmp_path / "splits" / "golf_test_split1.txt"
     path.write_text(f"a.avi 1\n{name}.avi 2\n")
     with pytest.raises(ValueError, match="golf_test_split1.txt', line 2: "):
@@ -229,7 +236,7 @@ def check_one(root, name):
 
 
 @pytest.mark.parametrize("file", [joints_file, masks_file])
-def test_a_missing_mat_file_is_named(tmp_path, written, file):
+def test_the_error_names_a_missing_mat_file(tmp_path, written, file):
     name = JHMDB(tmp_path).videos[1]
     file(tmp_path, name).unlink()
     data, message, path = check_one(tmp_path, name)
@@ -241,14 +248,14 @@ def test_a_missing_mat_file_is_named(tmp_path, written, file):
 
 
 @pytest.mark.parametrize("file", [joints_file, masks_file])
-def test_a_truncated_mat_file_is_named(tmp_path, written, file):
+def test_the_error_names_a_truncated_mat_file(tmp_path, written, file):
     name = JHMDB(tmp_path).videos[1]
     path = file(tmp_path, name)
     path.write_bytes(path.read_bytes()[:-20])
-    data, message, found = check_one(tmp_path, name)
-    assert found == path
-    assert f"can be read from the MAT file {str(path)!r}: " in message
-    with pytest.raises(ValueError, match="can be read from the MAT file"):
+    data, message, problem_path = check_one(tmp_path, name)
+    assert problem_path == path
+    assert message.startswith(f"{str(path)!r} cannot be read as a MAT file with an array 'p")
+    with pytest.raises(ValueError, match="cannot be read as a MAT file"):
         data[first_of(data, name)]
 
 
@@ -257,9 +264,9 @@ def test_joints_of_another_shape_are_refused(tmp_path, written, shape):
     name = JHMDB(tmp_path).videos[1]
     path = joints_file(tmp_path, name)
     savemat(path, {"pos_img": np.ones(shape)})
-    data, message, found = check_one(tmp_path, name)
-    assert found == path
-    assert message == f"'pos_img' in {str(path)!r} is of shape {shape}; expected (2, 15, T)."
+    data, message, problem_path = check_one(tmp_path, name)
+    assert problem_path == path
+    assert message == f"'pos_img' in {str(path)!r} has the shape {shape}; expected (2, 15, T)."
     with pytest.raises(ValueError, match="expected"):
         data[first_of(data, name)]
 
@@ -269,11 +276,11 @@ def test_masks_of_another_shape_are_refused(tmp_path, written, shape):
     name = JHMDB(tmp_path).videos[1]
     path = masks_file(tmp_path, name)
     savemat(path, {"part_mask": np.ones(shape)})
-    data, message, found = check_one(tmp_path, name)
-    assert found == path
+    data, message, problem_path = check_one(tmp_path, name)
+    assert problem_path == path
     assert message == (
-        f"'part_mask' in {str(path)!r} is of shape {shape}; expected (H, W, T), as the frames are "
-        "24 x 32."
+        f"'part_mask' in {str(path)!r} has the shape {shape}; expected (H, W, T), and the frames "
+        "are 24 x 32."
     )
     with pytest.raises(ValueError, match="expected"):
         data[first_of(data, name)]
@@ -322,22 +329,22 @@ def test_a_class_without_a_split_is_a_problem(tmp_path, written):
     assert message == f"The class {str(path)!r} has no split file: labels differ from JHMDB's."
 
 
-def test_all_problems_come_at_once(tmp_path, written):
+def test_check_returns_all_problems(tmp_path, written):
     first, second, third = JHMDB(tmp_path).videos
     shutil.rmtree(tmp_path / "Rename_Images" / first)
     joints_file(tmp_path, second).write_bytes(b"damaged")
     masks_file(tmp_path, second).unlink()
-    picture = tmp_path / "Rename_Images" / third / "00002.png"
-    picture.write_bytes(picture.read_bytes()[:-30])
-    write_picture(picture.with_name("00004.png"), random_pixels(1, (8, 8))[0])
+    image = tmp_path / "Rename_Images" / third / "00002.png"
+    image.write_bytes(image.read_bytes()[:-30])
+    write_image(image.with_name("00004.png"), random_pixels(1, (8, 8))[0])
     data = JHMDB(tmp_path)
     problems = data.check()
     assert [problem.path for problem in problems] == [
         tmp_path / "ReCompress_Videos" / f"{first}.avi",
         joints_file(tmp_path, second),
         masks_file(tmp_path, second),
-        picture,
-        picture.with_name("00004.png"),
+        image,
+        image.with_name("00004.png"),
     ]
     assert all(problem.path.name in str(problem) for problem in problems)
     for name in (first, second, third):
@@ -347,7 +354,7 @@ def test_all_problems_come_at_once(tmp_path, written):
 
 @given(st.data())
 @settings(max_examples=150)
-def test_damaged_mat_files_give_clean_errors(tmp_path_factory, data):
+def test_damaged_mat_files_give_clear_errors(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("fuzz")
     (person,) = write_jhmdb(root, {"jump": (2,)}, size=(6, 8))
     path = data.draw(st.sampled_from([joints_file, masks_file]))(root, person.name)
@@ -359,7 +366,7 @@ def test_damaged_mat_files_give_clean_errors(tmp_path_factory, data):
     problems = dataset.check()
     assert all(problem.path == path for problem in problems)
     raised = []
-    with noted(raised, path):
+    with collect_problems(raised, path):
         boxes = dataset[0].boxes
         inside = boxes[~boxes.isnan()]
         assert ((inside >= 0) & (inside <= 8)).all()

@@ -1,4 +1,4 @@
-"""The synthetic actions: the truth against loops, the motion against the label."""
+"""The synthetic actions: ground truth against loops, motion against the label."""
 
 import math
 import pickle
@@ -53,23 +53,23 @@ def videos() -> list[ActionVideo]:
     return list(SyntheticActionVideos(30, seed=13, actions=4, size=SIZE))
 
 
-# ------------------------------------------------------------ what moves, told from the truth
+# -------------------------------------------------------------- motion, measured from the masks
 
 
 def naive_box(mask: np.ndarray) -> list[int]:
     """x0, y0, x1, y1 of a mask (H, W), by looking at every pixel; inclusive-exclusive."""
-    places = [(x, y) for y, row in enumerate(mask) for x, inside in enumerate(row) if inside]
-    columns, rows = zip(*places, strict=True)
+    positions = [(x, y) for y, row in enumerate(mask) for x, inside in enumerate(row) if inside]
+    columns, rows = zip(*positions, strict=True)
     return [min(columns), min(rows), max(columns) + 1, max(rows) + 1]
 
 
 def centres_of(masks: torch.Tensor) -> np.ndarray:
     """(T, H, W) -> (T, 2), the mean x and y of the pixels, in units of the frame's side."""
-    found = []
+    centres = []
     for mask in masks.numpy():
         rows, columns = np.nonzero(mask)
-        found.append([columns.mean() + 0.5, rows.mean() + 0.5])
-    return np.array(found) / masks.shape[-1]
+        centres.append([columns.mean() + 0.5, rows.mean() + 0.5])
+    return np.array(centres) / masks.shape[-1]
 
 
 def areas_of(masks: torch.Tensor) -> np.ndarray:
@@ -106,7 +106,7 @@ def swing(centres: np.ndarray) -> np.ndarray:
 
 
 def recognise(centres: np.ndarray, areas: np.ndarray) -> str:
-    """The action, by rules that know nothing of how it was made."""
+    """The action, by rules that are independent of the implementation."""
     if areas[-1] > 2.5 * areas[0]:
         return "grow"
     net = travel(centres)
@@ -119,11 +119,11 @@ def recognise(centres: np.ndarray, areas: np.ndarray) -> str:
 
 
 def whole_clips(clips: list[ActionClip], name: str) -> list[torch.Tensor]:
-    """The masks of the clips of one action that no edge cuts."""
+    """The masks of the clips of one action that are not cut by an edge."""
     label = ACTIONS.index(name)
-    found = [c.masks[0] for c in clips if c.labels.tolist() == [label] and is_whole(c.masks[0])]
-    assert len(found) > 20
-    return found
+    masks = [c.masks[0] for c in clips if c.labels.tolist() == [label] and is_whole(c.masks[0])]
+    assert len(masks) > 20
+    return masks
 
 
 # -------------------------------------------------------------------------------- generation
@@ -141,7 +141,7 @@ def equal(a, b) -> bool:
 
 
 @pytest.mark.parametrize("data", DATASETS, ids=["one", "two", "videos"])
-def test_a_sample_follows_from_seed_and_index_alone(data):
+def test_a_sample_depends_on_seed_and_index_alone(data):
     forwards = list(data)
     torch.manual_seed(123)
     np.random.seed(123)
@@ -152,7 +152,7 @@ def test_a_sample_follows_from_seed_and_index_alone(data):
 
 
 @pytest.mark.parametrize("data", DATASETS, ids=["one", "two", "videos"])
-def test_the_global_generators_are_left_alone(data):
+def test_the_global_generators_are_not_changed(data):
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     list(data)
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -170,19 +170,19 @@ def test_samples_do_not_share_memory():
 
 def test_another_seed_or_index_is_another_clip():
     kinds = [SyntheticActions(17, seed=seed, frames=8, size=32) for seed in (0, 1)]
-    found = [kinds[0][0], kinds[0][8], kinds[0][16], kinds[1][0], kinds[1][8]]
-    assert {int(clip.labels) for clip in found} == {0}
-    for i, a in enumerate(found):
-        assert not any(torch.equal(a.clip, b.clip) for b in found[:i])
+    clips = [kinds[0][0], kinds[0][8], kinds[0][16], kinds[1][0], kinds[1][8]]
+    assert {int(clip.labels) for clip in clips} == {0}
+    for i, a in enumerate(clips):
+        assert not any(torch.equal(a.clip, b.clip) for b in clips[:i])
 
 
-def test_a_longer_dataset_begins_with_the_shorter_one():
+def test_a_longer_dataset_starts_with_the_shorter_one():
     short, long = (SyntheticActions(n, seed=5, frames=8, size=32) for n in (3, 300))
     assert all(equal(short[i], long[i]) for i in range(3))
 
 
-def test_a_seed_gives_what_it_gave():
-    """Trained weights and published figures rest on it: not to be changed."""
+def test_samples_of_a_seed_do_not_change():
+    """Trained weights and published figures depend on them."""
     data = SyntheticActions(8, seed=0)
     first = {0: [35, 32, 54, 53], 4: [23, 12, 37, 26], 6: [20, 24, 27, 31]}
     last = {0: [16, 32, 35, 53], 4: [25, 12, 39, 26], 6: [16, 20, 31, 35]}
@@ -225,7 +225,7 @@ def test_any_size_shows_the_same_scene(size, actors):
         assert (F.avg_pool2d(b.clip.movedim(1, 0), 2).movedim(0, 1) - a.clip).abs().mean() < 0.04
 
 
-# ------------------------------------------------------------------------------------- truth
+# ------------------------------------------------------------------------------ ground truth
 
 
 def test_boxes_are_tight_around_the_masks(clips, crowds):
@@ -234,7 +234,7 @@ def test_boxes_are_tight_around_the_masks(clips, crowds):
             assert [naive_box(mask) for mask in masks] == boxes
 
 
-def test_an_actor_shows_in_every_frame(clips, crowds):
+def test_an_actor_is_visible_in_every_frame(clips, crowds):
     smallest = SyntheticActions(96, seed=6, frames=8, size=32)
     for clip in [*clips, *crowds, *smallest]:
         assert clip.masks.flatten(2).any(2).all()
@@ -243,8 +243,8 @@ def test_an_actor_shows_in_every_frame(clips, crowds):
         assert clip.boxes.max() <= clip.masks.shape[-1]
 
 
-def test_a_frame_that_shows_nothing_of_an_actor_has_a_box_of_nan(monkeypatch):
-    """An actor can be that small in frames of 16 pixels; here all of them are."""
+def test_a_frame_without_the_actor_has_a_box_of_nan(monkeypatch):
+    """Actors can be too small in frames of 16 pixels; here all of them are."""
     monkeypatch.setattr(actions, "_RADIUS", (0.02, 0.03))
     clips = list(SyntheticActions(8, seed=1, frames=8, size=16))
     shown = torch.cat([clip.masks[0].flatten(1).any(1) for clip in clips])
@@ -255,7 +255,7 @@ def test_a_frame_that_shows_nothing_of_an_actor_has_a_box_of_nan(monkeypatch):
 
 
 def test_the_actor_is_where_the_mask_is(clips):
-    """Its two colours ride with it: the picture inside the mask is one, whatever is around it."""
+    """All pixels inside the mask have its two colours or a mixture, in all frames."""
     for clip in clips[::10]:
         colours = [clip.clip[:, t, mask].unique(dim=1) for t, mask in enumerate(clip.masks[0])]
         # Two colours and their mixtures lie on a line in RGB, the same one in all frames.
@@ -265,7 +265,7 @@ def test_the_actor_is_where_the_mask_is(clips):
 
 
 def test_the_mask_is_all_of_the_actor(clips):
-    """No pixel of its colours lies around the mask, but by chance."""
+    """No pixel around the mask has its colours."""
     strays = 0
     for clip in clips[::10]:
         for t, mask in enumerate(clip.masks[0].float()):
@@ -277,24 +277,24 @@ def test_the_mask_is_all_of_the_actor(clips):
 
 
 @pytest.mark.parametrize("name", [*SLIDES, *ORBITS, "shake"])
-def test_the_texture_rides_with_the_actor(clips, name):
+def test_the_texture_moves_with_the_actor(clips, name):
     """Seen from its centre, an actor looks the same in all frames."""
-    riding, contrary = [], []
+    forwards, backwards = [], []
     whole = [c for c in clips if ACTIONS[c.labels[0]] == name and is_whole(c.masks[0])]
     for clip in whole:
         centres = SIZE * centres_of(clip.masks[0])
         for t in (3, 7, 15):
             move = centres[t] - centres[0]
-            for found, (x, y) in ((riding, move), (contrary, -move)):
-                seen = shift(clip.clip[:, t], x, y)
-                found.append((seen - clip.clip[:, 0]).abs().amax(0)[clip.masks[0, 0]])
-    # Not zero: the picture is sampled anew in every frame, and its patches have sharp edges.
-    assert torch.cat(riding).nanmean() < 0.08
-    assert torch.cat(contrary).nanmean() > 0.2
+            for errors, (x, y) in ((forwards, move), (backwards, -move)):
+                shifted = shift(clip.clip[:, t], x, y)
+                errors.append((shifted - clip.clip[:, 0]).abs().amax(0)[clip.masks[0, 0]])
+    # Not zero: the texture is resampled in every frame, and its patches have sharp edges.
+    assert torch.cat(forwards).nanmean() < 0.08
+    assert torch.cat(backwards).nanmean() > 0.2
 
 
 def test_actors_come_in_every_size(clips):
-    """Their radii in the middle frame, which shows all of them, evenly in the logarithm."""
+    """Their radii in the middle frame are log-uniform."""
     middles = torch.cat([clip.masks[:, MIDDLE] for clip in clips])
     assert is_whole(middles)
     radii = np.sqrt(areas_of(middles) / math.pi)
@@ -315,7 +315,7 @@ def test_tubes_of_a_clip(crowds):
 # ------------------------------------------------------------------------------------ motion
 
 
-def test_classes_take_turns(clips):
+def test_classes_alternate(clips):
     assert [int(clip.labels) for clip in clips] == [i % 8 for i in range(CLIPS)]
     assert len(ACTIONS) == len(set(ACTIONS)) == 8
 
@@ -339,23 +339,23 @@ def test_slides_go_where_they_say(clips, name):
 
 @pytest.mark.parametrize("name", ORBITS)
 def test_orbits_turn_as_seen_on_the_screen(clips, name):
-    found = []
+    turns = []
     for masks in whole_clips(clips, name):
         centres = centres_of(masks)
         assert np.linalg.norm(travel(centres)) < 0.22
-        found.append(turning(centres) * ORBITS[name])
+        turns.append(turning(centres) * ORBITS[name])
         radius = np.ptp(centres, axis=0) / 2
         assert (radius > 0.07).all()
         assert (radius < 0.12).all()
     # The 14 turns between 15 steps, of 1 to 1.3 circles.
-    found = np.array(found) * 15 / 14
-    assert found.min() > 0.97
-    assert found.max() < 1.33
-    assert np.ptp(found) > 0.2
+    turns = np.array(turns) * 15 / 14
+    assert turns.min() > 0.97
+    assert turns.max() < 1.33
+    assert np.ptp(turns) > 0.2
 
 
 def test_clockwise_is_right_down_left_up():
-    """The worked case of the rule above: y points down."""
+    """A worked example of the rule above: y points down."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
     assert turning(corners) == pytest.approx(0.75)
     assert turning(corners[::-1]) == pytest.approx(-0.75)
@@ -373,7 +373,7 @@ def test_grow_grows_in_place(clips):
     assert 2.25 < np.mean(ratios) < 2.55
 
 
-def test_shake_goes_back_and_forth_and_gets_nowhere(clips):
+def test_shake_goes_back_and_forth(clips):
     for masks in whole_clips(clips, "shake"):
         centres = centres_of(masks)
         along = swing(centres)
@@ -384,8 +384,8 @@ def test_shake_goes_back_and_forth_and_gets_nowhere(clips):
         assert abs(np.polyfit(np.arange(FRAMES), along, 1)[0]) < 0.1 / FRAMES
 
 
-def test_the_motion_tells_the_class(clips):
-    """And all of it does, over every clip that no edge cuts."""
+def test_the_motion_determines_the_class(clips):
+    """For every clip that is not cut by an edge."""
     whole = [clip for clip in clips if is_whole(clip.masks[0])]
     assert len(whole) > CLIPS / 2
     for clip in whole:
@@ -405,12 +405,12 @@ def looks(clips: list[ActionClip], frame: int) -> np.ndarray:
 def smallest_p(values: np.ndarray) -> float:
     """Kolmogorov-Smirnov, each class against the others in each column; Bonferroni-corrected."""
     labels = np.arange(len(values)) % len(ACTIONS)
-    found = [
+    p_values = [
         ks_2samp(column[labels == label], column[labels != label]).pvalue
         for column in values.T
         for label in range(len(ACTIONS))
     ]
-    return min(found) * len(found)
+    return min(p_values) * len(p_values)
 
 
 def probe(features: np.ndarray) -> float:
@@ -424,17 +424,17 @@ def probe(features: np.ndarray) -> float:
     return float(((x[held_out] @ weights).argmax(1) == labels[held_out]).mean())
 
 
-def pictures(clips: list[ActionClip], frame: int) -> np.ndarray:
-    """(N, F): what can be seen in one frame, coarsely, and of the actor's mask too."""
+def coarse_frames(clips: list[ActionClip], frame: int) -> np.ndarray:
+    """(N, F): one frame and the actor's mask in it, at low resolution."""
     frames = torch.stack([clip.clip[:, frame] for clip in clips])
     masks = torch.stack([clip.masks[:, frame] for clip in clips]).float()
-    seen = torch.cat([frames, masks], dim=1)
-    return F.adaptive_avg_pool2d(seen, 6).flatten(1).numpy()
+    channels = torch.cat([frames, masks], dim=1)
+    return F.adaptive_avg_pool2d(channels, 6).flatten(1).numpy()
 
 
-def test_the_middle_frame_says_nothing_about_the_class(clips):
+def test_the_middle_frame_is_independent_of_the_class(clips):
     assert smallest_p(looks(clips, MIDDLE)) > 0.05
-    # The same test of the frames at the ends sees where an actor comes from and goes to.
+    # The same test detects the class in the first and last frames.
     assert smallest_p(looks(clips, 0)) < 1e-4
     assert smallest_p(looks(clips, -1)) < 1e-4
 
@@ -442,31 +442,31 @@ def test_the_middle_frame_says_nothing_about_the_class(clips):
 def test_a_probe_of_the_middle_frame_is_at_chance(clips):
     chance = 1 / len(ACTIONS)
     deviation = math.sqrt(chance * (1 - chance) / (CLIPS / 3))
-    for features in (pictures, looks):
+    for features in (coarse_frames, looks):
         assert probe(features(clips, MIDDLE)) < chance + 2.5 * deviation
-    # The same probe finds what is there: in the ends, and in the motion.
+    # The same probe detects the class in the first frame, and in the motion.
     assert probe(looks(clips, 0)) > chance + 2.5 * deviation
     assert probe(np.column_stack([looks(clips, t) for t in (0, MIDDLE, -1)])) > 0.5
 
 
-def test_freeze_shows_the_middle_frame_all_the_time(clips):
+def test_freeze_repeats_the_middle_frame(clips):
     clip = clips[0].clip
     frozen = freeze(clip)
     assert frozen.shape == clip.shape
     assert all(torch.equal(frozen[:, t], clip[:, MIDDLE]) for t in range(FRAMES))
-    frozen[:, 0] = 0  # each frame has its own memory
+    frozen[:, 0] = 0  # frames do not share memory
     assert torch.equal(frozen[:, 1], clip[:, MIDDLE])
 
 
 @pytest.mark.parametrize("frame", [0, 3, -1])
 def test_freeze_takes_any_frame_of_a_batch(frame):
     batch = torch.rand(2, 3, 5, 4, 4)
-    found = freeze(batch, frame)
-    assert torch.equal(found, torch.stack([batch[:, :, frame]] * 5, dim=2))
+    frozen = freeze(batch, frame)
+    assert torch.equal(frozen, torch.stack([batch[:, :, frame]] * 5, dim=2))
 
 
 @pytest.mark.parametrize("frame", [5, -6])
-def test_freeze_refuses_a_frame_that_is_not_there(frame):
+def test_freeze_refuses_a_frame_out_of_range(frame):
     with pytest.raises(IndexError, match=f"index {frame} is out of bounds .* size 5"):
         freeze(torch.rand(3, 5, 4, 4), frame)
 
@@ -474,19 +474,19 @@ def test_freeze_refuses_a_frame_that_is_not_there(frame):
 # -------------------------------------------------------------------------------- background
 
 
-def shift(picture: torch.Tensor, x: float, y: float) -> torch.Tensor:
-    """A picture (C, H, W) at every place + (x, y); nan where that is outside of it."""
-    size = picture.shape[-1]
+def shift(image: torch.Tensor, x: float, y: float) -> torch.Tensor:
+    """An image (C, H, W) sampled at every pixel + (x, y); nan outside of the image."""
+    size = image.shape[-1]
     columns, rows = torch.arange(size) + x, torch.arange(size) + y
     rows, columns = torch.meshgrid(rows, columns, indexing="ij")
     grid = (2 * torch.stack([columns, rows], dim=-1) + 1) / size - 1
     outside = (grid.abs() > 1 - 1 / size).any(-1)
-    found = F.grid_sample(picture[None], grid[None].float(), align_corners=False)[0]
-    return found.masked_fill(outside, math.nan)
+    shifted = F.grid_sample(image[None], grid[None].float(), align_corners=False)[0]
+    return shifted.masked_fill(outside, math.nan)
 
 
 def residual(clip: ActionClip, frame: int, x: float, y: float) -> np.ndarray:
-    """What of a frame's background is not that of frame 0, shifted."""
+    """The difference between the background of a frame and the shifted one of frame 0."""
     actor = clip.masks.any(0).float()
     known = (actor[frame] == 0) & (shift(actor[:1], x, y)[0] == 0)
     return (shift(clip.clip[:, 0], x, y) - clip.clip[:, frame]).abs().amax(0)[known].numpy()
@@ -506,7 +506,7 @@ def find_drift(clip: ActionClip) -> tuple[float, float]:
 
 
 def test_the_background_drifts_as_a_whole(clips):
-    """Its clutter and the shapes on it alike, by a steady step of at most 0.6 % of the side."""
+    """Texture and shapes alike, by a constant step of at most 0.6 % of the side."""
     speeds = []
     for clip in clips[:12]:
         x, y = find_drift(clip)
@@ -520,14 +520,14 @@ def test_the_background_drifts_as_a_whole(clips):
 
 
 def test_the_background_has_no_flat_parts_and_holds_distractors(clips):
-    """Sharp edges of an actor's size outside the actor: shapes that only ride along."""
+    """Sharp edges outside the actor belong to shapes that drift with the background."""
     sharp = []
     for clip in clips[:40]:
-        picture, actor = clip.clip[:, MIDDLE], clip.masks[0, MIDDLE].float()[None]
+        frame, actor = clip.clip[:, MIDDLE], clip.masks[0, MIDDLE].float()[None]
         around = F.max_pool2d(actor, 3, 1, 1)[0, :, 1:] > 0
-        steps = picture.diff(dim=-1).abs().amax(0)[~around]
+        steps = frame.diff(dim=-1).abs().amax(0)[~around]
         sharp.append((steps > 0.3).float().mean())
-        blocks = F.unfold(picture[None], 8, stride=8).reshape(3, 64, -1)
+        blocks = F.unfold(frame[None], 8, stride=8).reshape(3, 64, -1)
         assert blocks.std(1).amax(0).min() > 0
     assert np.mean(sharp) > 0.01
 
@@ -585,8 +585,8 @@ def test_boxes_are_nan_exactly_outside_the_segments(videos):
             assert boxes[end:].isnan().all()
 
 
-def test_an_actor_comes_and_goes_in_its_box(videos):
-    """From the frame before to the first, and from the last to the one after."""
+def test_an_actor_appears_and_disappears_in_its_box(videos):
+    """Between the frame before and the first one, and the last one and the frame after."""
     for video in videos[::3]:
         for boxes, (start, end) in zip(video.boxes, video.segments.tolist(), strict=True):
             for t, box in ((start, boxes[start]), (end, boxes[end - 1])):
@@ -607,9 +607,9 @@ def test_the_boxes_of_a_segment_do_what_its_label_says(videos):
         for tube, label in zip(video.tubes, video.labels, strict=True):
             low, high = tube.boxes[:, :2].numpy() / SIZE, tube.boxes[:, 2:].numpy() / SIZE
             if low.min() > 0 and high.max() < 1:
-                found = recognise((low + high) / 2, (high - low).prod(1))
-                checked += found == ACTIONS[label]
-                checked -= found != ACTIONS[label]
+                action = recognise((low + high) / 2, (high - low).prod(1))
+                checked += action == ACTIONS[label]
+                checked -= action != ACTIONS[label]
                 seen.add(int(label))
     assert checked > 30
     assert seen == set(range(8))
@@ -642,7 +642,7 @@ def test_every_action_is_as_frequent_in_videos():
 
 @pytest.fixture
 def one_thread():
-    """As a worker has: with more, vectorised functions round the last digit elsewhere."""
+    """As in a worker: with more threads, vectorised functions round differently."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -653,7 +653,7 @@ def one_thread():
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize("actors", [1, 2])
-def test_workers_give_what_indexing_gives(actors, one_thread):
+def test_workers_return_the_same_samples(actors, one_thread):
     data = SyntheticActions(5, seed=9, frames=8, size=32, actors=actors)
     batches = list(DataLoader(data, batch_size=2, num_workers=2))
     assert [len(batch.clip) for batch in batches] == [2, 2, 1]
@@ -665,8 +665,8 @@ def test_workers_give_what_indexing_gives(actors, one_thread):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_loader_takes_videos_one_by_one(one_thread):
     data = SyntheticActionVideos(2, seed=9, actions=2, size=32)
-    found = list(DataLoader(data, batch_size=None, num_workers=1))
-    assert all(equal(a, b) for a, b in zip(found, data, strict=True))
+    loaded = list(DataLoader(data, batch_size=None, num_workers=1))
+    assert all(equal(a, b) for a, b in zip(loaded, data, strict=True))
 
 
 # ------------------------------------------------------------------------------------- errors
@@ -683,10 +683,10 @@ def test_a_loader_takes_videos_one_by_one(one_thread):
         ({"size": "64"}, "size='64': expected an integer, 16 or more."),
         ({"actors": 0}, "actors=0: expected an integer, 1 or more."),
         ({"actors": 1.0}, "actors=1.0: expected an integer, 1 or more."),
-        ({"actors": 4}, "actors=4: a frame has room for 3 at most."),
+        ({"actors": 4}, "actors=4: expected at most 3."),
     ],
 )
-def test_bad_clips_are_refused(keywords, message):
+def test_invalid_arguments_of_clips_are_refused(keywords, message):
     with pytest.raises(ValueError) as error:
         SyntheticActions(**{"length": 8} | keywords)
     assert str(error.value) == message
@@ -701,7 +701,7 @@ def test_bad_clips_are_refused(keywords, message):
         ({"size": 8}, "size=8: expected an integer, 16 or more."),
     ],
 )
-def test_bad_videos_are_refused(keywords, message):
+def test_invalid_arguments_of_videos_are_refused(keywords, message):
     with pytest.raises(ValueError) as error:
         SyntheticActionVideos(**{"length": 8} | keywords)
     assert str(error.value) == message
@@ -709,18 +709,26 @@ def test_bad_videos_are_refused(keywords, message):
 
 @pytest.mark.parametrize("kind", [SyntheticActions, SyntheticActionVideos])
 @pytest.mark.parametrize("index", [3, -1])
-def test_an_index_that_is_not_there(kind, index):
+def test_an_index_out_of_range_is_refused(kind, index):
     data: Dataset = kind(3)
     with pytest.raises(IndexError) as error:
         data[index]
-    assert str(error.value) == f"Sample {index} was asked for; there are 3, from 0."
+    assert str(error.value) == f"There is no sample {index}: the dataset has 3, numbered from 0."
 
 
-def test_numpys_whole_numbers_are_whole_numbers():
+def test_numpy_integers_are_accepted():
     one, other = SyntheticActions(3, seed=2), SyntheticActions(np.int64(3), seed=np.int32(2))
     assert len(one) == len(other) == 3
     assert equal(one[1], other[np.int64(1)])
 
 
-def test_no_clips_at_all():
+def test_the_repr_is_the_constructor():
+    for data in DATASETS:
+        assert eval(repr(data)) == data
+    assert repr(SyntheticActions(3)) == (
+        "SyntheticActions(length=3, seed=0, frames=16, size=64, actors=1)"
+    )
+
+
+def test_a_dataset_may_be_empty():
     assert list(SyntheticActions(0)) == list(SyntheticActionVideos(0)) == []

@@ -7,8 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from disk import write_jhmdb
-from disk_annotated import write_ilsvrc_text, write_ilsvrc_voc, write_ucf24
+from datasets_on_disk import write_ilsvrc_text, write_ilsvrc_voc, write_jhmdb, write_ucf24
 from torch import nn
 
 from captum_3dcam import LayerwiseGlobalLocalCAM

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from disk import write_hmdb51, write_ucf101
+from datasets_on_disk import write_hmdb51, write_ucf101
 from torch import nn
 
 from captum_3dcam.datasets import ACTIONS, SyntheticActions

@@ -8,6 +8,7 @@ NumPy reads memory at any address that the attribute ``__array_interface__`` nam
 """
 
 import io
+import math
 import pickle
 import pickletools
 import re
@@ -92,7 +93,10 @@ class _Array(np.ndarray[Any, np.dtype[Any]]):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, data = state
-        super().__setstate__((1, shape, _to_numpy(dtype, "iuf"), is_fortran, data))
+        numeric = _to_numpy(dtype, "iuf")
+        if math.prod(shape) * numeric.itemsize != len(data):  # MemoryError if NumPy notices it
+            raise pickle.UnpicklingError(f"an array of shape {shape} has {len(data)} bytes")
+        super().__setstate__((1, shape, numeric, is_fortran, data))
 
 
 def _to_numpy(dtype: Any, kinds: str) -> np.dtype[Any]:

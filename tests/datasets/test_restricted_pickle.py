@@ -310,10 +310,11 @@ ERRORS = {
         "the codec 'zip' is not allowed"),
     "an unknown byte order": (
         raw(ARRAY, state(b"K\x04\x85", BYTE + b"(K\x03U\x01xNNNtb")), "byteorder"),
-    "a huge array": (raw(ARRAY, state(number(2**40) + b"\x85")), "size"),
+    "a huge array": (raw(ARRAY, state(number(2**40) + b"\x85")), "has 4 bytes"),
+    "an array with an overflow": (raw(ARRAY, state(number(2**62) * 2 + b"\x86")), "has 4 bytes"),
     "an array of negative length": (raw(ARRAY, state(number(-2) * 2 + b"\x86")), ""),
     "a shape that is not a tuple": (raw(ARRAY, state(b"U\x014")), ""),
-    "a list of bytes": (raw(ARRAY, state(b"K\x01\x85", data=b"]")), "pickle not returning string"),
+    "a list of bytes": (raw(ARRAY, state(b"K\x01\x85", data=b"]Na")), "pickle not returning strin"),
     "a buffer of a number": (raw(BUFFER, b"(", number(2**40), BYTE, b"K\x01\x85U\x01CtR"), "bytes"),
     "half a number": (raw(SCALAR, BYTE.replace(b"u1", b"u2"), b"U\x01a\x86R"), "buffer is too sm"),
     "a memo that does not exist": (raw(b"h\x07"), "Memo value not found at index 7"),

@@ -129,7 +129,7 @@ def boxes_to_mask(
             f"{describe(boxes)}."
         )
     check_tolerance(tolerance)
-    first, last = _pixel_range(to_exclusive(boxes, box_format).float())
+    first, last = (b.float() for b in _pixel_range(to_exclusive(boxes, box_format)))
     squared = torch.zeros(len(boxes), *[1] * len(size), device=boxes.device)
     for axis, length in enumerate(size):
         bound = len(size) - 1 - axis  # x, the last axis, has the first bound

@@ -53,9 +53,9 @@ def draw(sample: ActionClip, maps: dict[str, Tensor], t: int) -> Image.Image:
     canvas = FigureCanvasAgg(figure)
     first, *others = figure.subplots(1, 1 + len(maps))
     grey = colormaps["gray"](sample.clip[:, t].mean(dim=0).numpy())[..., :3]
-    first.imshow(sample.clip[:, t].movedim(0, -1))
+    first.imshow(sample.clip[:, t].movedim(0, -1).numpy())
     first.set_title("clip", fontsize=13)
-    for (x0, y0, x1, y1), colour in zip(sample.boxes[:, t], COLOURS, strict=True):
+    for (x0, y0, x1, y1), colour in zip(sample.boxes[:, t].tolist(), COLOURS, strict=True):
         corner = (x0 - 0.5, y0 - 0.5)
         first.add_patch(Rectangle(corner, x1 - x0, y1 - y0, fill=False, color=colour, linewidth=2))
     for axes, (name, attribution), colour in zip(others, maps.items(), COLOURS, strict=True):

@@ -92,6 +92,8 @@ class Recording:
         if not scores.requires_grad:
             raise RuntimeError(_unreached(self.layers))
         calls = [call for layer in self.layers for call in layer]
+        for call in calls:
+            call.begin_backward()
         # Edges, for of tensors the mode would see this very call, and be off inside of it.
         begin, *ends = map(
             torch.autograd.graph.get_gradient_edge, (scores, *(call.token for call in calls))
@@ -462,9 +464,10 @@ def _check_call(calls: LayerCalls, batch_size: int) -> None:
             f"Layer {name!r} gives different shapes in its {count} calls, {sorted(shapes)}, which "
             "cannot be stacked. Add their maps with calls='sum', or choose one of them."
         )
-    if calls.shape[0] != batch_size:
+    misfits = [shape for shape in calls.shapes if shape[0] != batch_size]
+    if misfits:
         raise ValueError(
-            f"Layer {name!r} gives shape {calls.shape} for a batch of {batch_size}. If it "
+            f"Layer {name!r} gives shape {misfits[0]} for a batch of {batch_size}. If it "
             "folds frames into the batch, unfold them with Layer(..., layout='(N T) C H W') or "
             "Layer(..., reshape=frames_to_clip(num_frames)). If it runs once for each sample, "
             f"pass one sample at a time. Inputs without a batch axis need one: inputs[None].{often}"

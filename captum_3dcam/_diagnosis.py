@@ -129,7 +129,7 @@ def misread_axes(
     if tuple(size) != tuple(input_size):
         return  # the map's size was chosen
     for calls in recording.layers:
-        shape = calls.shape
+        shape = calls.shapes[0]
         grid, channels_last = shape[2:], shape[1:-1]
         if _fits(channels_last, size) and not _fits(grid, size):
             yield (

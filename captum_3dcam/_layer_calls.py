@@ -44,6 +44,11 @@ class LayerCall:
             self.factors = self.reduction.join(self.activation, self.gradient)
             self.gradient = ()
 
+    def begin_backward(self) -> None:
+        """Forget the gradient of the class before."""
+        self.gradient, self.factors = (), None
+        self.extremes.pop("gradient", None)
+
     def supersede(self) -> None:
         """The layer ran again, and a later call is explained."""
         self.superseded, self.activation, self.error = True, (), None
@@ -99,12 +104,14 @@ class LayerCalls:
         return (call for calls in self.by_device.values() for call in calls)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the layer's tensor over all devices, as it was arranged: (N, C, *S_k)."""
-        firsts = [calls[0].shape for calls in self.by_device.values()]
-        rows = sum(shape[0] for shape in firsts)
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of each call that is explained apart, over all devices: (N, C, *S_k), as arranged."""
         stacked = (self.count,) if self.stacked else ()
-        return (rows, firsts[0][1], *stacked, *firsts[0][2:])
+        shapes = []
+        for calls in zip(*self.by_device.values(), strict=False):
+            rows = sum(call.shape[0] for call in calls)
+            shapes.append((rows, calls[0].shape[1], *stacked, *calls[0].shape[2:]))
+        return shapes[:1] if self.stacked else shapes
 
     def factors(self, device_ids: list[int] | None) -> list[LayerFactors]:
         """One for each call that is explained apart, over all devices."""

@@ -340,7 +340,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def _check_rank(self, recording: Recording, geometry: Geometry) -> None:
         rank = len(geometry.size)
         for calls in recording.layers:
-            if len(calls.shape) - 2 != rank:
+            misfits = [shape for shape in calls.shapes if len(shape) - 2 != rank]
+            if misfits:
                 often = ""
                 if calls.count > 1 and not calls.stacked:
                     often = (
@@ -348,8 +349,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                         "frames, stack them with Layer(..., calls='stack')."
                     )
                 raise ValueError(
-                    f"Layer {calls.layer.name!r} gives {len(calls.shape) - 2} spatial axes, shape "
-                    f"{calls.shape}, but the map is to have {rank}: {geometry.size}. Pass "
+                    f"Layer {calls.layer.name!r} gives {len(misfits[0]) - 2} spatial axes, shape "
+                    f"{misfits[0]}, but the map is to have {rank}: {geometry.size}. Pass "
                     "output_size, or make the layer a grid with Layer(..., layout=...) or "
                     f"Layer(..., reshape=...).{often}"
                 )

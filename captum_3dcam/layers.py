@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from math import prod
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,8 +56,10 @@ class Layer:
     name: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        chosen = isinstance(self.calls, int) and self.calls >= 0
-        if self.calls is not None and self.calls not in _CALLS and not chosen:
+        if isinstance(self.calls, Integral) and not isinstance(self.calls, bool):
+            object.__setattr__(self, "calls", int(self.calls))
+        is_number = type(self.calls) is int and self.calls >= 0
+        if self.calls is not None and self.calls not in _CALLS and not is_number:
             raise ValueError(
                 f"calls={self.calls!r} is not known. Choose 'last', 'stack', 'sum', or the number "
                 "of a call, from 0 on."

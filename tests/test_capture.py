@@ -645,7 +645,7 @@ def test_a_layers_shape_is_that_over_all_devices():
     calls = LayerCalls(Layer("conv"), PAIR)
     for device, rows in (("cpu", 2), ("meta", 1)):
         calls.by_device[device] = [SimpleNamespace(shape=(rows, 3, 4))]
-    assert calls.shape == (3, 3, 4)
+    assert calls.shapes == [(3, 3, 4)]
 
 
 def test_the_order_of_devices_is_the_models_own_unless_given():

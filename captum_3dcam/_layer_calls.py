@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from captum_3dcam._captum import sort_key_list
 from captum_3dcam._reduction import LayerFactors, Parts, Reduction, stack_calls
@@ -19,10 +20,19 @@ class LayerCall:
     cycles through the graph.
     """
 
-    def __init__(self, tensor: Tensor, arrange: Callable[[Tensor], Tensor], reduction: Reduction):
-        self.arrange, self.reduction = arrange, reduction
+    def __init__(
+        self,
+        tensor: Tensor,
+        arrange: Callable[[Tensor], Tensor],
+        reduction: Reduction,
+        *,
+        stacked: bool = False,
+    ) -> None:
+        self.arrange, self.reduction, self.stacked = arrange, reduction, stacked
         # Stands for the layer in the graph. Not tensor.new_zeros, which keeps a subclass.
         self.token = torch.zeros((), dtype=tensor.dtype, device=tensor.device, requires_grad=True)
+        self.edge: GradientEdge | None = None
+        """Where the gradient of the tensor itself arrives, if it is asked for instead."""
         self.extremes: dict[str, Parts] = {}
         self.shape: tuple[int, ...] = ()
         self.activation: Parts = ()
@@ -34,20 +44,26 @@ class LayerCall:
     def hold(self, activation: Tensor) -> None:
         """Reduce the activation, arranged, which passes in the forward."""
         self.activation = self.reduction.of_activation(activation)
-        self.extremes["activation"] = torch.aminmax(self.activation[0])
+        self.extremes["activation"] = torch.aminmax(self.activation[0].detach())
 
-    def reduce(self, gradient: Tensor, *, join: bool) -> None:
-        """Reduce the gradient, which passes in the backward; ``join`` it with the activation."""
+    def reduce(self, gradient: Tensor) -> None:
+        """Reduce the gradient, which passes in the backward; join it with the activation."""
         self.gradient = self.reduction.of_gradient(self.arrange(plain_tensor(gradient)))
-        self.extremes["gradient"] = torch.aminmax(self.gradient[0])
-        if join:
+        self.extremes["gradient"] = torch.aminmax(self.gradient[0].detach())
+        if not self.stacked:  # else with those of the other calls
             self.factors = self.reduction.join(self.activation, self.gradient)
             self.gradient = ()
 
-    def begin_backward(self) -> None:
-        """Forget the gradient of the class before."""
+    def begin_backward(self) -> GradientEdge:
+        """Forget the gradient of the class before; the edge of the graph where this one ends."""
         self.gradient, self.factors = (), None
         self.extremes.pop("gradient", None)
+        return self.edge or get_gradient_edge(self.token)
+
+    def end_backward(self, gradient: Tensor) -> None:
+        """Reduce what arrived at the edge, unless it passed on its way to the token."""
+        if self.edge is not None:
+            self.reduce(gradient)
 
     def supersede(self) -> None:
         """The layer ran again, and a later call is explained."""
@@ -83,7 +99,7 @@ class LayerCalls:
         chosen = self.layer.calls
         if isinstance(chosen, int) and chosen != position:
             return None
-        call = LayerCall(tensor, arrange, self.reduction)
+        call = LayerCall(tensor, arrange, self.reduction, stacked=self.stacked)
         calls = self.by_device.setdefault(tensor.device, [])
         if chosen in (None, "last"):
             for earlier in calls:
@@ -91,7 +107,7 @@ class LayerCalls:
             calls.clear()
         calls.append(call)
         try:
-            activation = arrange(plain_tensor(tensor.detach()))
+            activation = arrange(plain_tensor(tensor))
             call.shape = tuple(activation.shape)
             _check_grid(self.layer, call.shape)
             call.hold(activation)
@@ -186,10 +202,8 @@ class _Rejoin(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, own: Tensor, token: Tensor, call: LayerCall, is_input: bool, join: bool
-    ) -> Tensor:
-        ctx.call, ctx.join = call, join
+    def forward(ctx: Any, own: Tensor, token: Tensor, call: LayerCall, is_input: bool) -> Tensor:
+        ctx.call = call
         ctx.set_materialize_grads(False)
         if is_input:  # the model may continue with either name
             ctx.mark_dirty(own)
@@ -199,24 +213,24 @@ class _Rejoin(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, gradient: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
         if gradient is None:  # undefined: an operation after the layer has no derivative
-            return None, None, None, None, None
+            return None, None, None, None
         if not ctx.call.superseded:
-            ctx.call.reduce(gradient, join=ctx.join)
-        return gradient, plain_tensor(gradient).new_zeros(()), None, None, None
+            ctx.call.reduce(gradient)
+        return gradient, plain_tensor(gradient).new_zeros(()), None, None
 
 
-def rejoin(own: Tensor, call: LayerCall, is_input: bool, join: bool) -> Tensor:
+def rejoin(own: Tensor, call: LayerCall, is_input: bool) -> Tensor:
     joined: Tensor
     if is_input:
         try:
             # Nothing is written, so what was saved of the tensor before stays valid.
             with _unsafe_preserve_version_counter(own):
-                joined = _Rejoin.apply(own, call.token, call, True, join)
+                joined = _Rejoin.apply(own, call.token, call, True)
         except RuntimeError:  # one of several views that an operation returned, as of chunk
             pass
         else:
             return joined
-    joined = _Rejoin.apply(own, call.token, call, False, join)
+    joined = _Rejoin.apply(own, call.token, call, False)
     return joined

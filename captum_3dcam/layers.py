@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from math import prod
-from numbers import Integral
+from operator import index as to_int
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,10 +56,10 @@ class Layer:
     name: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.calls, Integral) and not isinstance(self.calls, bool):
-            object.__setattr__(self, "calls", int(self.calls))
-        is_number = type(self.calls) is int and self.calls >= 0
-        if self.calls is not None and self.calls not in _CALLS and not is_number:
+        calls: Any = self.calls
+        if hasattr(calls, "__index__") and not isinstance(calls, bool) and calls >= 0:
+            object.__setattr__(self, "calls", to_int(calls))
+        elif calls is not None and calls not in _CALLS:
             raise ValueError(
                 f"calls={self.calls!r} is not known. Choose 'last', 'stack', 'sum', or the number "
                 "of a call, from 0 on."
@@ -176,7 +176,8 @@ def find_module(name: str, root: nn.Module) -> nn.Module | None:
     for wrapper in ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."):
         module: nn.Module | None = root
         for step in (wrapper + name).split("."):
-            module = module._modules[step] if module and step in module._modules else None
+            known = {} if module is None else module._modules
+            module = known[step] if step in known else None  # noqa: SIM401  TorchScript has no get
         if module is not None:
             return module
     return None

@@ -293,6 +293,42 @@ def test_a_layer_called_with_keywords_gives_its_input():
         torch.testing.assert_close(activation, x * 2)
 
 
+class Branches(nn.Module):
+    """Three layers that take the same tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+        self.skip, self.relu, self.head = nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Linear(3, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        wide, skip = self.wide(x).tanh(), self.skip(x)
+        return self.head((wide + skip + self.relu(x)).tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["stem", "wide", "skip", "relu"])
+def test_the_gradient_of_an_input_is_that_over_all_its_uses_as_in_captum(layer):
+    model, x = Branches().eval(), random_input(2, (6, 6))
+    captums = LayerGradCam(model, model.get_submodule(layer))
+    theirs = captums.attribute(x, 1, attribute_to_layer_input=True, relu_attributions=True)
+    for frozen in (False, True):
+        model.requires_grad_(not frozen)
+        ours = LayerwiseGradCAM(model, layer).attribute(x, 1, attribute_to_layer_input=True)
+        assert ours.any()
+        torch.testing.assert_close(ours, functional.normalize(theirs.detach()))
+
+
+def test_a_model_may_write_to_its_input_where_that_is_explained():
+    model, x = nn.Sequential(nn.ReLU(inplace=True), conv_net(2)), random_input(2, (6, 6))
+    for layer in ("0", "1.0"):
+        ((activation, gradient),) = pairs_of(model, layer, x, attribute_to_layer_input=True)
+        torch.testing.assert_close(activation, x if layer == "0" else x.relu())
+        assert gradient.any()
+    assert x.min() < 0
+    assert not x.requires_grad
+
+
 # ------------------------------------------------------------- one forward, one backward
 
 

@@ -219,6 +219,7 @@ CORE = [
     "_targets",
     "_layer_calls",
     "_layer_output",
+    "_forward_run",
     "_capture",
     "_diagnosis",
     "_layerwise_cam",

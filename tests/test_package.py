@@ -28,6 +28,7 @@ MODULES = [
     "_layer_calls",
     "_process_settings",
     "_layer_output",
+    "_forward_run",
     "_capture",
     "_diagnosis",
     "_layerwise_cam",

@@ -1,0 +1,298 @@
+"""One run of the model: its hooks, and its gradient mode."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import get_ident
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.nn.parameter import is_lazy
+
+from captum_3dcam._frozen_batch_norm import lean_graph
+from captum_3dcam._layer_calls import LayerCalls, rejoin
+from captum_3dcam._layer_output import check_differentiable, replaced, select_tensor
+from captum_3dcam._model_state import preserved_state
+from captum_3dcam._process_settings import (
+    process_wide_settings,
+    restore_cudnn,
+    switch_cudnn_off,
+)
+from captum_3dcam.layers import find_module, unknown_name
+
+
+class Mode(NamedTuple):
+    """What a run of the model records."""
+
+    layer_input: bool = False
+    """The layers' inputs instead of their outputs."""
+    create_graph: bool = False
+    """The maps are to be differentiable."""
+    from_start: bool = False
+    """Gradients are on from the start of the model, instead of from the first layer on."""
+
+    @property
+    def by_edge(self) -> bool:
+        """Whether the gradient of a layer's tensor is that over all its uses, also earlier ones.
+
+        Those of a layer's input need gradients from the start. A map that is differentiable needs
+        them anyway.
+        """
+        return self.layer_input or self.create_graph
+
+
+class ForwardRun:
+    """One run of the model: its hooks, and its gradient mode.
+
+    Gradients are off until a layer runs, or on from the start. Grad mode is each thread's own:
+    DataParallel's replicas run in threads of their own, and each switches its own.
+    """
+
+    def __init__(
+        self,
+        layers: tuple[LayerCalls, ...],
+        inputs: tuple[Tensor, ...],
+        arrangement: tuple[int, int | None],
+        mode: Mode,
+    ) -> None:
+        self.layers, self.inputs, self.mode = layers, inputs, mode
+        self.batch_size, self.rank = arrangement
+        self.training = False
+        self.needs_gradients_from_start = False
+        self.device_ids: list[int] | None = None
+        self._parallel = False
+        self._thread = get_ident()
+        self._begun: set[int] = set()
+        """The threads in which a layer has run."""
+        self._forced: dict[str, None] = {}
+        """The layers that run under the model's own no_grad."""
+        self.notes: dict[str, None] = {}
+        self._shapes: list[tuple[int, ...]] = []
+        """The shapes of what modules returned, for layouts that name tokens."""
+        self._stack = ExitStack()
+        self._roots: list[nn.Module] = []
+        self._named: list[LayerCalls] = []
+        """Layers whose names were found in what runs."""
+        self.restore_state: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def open(self, roots: list[nn.Module]) -> Iterator[None]:
+        """Within, the hooks are there, and the model's state is restored on exit."""
+        modules = [c.layer.module for c in self.layers if isinstance(c.layer.module, nn.Module)]
+        _refuse_inference_mode()
+        with self._stack as stack:
+            stack.enter_context(process_wide_settings())
+            stack.enter_context(torch.set_grad_enabled(self.mode.from_start))
+            self.restore_state = stack.enter_context(
+                preserved_state(
+                    *roots,
+                    *modules,
+                    tensors=self.inputs,
+                    on_new_module=self._prepare,
+                    on_new_root=self._hook_named,
+                )
+            )
+            stack.callback(register_module_forward_pre_hook(self._before_call).remove)
+            if any(calls.layer.needs_grid for calls in self.layers):
+                stack.callback(register_module_forward_hook(self._note_grid).remove)
+            for calls in self.layers:
+                if isinstance(calls.layer.module, nn.Module):
+                    self._hook(calls, calls.layer.module)
+            if not self.mode.create_graph:
+                stack.enter_context(lean_graph(self.inputs))
+            yield
+
+    def call(self, forward: Callable[[], Any]) -> Any:
+        """Run the model; whether it needs gradients from the start is known afterwards."""
+        try:
+            output = forward()
+        except RuntimeError as error:
+            if not self.mode.from_start and "grad" in str(error):
+                # A model that differentiates by itself needs the graph upstream.
+                self.needs_gradients_from_start = True
+                return None
+            if advice := _input_advice(self.inputs[0], str(error)):
+                raise RuntimeError(f"{error} {advice}") from error
+            raise
+        if self._thread in self._begun and not torch.is_grad_enabled():
+            self.needs_gradients_from_start = True
+        return output
+
+    def _prepare(self, module: nn.Module) -> None:
+        """Before a module runs for the first time; its attributes are restored afterwards."""
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                _check_parameter(module, tensor)
+        self.training = self.training or module.training
+        if isinstance(module, nn.DataParallel):
+            self._parallel = True
+            self.device_ids = self.device_ids or module.device_ids
+            replica = module.module.register_forward_pre_hook(
+                self._switch_gradients_off, with_kwargs=True
+            )
+            self._stack.callback(replica.remove)
+        elif isinstance(module, nn.parallel.DistributedDataParallel):
+            # No backward pass follows that DDP would have to synchronise.
+            module.require_backward_grad_sync = module.require_forward_param_sync = False
+        elif isinstance(module, nn.RNNBase) and not module.training:
+            restore = module.register_forward_hook(restore_cudnn, always_call=True)
+            self._stack.callback(restore.remove)
+
+    def check_names(self) -> None:
+        """Raise ValueError for a layer's name that nothing has that ran."""
+        for calls in self.layers:
+            if isinstance(calls.layer.module, str) and calls not in self._named:
+                raise unknown_name(calls.layer.module, self._roots)
+
+    def _is_ours(self) -> bool:
+        """DataParallel's replicas run in threads; any other thread is not our business."""
+        return self._parallel or get_ident() == self._thread
+
+    def _before_call(self, module: nn.Module, args: Any) -> None:
+        """Before each call of a module, in any thread."""
+        if not self._is_ours():
+            return
+        if isinstance(module, nn.DataParallel):
+            torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
+        elif isinstance(module, nn.RNNBase) and not module.training:
+            switch_cudnn_off()
+        self._watch_gradients()
+
+    def _watch_gradients(self) -> None:
+        """After a layer has run, gradients are on, unless the model has switched them off."""
+        if torch.is_grad_enabled() or get_ident() not in self._begun:
+            return
+        self.needs_gradients_from_start = True
+        if self.mode.from_start and self._forced:
+            names = ", ".join(map(repr, self._forced))
+            self.notes[
+                f"Layer(s) {names} run under the model's own torch.no_grad() and are explained as "
+                "if they did not. Modules after them run without gradients too, and the map lacks "
+                "what reaches the score through these alone."
+            ] = None
+
+    def _switch_gradients_off(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """In a replica's thread, which starts with gradients on."""
+        values = (*args, *kwargs.values())
+        # After a layer before the DataParallel, the graph has begun and goes through.
+        begun = any(isinstance(value, Tensor) and value.requires_grad for value in values)
+        if not self.mode.from_start and not begun:
+            torch.set_grad_enabled(False)
+
+    def _note_grid(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._is_ours() and isinstance(output, Tensor) and output.ndim > 2:
+            self._shapes.append(tuple(output.shape))
+
+    def _hook_named(self, root: nn.Module) -> None:
+        """Hook the layers that are named and lie in this network, which a function runs."""
+        self._roots.append(root)
+        for calls in [c for c in self.layers if isinstance(c.layer.module, str)]:
+            module = find_module(str(calls.layer.module), root)
+            if module is None:
+                continue
+            if calls in self._named:
+                raise ValueError(
+                    f"Layer name {calls.layer.name!r} is in more than one of the networks that "
+                    "forward_func runs. Pass the layer's module, e.g. layers=[model.layer4]."
+                )
+            self._named.append(calls)
+            self._hook(calls, module)
+
+    def _hook(self, calls: LayerCalls, module: nn.Module) -> None:
+        layer = calls.layer
+        if isinstance(module, torch.jit.RecursiveScriptModule):  # type: ignore[attr-defined]
+            raise TypeError(
+                f"Layer {layer.name!r} is compiled by torch.jit.script, which no hook can enter. "
+                "Explain the module that it was made from."
+            )
+
+        def after(module: nn.Module, args: Any, output: Any) -> Any:
+            if not self._is_ours():
+                return None
+            if isinstance(output, Tensor):
+                is_input = any(argument is output for argument in args)
+                return self._keep(calls, check_differentiable(output, layer), is_input)
+            key, tensor = select_tensor(output, layer)
+            return replaced(output, key, self._keep(calls, tensor))
+
+        def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not self._is_ours():
+                return None
+            arguments: dict[Any, Any] = dict(enumerate(args))
+            arguments.update(kwargs)
+            key, tensor = select_tensor(arguments, layer)
+            arguments[key] = self._keep(calls, tensor)
+            return tuple(arguments.pop(i) for i in range(len(args))), arguments
+
+        if self.mode.layer_input:
+            handle = module.register_forward_pre_hook(before, with_kwargs=True)
+        else:
+            handle = module.register_forward_hook(after)
+        self._stack.callback(handle.remove)
+
+    def _keep(self, calls: LayerCalls, tensor: Tensor, is_input: bool = False) -> Tensor:
+        _refuse_inference_mode()
+        arrange = calls.layer.arrangement(self.batch_size, self.rank, self._shapes)
+        with torch.set_grad_enabled(self.mode.create_graph):
+            call = calls.add(tensor if self.mode.create_graph else tensor.detach(), arrange)
+        if call is None:
+            return tensor
+        if not torch.is_grad_enabled():
+            if self.mode.from_start:
+                self._forced[calls.layer.name] = None
+            elif get_ident() in self._begun:
+                self.needs_gradients_from_start = True
+            torch.set_grad_enabled(True)
+        self._begun.add(get_ident())
+        if self.mode.by_edge and tensor.requires_grad:
+            call.edge = torch.autograd.graph.get_gradient_edge(tensor)
+            return tensor
+        if is_input and not self.mode.from_start and tensor._is_view() and not tensor.requires_grad:
+            # Autograd follows both names of a view only if it was made with gradients on.
+            self.needs_gradients_from_start = True
+            is_input = False
+        return rejoin(tensor, call, is_input)
+
+
+# -------------------------------------------------------------------------- input validation
+
+
+def _refuse_inference_mode() -> None:
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "No gradient can be recorded under torch.inference_mode(). Call attribute() outside "
+            "of it, or inside of torch.inference_mode(False); under torch.no_grad() it works."
+        )
+
+
+def _input_advice(x: Tensor, error: str) -> str | None:
+    """What to do about an input that the model refuses."""
+    if "type" in error and not x.is_floating_point():
+        return (
+            f"The first input has dtype {x.dtype}; networks take floating-point numbers, scaled as "
+            "in training: e.g. inputs.float() / 255."
+        )
+    if "channels" in error:
+        return (
+            f"The first input has shape {tuple(x.shape)}; (N, C, *S) is usual. Move the channels, "
+            "e.g. inputs.movedim(-1, 1) if they are last, or inputs.movedim(2, 1) if frames are "
+            "first."
+        )
+    return None
+
+
+def _check_parameter(module: nn.Module, tensor: Tensor) -> None:
+    if is_lazy(tensor):
+        raise RuntimeError(
+            f"{type(module).__name__} has parameters that are not initialized yet. Run the model "
+            "once on a sample before it is explained."
+        )
+    if tensor.is_inference():
+        raise RuntimeError(
+            "The model's parameters or buffers were made under torch.inference_mode(), so no "
+            "gradient can pass them. Build or load the model outside of it."
+        )

@@ -39,7 +39,7 @@ def to_exclusive(boxes: Tensor, box_format: str) -> Tensor:
     return torch.cat([low, high], dim=-1)
 
 
-def check_boxes_per_sample(boxes: Sequence[Tensor] | Tensor, samples: int) -> None:
+def check_boxes(boxes: Sequence[Tensor] | Tensor, samples: int) -> None:
     """ValueError unless there is one tensor (B_i, 2D) per sample, each with at least one box."""
     if isinstance(boxes, Tensor) or len(boxes) != samples:
         received = f"a tensor, {describe(boxes)}" if isinstance(boxes, Tensor) else len(boxes)
@@ -52,6 +52,19 @@ def check_boxes_per_sample(boxes: Sequence[Tensor] | Tensor, samples: int) -> No
             raise ValueError(
                 f"Sample {number} has ground-truth boxes of {describe(tensor)}; expected (B, 2D), "
                 "with at least one box. Leave samples without a ground truth out."
+            )
+
+
+def check_masks(maps: Tensor, **masks: Tensor | None) -> None:
+    """ValueError unless maps are (N, *S), and the masks that are given bool and of their shape."""
+    for name, mask in masks.items():
+        if mask is not None and (
+            mask.shape != maps.shape or mask.dtype != torch.bool or maps.ndim < 2
+        ):
+            raise ValueError(
+                f"Expected maps (N, *S) and {name}, bool, of the same shape; received maps of "
+                f"{describe(maps)} and {name} of {describe(mask)}, {mask.dtype}. Resize masks to "
+                "the maps, and compare: > 0. For boxes use boxes_to_mask."
             )
 
 

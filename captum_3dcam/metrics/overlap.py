@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_3dcam._validation import describe
 from captum_3dcam.localization import iou
-from captum_3dcam.metrics._inputs import check_boxes_per_sample, to_exclusive
+from captum_3dcam.metrics._inputs import check_boxes, to_exclusive
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ def best_iou(
     >>> best_iou([torch.tensor([[0, 0, 2, 2]])], [torch.tensor([[0, 0, 4, 2], [3, 3, 4, 4]])])
     tensor([0.5000], dtype=torch.float64)
     """
-    check_boxes_per_sample(target, len(preds))
+    check_boxes(target, len(preds))
     return _highest(
         box_iou(
             to_exclusive(boxes.reshape(-1, boxes.shape[-1]), box_format),

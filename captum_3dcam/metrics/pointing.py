@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from captum_3dcam._validation import check_choice, describe
-from captum_3dcam.metrics._inputs import check_boxes_per_sample, drop_channel, to_exclusive
+from captum_3dcam.metrics._inputs import check_boxes, check_masks, drop_channel, to_exclusive
 
 HIT_MODES = ("intersect", "argmax")
 
@@ -48,7 +48,7 @@ def hit_point(
     tensor([False])
     """
     tolerance, threshold = check_hit_options(mode, tolerance, threshold)
-    check_boxes_per_sample(boxes, len(maps))
+    check_boxes(boxes, len(maps))
     if not len(boxes):
         return torch.zeros(0, dtype=torch.bool)
     maps = drop_channel(maps, rank=boxes[0].shape[-1] // 2)
@@ -152,12 +152,7 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
     >>> energy_inside(torch.tensor([[1.0, -5.0, 3.0]]), torch.tensor([[True, True, False]]))
     tensor([0.2500], dtype=torch.float64)
     """
-    if masks.shape != maps.shape or masks.dtype != torch.bool or maps.ndim < 2:
-        raise ValueError(
-            "energy_inside expects maps (N, *S) and bool masks of the same shape; received maps "
-            f"of {describe(maps)} and masks of {describe(masks)}, {masks.dtype}. For boxes use "
-            "boxes_to_mask; compare other masks: > 0."
-        )
+    check_masks(maps, masks=masks)
     positive = maps.detach().double().relu().flatten(1)
     finite = maps.isfinite().flatten(1).all(dim=1)
     total = positive.sum(dim=1)

@@ -14,7 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from captum_3dcam._validation import check_choice
 from captum_3dcam.metrics import overlap, pointing, temporal, wsol
-from captum_3dcam.metrics._inputs import BOX_FORMATS, check_boxes_per_sample, drop_channel
+from captum_3dcam.metrics._inputs import BOX_FORMATS, check_boxes, drop_channel
 
 
 class _Score(Metric):
@@ -289,7 +289,7 @@ class EnergyInside(_MeanScore):
     def update(self, maps: Tensor, target: Tensor | Sequence[Tensor]) -> None:
         """Add maps (N, *S) or (N, 1, *S), with bool masks of their shape or N tensors of boxes."""
         if not isinstance(target, Tensor):
-            check_boxes_per_sample(target, len(maps))
+            check_boxes(target, len(maps))
             maps = drop_channel(maps, target[0].shape[-1] // 2) if len(maps) else maps
             size = tuple(maps.shape[1:])
             masks = [pointing.boxes_to_mask(boxes, size, self.box_format) for boxes in target]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_3dcam._validation import check_choice, describe
 from captum_3dcam.metrics._contours import contour_boxes
-from captum_3dcam.metrics._inputs import check_boxes_per_sample, drop_channel, to_exclusive
+from captum_3dcam.metrics._inputs import check_boxes, check_masks, drop_channel, to_exclusive
 from captum_3dcam.metrics.overlap import best_iou, box_iou, paired_iou, tube_iou
 
 THRESHOLD_SELECTIONS = ("dataset", "per_sample")
@@ -121,7 +121,7 @@ def scoremap_ious(
     tensor([[0.5625]], dtype=torch.float64)
     """
     maps = drop_channel(maps, rank=2)
-    check_boxes_per_sample(boxes, len(maps))
+    check_boxes(boxes, len(maps))
     best = torch.zeros(len(maps), len(thresholds), dtype=torch.float64)
     for row, image, ground_truth in zip(best, quantize(maps).cpu().numpy(), boxes, strict=True):
         cuts, cut_of = _integer_thresholds(image, thresholds)
@@ -274,12 +274,7 @@ def px_ap_counts(
     Row 0 counts pixels outside the ground truth, row 1 those inside; the last column counts those
     of score 1. Arguments and errors as for :func:`px_ap`.
     """
-    for name, mask in {"masks": masks, "ignore": ignore}.items():
-        if mask is not None and (mask.shape != maps.shape or mask.dtype != torch.bool):
-            raise ValueError(
-                f"{name} must be bool, of the maps' shape {tuple(maps.shape)}; received "
-                f"{describe(mask)}, {mask.dtype}. Resize it to the maps, and compare: > 0."
-            )
+    check_masks(maps, masks=masks, ignore=ignore)
     edges = torch.cat([cam_thresholds(interval), torch.ones(1, dtype=torch.float64)])
     bins = torch.bucketize(normalize_scoremaps(maps).cpu().double(), edges, right=True) - 1
     index = bins + len(edges) * masks.cpu()

@@ -32,15 +32,15 @@ def test_small_integers_do_not_overflow():
         (lambda: metrics.to_exclusive(torch.zeros(1, 4), "xywh"), "Choose one of 'xyxy', "),
         (lambda: metrics.to_exclusive(torch.tensor([[5, 5, 2, 9]]), "xyxy"), "width, y"),
         (
-            lambda: inputs.check_boxes_per_sample(torch.zeros(2, 4), 2),
+            lambda: inputs.check_boxes(torch.zeros(2, 4), 2),
             r"received a tensor, shape \(2, 4\).*list\(boxes\[:, None\]\)",
         ),
         (
-            lambda: inputs.check_boxes_per_sample([torch.zeros(1, 4)], 2),
+            lambda: inputs.check_boxes([torch.zeros(1, 4)], 2),
             "list of 2 tensors of ground-truth boxes, one per sample; received 1",
         ),
         (
-            lambda: inputs.check_boxes_per_sample([torch.zeros(0, 4)], 1),
+            lambda: inputs.check_boxes([torch.zeros(0, 4)], 1),
             r"Sample 0 has ground-truth boxes of shape \(0, 4\).*with at least one box",
         ),
         (

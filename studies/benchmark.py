@@ -2,22 +2,21 @@
 
     python studies/benchmark.py --output out/benchmark
 
-measures, study by study, and writes a JSON file, a Markdown table and, of the growth, a figure of
-each into the output folder:
+runs these studies, and writes a JSON file and a Markdown table of each into the output folder:
 
-- ``time``: of K = 1 to 5 layers from the deepest on, for this package, for other packages, and for
-  the least possible: one forward pass, and one backward pass to the shallowest of the layers.
-- ``memory``: the most that a call takes, beside a bare forward pass; each in a process of its own.
+- ``time``: of K = 1 to 5 layers, the deepest ones, for this package, for other packages, and for
+  the limit: one forward pass, and one backward pass to the shallowest of the layers.
+- ``memory``: the peak of a call, beside that of a bare forward pass; each in a fresh process.
 - ``classes``: the maps of a clip's five highest classes.
-- ``growth``: with the clip's length, its side, the number of layers, and the batch.
+- ``growth``: with the clip's length, its side, the number of layers, and the batch; and a figure.
 - ``maps``: what is neither the forward nor the backward pass.
-- ``modes``: half precision, autocast, channels last, compiled parts.
+- ``modes``: half precision, autocast, channels last, compiled parts, CUDA.
 - ``metrics``: what scoring one map costs.
 - ``sliding``: frames per second of a long video, beside the network alone.
 
-What is timed takes turns in one process, so that whatever else the machine does disturbs all
-alike; ratios are those of each turn, medians with their quartiles. ``peers.py`` says how the other
-packages are installed; the report names those that are not there.
+The runs of a study take turns in one process, so that a busy machine slows all of them alike. A
+ratio is that of one round, given as its median and quartiles. ``_peers.py`` says how the other
+packages are installed; the report names those that are missing.
 """
 
 import argparse
@@ -27,31 +26,40 @@ from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
 
-import matplotlib.pyplot as plt
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import captum_3dcam
+from _arguments import at_least, make_parser
+from _benchmark_growth import measure_growth
+from _benchmark_runs import (
+    OURS,
+    available_methods,
+    limit,
+    make_inputs,
+    make_network,
+    ours,
+    predict,
+    prepare,
+)
+from _memory import peak_mib
+from _peers import PEERS, Explain, missing, torch_cam_classes, versions
+from _report import table, write_report
+from _resnet import LAYERS, NETWORKS
+from _timing import Quartiles, machine, quartiles, ratios, take_turns
 from captum_3dcam import (
     LayerwiseGlobalLocalCAM,
-    LayerwiseGradCAM,
     SlidingWindowCAM,
+    functional,
     localization,
     metrics,
 )
-from captum_3dcam import functional as maths
-from captum_3dcam.attribution import LayerwiseCAM
-from peers import PEERS, Explain, missing, torch_cam_classes, versions
-from resnet import LAYERS, NETWORKS
-from study import table, write
-from timing import Quartiles, machine, peak_mib, quartiles, ratios, take_turns
 
-OURS = {"3DCAM": LayerwiseGlobalLocalCAM, "Grad-CAM": LayerwiseGradCAM}
+TOP_K = 5  # classes of the study of classes
 
 
 class Report(NamedTuple):
-    """What a study found: rows for the file, and a table of them."""
+    """A study's results: rows for the JSON file, and a table of them."""
 
     rows: list[dict[str, Any]]
     text: str
@@ -60,168 +68,78 @@ class Report(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> dict[str, Report]:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
-    where = f"{machine()}, captum_3dcam {captum_3dcam.__version__}, {versions()}"
+    setup = f"{machine()}, captum_3dcam {captum_3dcam.__version__}, {versions()}"
+    settings = {key: value for key, value in vars(options).items() if key != "output"}
     reports = {}
     for name in options.studies:
         report = reports[name] = STUDIES[name](options)
-        content = {"machine": where, "options": shown(options), "rows": report.rows}
-        write(options.output, name, content, f"{where}\n\n{report.text}\n")
+        content = {"machine": setup, "options": settings, "rows": report.rows}
+        write_report(options.output, name, content, f"{setup}\n\n{report.text}\n")
     return reports
 
 
-def shown(options: argparse.Namespace) -> dict[str, Any]:
-    return {key: value for key, value in vars(options).items() if key != "output"}
-
-
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
+    parser = make_parser(__doc__)
+    add, positive = parser.add_argument, at_least(1)
+    methods = ["limit", *OURS, *PEERS]
     add("--studies", nargs="+", choices=STUDIES, default=list(STUDIES), help="default: all")
     add("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="default: all")
-    add("--batches", nargs="+", type=int, default=[1, 4, 8], help="(default: 1 4 8)")
-    add(
-        "--methods",
-        nargs="+",
-        choices=["limit", *OURS, *PEERS],
-        default=["limit", *OURS, *PEERS],
-        help="of time and memory (default: all)",
-    )
-    add(
-        "--depths",
-        nargs="+",
-        type=int,
-        choices=range(1, 6),
-        default=[1, 2, 3, 4, 5],
-        help="K, layers to time together (default: 1 to 5)",
-    )
-    add("--repeats", type=int, default=9, help="rounds, at most (default: 9)")
+    add("--batches", nargs="+", type=positive, default=[1, 4, 8], help="(default: 1 4 8)")
+    add("--methods", nargs="+", choices=methods, default=methods, help="of time and memory "
+        "(default: all)")  # fmt: skip
+    add("--depths", nargs="+", type=int, choices=range(1, 6), default=[1, 2, 3, 4, 5],
+        help="K, layers to time together (default: 1 to 5)")  # fmt: skip
+    add("--repeats", type=positive, default=9, help="rounds, at most (default: 9)")
     add("--enough", type=float, default=60, help="seconds after which rounds end (default: 60)")
-    add("--frames", type=int, default=16, help="of a clip (default: 16)")
+    add("--frames", type=positive, default=16, help="of a clip (default: 16)")
     add("--size", type=int, default=112, help="pixels a side, an image has twice (default: 112)")
-    add("--threads", type=int, default=torch.get_num_threads(), help="(default: PyTorch's)")
-    add("--output", type=Path, default=Path("out/benchmark"), help="folder to write into")
+    add("--threads", type=positive, default=torch.get_num_threads(), help="(default: PyTorch's)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    add("--output", type=Path, default=Path("out/benchmark"), help="folder to write to")
     options = parser.parse_args(arguments)
-    if min(options.repeats, options.frames, options.threads, *options.batches) < 1:
-        parser.error("--repeats, --frames, --threads and --batches must be at least 1")
     if not {"limit", "3DCAM"} <= set(options.methods):
         parser.error("--methods needs limit and 3DCAM, which the others are compared with")
     return options
-
-
-# ------------------------------------------------------------------------------ what is measured
-
-
-def network_of(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    return NETWORKS[name]().eval()
-
-
-def sample(name: str, batch: int, frames: int, size: int) -> Tensor:
-    """A batch of clips, or of images of twice the size for a 2D network."""
-    shape = (2 * size, 2 * size) if name.endswith("2d") else (frames, size, size)
-    return torch.rand(batch, 3, *shape, generator=torch.Generator().manual_seed(1))
-
-
-def predicted(network: nn.Module, x: Tensor) -> list[int]:
-    with torch.no_grad():
-        return network(x).argmax(dim=1).tolist()
-
-
-def bare_forward(network: nn.Module, layers: Sequence[str]) -> Explain:
-    def forward(x: Tensor, classes: list[int]) -> Tensor:
-        with torch.no_grad():
-            return network(x)
-
-    return forward
-
-
-def limit(network: nn.Module, layers: Sequence[str], backwards: int = 1) -> Explain:
-    """One forward pass, and backward passes from the score to the shallowest layer; no map."""
-    shallowest = network.get_submodule(layers[0])
-
-    def passes(x: Tensor, classes: list[int]) -> list[Tensor]:
-        starts = []
-
-        def begin(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-            torch.set_grad_enabled(True)
-            starts.append(output.detach().requires_grad_())
-            return starts[0].view_as(starts[0])
-
-        handle = shallowest.register_forward_hook(begin)
-        try:
-            with torch.no_grad():
-                scores = network(x)
-                score = scores.gather(1, torch.tensor(classes, device=x.device)[:, None]).sum()
-                again = range(backwards - 1)
-                found = [torch.autograd.grad(score, starts, retain_graph=True) for _ in again]
-                return [*found, torch.autograd.grad(score, starts)]
-        finally:
-            handle.remove()
-
-    return passes
-
-
-def ours(method: type[LayerwiseCAM], network: nn.Module, layers: Sequence[str]) -> Explain:
-    cam = method(network, list(layers))
-
-    def explain(x: Tensor, classes: list[int]) -> Tensor:
-        return cam.attribute(x, target=classes)
-
-    return explain
-
-
-def methods(names: Sequence[str]) -> dict[str, Callable[[nn.Module, Sequence[str]], Explain]]:
-    """Of the limit, ours, and the peers: those that are named and there."""
-    absent = missing()
-    every = {
-        "limit": limit,
-        **{name: partial(ours, method) for name, method in OURS.items()},
-        **{name: peer.make for name, peer in PEERS.items() if name not in absent},
-    }
-    return {name: make for name, make in every.items() if name in names}
 
 
 # ------------------------------------------------------------------------------------------- time
 
 
 def time_study(options: argparse.Namespace) -> Report:
-    rows, makers = [], methods(options.methods)
+    rows, makers = [], available_methods(options.methods)
     for name in options.networks:
-        network = network_of(name)
+        network = make_network(name, options.device)
         for batch in options.batches:
-            x = sample(name, batch, options.frames, options.size)
-            classes = predicted(network, x)
+            x = make_inputs(name, batch, options.frames, options.size, options.device)
+            classes = predict(network, x)
             for depth in options.depths:
                 runs = {
                     method: partial(make(network, LAYERS[-depth:]), x, classes)
                     for method, make in makers.items()
                 }
-                seconds = take_turns(runs, options.repeats, enough=options.enough)
-                rows.append({"network": name, "batch": batch, "K": depth, **compared(seconds)})
+                seconds = take_turns(runs, options.repeats, max_seconds=options.enough)
+                rows.append({"network": name, "batch": batch, "K": depth, **compare(seconds)})
     others = [name for name in makers if name != "limit"]
-    head = ["network", "batch", "K", "limit, s", *(f"{name} / limit" for name in others)]
+    header = ["network", "batch", "K", "limit, s", *(f"{name} / limit" for name in others)]
     cells = [
         [
             *(row[key] for key in ("network", "batch", "K")),
-            f"{row['limit'].middle:.3f}",
+            f"{row['limit'].median:.3f}",
             *(str(row["ratios"][name]) for name in others),
         ]
         for row in rows
     ]
-    return Report(rows, table(head, cells))
+    return Report(rows, table(header, cells))
 
 
-def compared(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The limit's own seconds, and how the others' compare with it, and ours with theirs."""
-    bound = seconds["limit"]
-    rest = {name: values for name, values in seconds.items() if name != "limit"}
+def compare(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The limit's seconds, the ratios of the other runs to it, and those to 3DCAM."""
+    others = {name: values for name, values in seconds.items() if name != "limit"}
     return {
-        "rounds": len(bound),
-        "limit": quartiles(bound),
-        "ratios": {name: ratios(values, bound) for name, values in rest.items()},
-        "to 3DCAM": {name: ratios(values, seconds["3DCAM"]) for name, values in rest.items()},
+        "rounds": len(seconds["limit"]),
+        "limit": quartiles(seconds["limit"]),
+        "ratios": {name: ratios(values, seconds["limit"]) for name, values in others.items()},
+        "to 3DCAM": {name: ratios(values, seconds["3DCAM"]) for name, values in others.items()},
     }
 
 
@@ -232,22 +150,16 @@ DEPTHS = {"last": 1, "last two": 2, "all five": 5}
 
 def memory_study(options: argparse.Namespace) -> Report:
     batch = options.batches[min(1, len(options.batches) - 1)]
-    rows, names = [], list(methods(options.methods))
+    rows, names = [], list(available_methods(options.methods))
     for name in options.networks:
         bare = memory_of("bare", name, LAYERS, batch, options)
-        for words, depth in DEPTHS.items():
-            found = {
+        for layers, depth in DEPTHS.items():
+            mib = {
                 method: memory_of(method, name, LAYERS[-depth:], batch, options) for method in names
             }
-            row = {"network": name, "batch": batch, "layers": words, "bare": bare, "mib": found}
-            rows.append({**row, "ratios": {key: mib / bare for key, mib in found.items()}})
-    head = [
-        "network",
-        "batch",
-        "layers",
-        "bare forward, MiB",
-        *(f"{each} / bare" for each in names),
-    ]
+            row = {"network": name, "batch": batch, "layers": layers, "bare": bare, "mib": mib}
+            rows.append({**row, "ratios": {key: value / bare for key, value in mib.items()}})
+    header = ["network", "batch", "layers", "bare forward, MiB", *(f"{n} / bare" for n in names)]
     cells = [
         [
             *(row[key] for key in ("network", "batch", "layers")),
@@ -256,204 +168,93 @@ def memory_study(options: argparse.Namespace) -> Report:
         ]
         for row in rows
     ]
-    return Report(rows, table(head, cells))
+    return Report(rows, table(header, cells))
 
 
 def memory_of(
     method: str, name: str, layers: Sequence[str], batch: int, options: argparse.Namespace
 ) -> float:
-    return peak_mib(prepare, method, name, layers, batch, options.frames, options.size)
-
-
-def prepare(
-    method: str, name: str, layers: Sequence[str], batch: int, frames: int, size: int
-) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Of a method: a run on a small input, and that which is asked for."""
-    network = network_of(name)
-    explain = {**methods([method]), "bare": bare_forward}[method](network, layers)
-    small = sample(name, 1, 4, 32)
-    return partial(explain, small, [0]), partial(
-        explain, sample(name, batch, frames, size), [0] * batch
-    )
+    arguments = (method, name, layers, batch, options.frames, options.size, options.device)
+    return peak_mib(prepare, *arguments, device=options.device)
 
 
 # ---------------------------------------------------------------------------------------- classes
-
-COUNT = 5
 
 
 def classes_study(options: argparse.Namespace) -> Report:
     rows = []
     for name in options.networks:
-        network = network_of(name)
-        x = sample(name, 1, options.frames, options.size)
+        network = make_network(name, options.device)
+        x = make_inputs(name, 1, options.frames, options.size, options.device)
         cam = LayerwiseGlobalLocalCAM(network, LAYERS)
-        highest = cam.attribute_top_k(x, COUNT)[1][0].tolist()
-        each = [[target] for target in highest]
+        targets = [[target] for target in cam.attribute_top_k(x, TOP_K)[1][0].tolist()]
         runs = {
-            "limit": partial(limit(network, LAYERS, COUNT), x, each[0]),
-            "3DCAM": partial(cam.attribute_top_k, x, COUNT),
-            "3DCAM, one by one": partial(one_by_one, ours(type(cam), network, LAYERS), x, each),
+            "limit": partial(limit(network, LAYERS, TOP_K), x, targets[0]),
+            "3DCAM": partial(cam.attribute_top_k, x, TOP_K),
+            "3DCAM, one by one": partial(one_by_one, ours(type(cam), network, LAYERS), x, targets),
         }
         absent = missing()
         if "torch-cam" not in absent:
-            runs["torch-cam"] = partial(torch_cam_classes(network, LAYERS), x, each)
+            runs["torch-cam"] = partial(torch_cam_classes(network, LAYERS), x, targets)
         for peer in ("Captum", "pytorch-grad-cam", "M3d-Cam"):
             if peer not in absent:
                 explain = PEERS[peer].make(network, LAYERS)
-                runs[f"{peer}, one by one"] = partial(one_by_one, explain, x, each)
-        seconds = take_turns(runs, options.repeats, enough=options.enough)
-        rows.append({"network": name, "classes": COUNT, **compared(seconds)})
-    head = ["network", "limit, s", *(f"{each} / limit" for each in rows[0]["ratios"])]
+                runs[f"{peer}, one by one"] = partial(one_by_one, explain, x, targets)
+        seconds = take_turns(runs, options.repeats, max_seconds=options.enough)
+        rows.append({"network": name, "classes": TOP_K, **compare(seconds)})
+    header = ["network", "limit, s", *(f"{each} / limit" for each in rows[0]["ratios"])]
     cells = [
-        [row["network"], f"{row['limit'].middle:.3f}", *map(str, row["ratios"].values())]
+        [row["network"], f"{row['limit'].median:.3f}", *map(str, row["ratios"].values())]
         for row in rows
     ]
-    return Report(rows, table(head, cells))
+    return Report(rows, table(header, cells))
 
 
-def one_by_one(explain: Explain, x: Tensor, each: Sequence[list[int]]) -> list[Any]:
-    return [explain(x, classes) for classes in each]
+def one_by_one(explain: Explain, x: Tensor, targets: Sequence[list[int]]) -> list[Any]:
+    return [explain(x, classes) for classes in targets]
 
 
 # ----------------------------------------------------------------------------------------- growth
 
 
 def growth_study(options: argparse.Namespace) -> Report:
-    """Of the first 3D network that was asked for, with one thing growing at a time."""
+    """Of the first 3D network that is requested."""
     name = next((each for each in options.networks if not each.endswith("2d")), "r3d_18")
-    scale = options.size / 112
-    axes: dict[str, list[int]] = {
-        "frames": [8, 16, 32, 64, 128],
-        "side, pixels": [round(side * scale) for side in (64, 96, 128, 192, 256)],
-        "layers": [1, 2, 5, 10, 20],
-        "batch": [1, 2, 4, 8, 16],
-    }
-    rows = []
-    for axis, values in axes.items():
-        found = [grown(name, axis, value, options) for value in values]
-        rows.append(
-            {
-                "axis": axis,
-                "values": values,
-                "seconds": [each[0] for each in found],
-                "mib": [each[1] for each in found],
-                "slopes": {
-                    "time": slope(values, [each[0].middle for each in found]),
-                    "memory": slope(values, [each[1] for each in found]),
-                },
-            }
-        )
-    options.output.mkdir(parents=True, exist_ok=True)
-    draw_growth(rows, options.output / "growth.png")
-    cells = [
-        [
-            f"{row['axis']}, {row['values'][0]} to {row['values'][-1]}",
-            *(f"{row['seconds'][k].middle:.2f} s, {row['mib'][k]:.0f} MiB" for k in (0, -1)),
-            *(f"{row['slopes'][key]:.2f}" for key in ("time", "memory")),
-        ]
-        for row in rows
-    ]
-    head = [f"{name}: what grows", "least", "most", "slope of time", "slope of memory"]
-    return Report(rows, table(head, cells))
-
-
-def grown(name: str, axis: str, value: int, options: argparse.Namespace) -> tuple[Quartiles, float]:
-    """Seconds and MiB of one map, with one of its sizes changed."""
-    batch, frames, size = 1, options.frames, options.size
-    layers = LAYERS
-    if axis == "frames":
-        frames = value
-    elif axis == "batch":
-        batch = value
-    elif axis == "layers":
-        layers = normalisations(name)[-value:]
-    else:
-        size = value
-    network = network_of(name)
-    run = partial(
-        ours(LayerwiseGlobalLocalCAM, network, layers),
-        sample(name, batch, frames, size),
-        [0] * batch,
-    )
-    seconds = take_turns({"3DCAM": run}, options.repeats, enough=options.enough / 4)["3DCAM"]
-    return quartiles(seconds), peak_mib(prepare, "3DCAM", name, layers, batch, frames, size)
-
-
-def normalisations(name: str) -> list[str]:
-    """The batch normalisations of a network, in the order in which they run."""
-    kinds = (nn.BatchNorm2d, nn.BatchNorm3d)
-    return [key for key, module in network_of(name).named_modules() if isinstance(module, kinds)]
-
-
-def slope(values: Sequence[float], costs: Sequence[float]) -> float:
-    """Of the line through the logarithms: 1 where cost is proportional.
-
-    >>> round(slope([1, 2, 4], [3, 12, 48]), 6)
-    2.0
-    """
-    return float(np.polyfit(np.log(values), np.log(costs), 1)[0])
-
-
-def draw_growth(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """All columns on one scale, so that steep is steep; ticks at powers of two."""
-    figure, axes = plt.subplots(
-        2, len(rows), figsize=(11, 5), sharex="col", sharey="row", squeeze=False
-    )
-    for column, row in zip(axes.T, rows, strict=True):
-        costs = {"time": [each.middle for each in row["seconds"]], "memory": row["mib"]}
-        for axis, (what, values), color in zip(
-            column, costs.items(), ("#0072b2", "#d55e00"), strict=True
-        ):
-            axis.set_xscale("log", base=2)
-            axis.set_yscale("log", base=2)
-            axis.plot(row["values"], values, "o-", color=color)
-            axis.set_title(f"slope {row['slopes'][what]:.2f}", fontsize=10)
-            axis.grid(visible=True, alpha=0.3)
-            axis.yaxis.set_major_formatter("{x:g}")
-        column[1].set_xlabel(row["axis"])
-        column[1].set_xticks(row["values"], row["values"])
-    axes[0, 0].set_ylabel("time, s")
-    axes[1, 0].set_ylabel("memory, MiB")
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+    return Report(*measure_growth(name, options))
 
 
 # ------------------------------------------------------------------------------------------- maps
 
 
 def maps_study(options: argparse.Namespace) -> Report:
-    """The sums, upsampling, normalisation and fusion, from activations and gradients as given."""
+    """The sums, upsampling, normalisation and fusion, from given activations and gradients."""
     rows = []
     for name in options.networks:
-        network = network_of(name)
+        network = make_network(name, options.device)
         for batch in options.batches:
-            x = sample(name, batch, options.frames, options.size)
-            classes = predicted(network, x)
+            x = make_inputs(name, batch, options.frames, options.size, options.device)
+            classes = predict(network, x)
             pairs = activations_and_gradients(network, x, classes)
             runs = {
                 "limit": partial(limit(network, LAYERS), x, classes),
                 "3DCAM": partial(ours(LayerwiseGlobalLocalCAM, network, LAYERS), x, classes),
-                "maps": partial(fused_maps, pairs, tuple(x.shape[2:])),
+                "maps": partial(fused_map, pairs, tuple(x.shape[2:])),
             }
-            seconds = take_turns(runs, options.repeats, enough=options.enough)
+            seconds = take_turns(runs, options.repeats, max_seconds=options.enough)
             share = ratios(seconds["maps"], seconds["3DCAM"])
-            rows.append(
-                {"network": name, "batch": batch, "share": share, **compared(seconds)},
-            )
-    head = ["network", "batch", "limit, s", "maps / call, %", "call / limit"]
+            rows.append({"network": name, "batch": batch, "share": share, **compare(seconds)})
+    header = ["network", "batch", "limit, s", "maps / call, %", "call / limit"]
     cells = [
         [
             row["network"],
             row["batch"],
-            f"{row['limit'].middle:.3f}",
+            f"{row['limit'].median:.3f}",
             str(Quartiles(*(100 * each for each in row["share"]))),
             str(row["ratios"]["3DCAM"]),
         ]
         for row in rows
     ]
-    return Report(rows, table(head, cells))
+    return Report(rows, table(header, cells))
 
 
 def activations_and_gradients(
@@ -468,14 +269,14 @@ def activations_and_gradients(
     scores = network(x)
     for handle in handles:
         handle.remove()
-    score = scores.gather(1, torch.tensor(classes)[:, None]).sum()
+    score = scores.gather(1, torch.tensor(classes, device=x.device)[:, None]).sum()
     gradients = torch.autograd.grad(score, captured)
     return [(a.detach(), g) for a, g in zip(captured, gradients, strict=True)]
 
 
-def fused_maps(pairs: Sequence[tuple[Tensor, Tensor]], size: tuple[int, ...]) -> Tensor:
-    layer_maps = (maths.layer_map(maths.global_local(a, g), size) for a, g in pairs)
-    return maths.fuse(layer_maps, len(pairs))
+def fused_map(pairs: Sequence[tuple[Tensor, Tensor]], size: tuple[int, ...]) -> Tensor:
+    layer_maps = (functional.layer_map(functional.global_local(a, g), size) for a, g in pairs)
+    return functional.fuse(layer_maps, len(pairs))
 
 
 # ------------------------------------------------------------------------------------------ modes
@@ -484,66 +285,64 @@ def fused_maps(pairs: Sequence[tuple[Tensor, Tensor]], size: tuple[int, ...]) ->
 def modes_study(options: argparse.Namespace) -> Report:
     rows = []
     for name in options.networks:
-        x = sample(name, 1, options.frames, options.size)
+        x = make_inputs(name, 1, options.frames, options.size, options.device)
         runs = dict(modes(name, x))
-        seconds = take_turns(runs, options.repeats, enough=options.enough)
-        plain = runs["float32"]()
-        for mode, run in runs.items():
-            found = run().float()
-            rows.append(
-                {
-                    "network": name,
-                    "mode": mode,
-                    "seconds": quartiles(seconds[mode]),
-                    "ratio": ratios(seconds[mode], seconds["float32"]),
-                    "correlation": correlation(found, plain),
-                }
-            )
+        seconds = take_turns(runs, options.repeats, max_seconds=options.enough)
+        reference = runs["float32"]()
+        rows += [
+            {
+                "network": name,
+                "mode": mode,
+                "seconds": quartiles(seconds[mode]),
+                "ratio": ratios(seconds[mode], seconds["float32"]),
+                "correlation": correlation(run().float(), reference),
+            }
+            for mode, run in runs.items()
+        ]
     if not torch.cuda.is_available():
         rows.append({"mode": "CUDA", "network": "-", "absent": "there is no CUDA device here"})
-    head = ["network", "mode", "s", "/ float32", "correlation with float32's map"]
+    header = ["network", "mode", "s", "/ float32", "correlation with float32's map"]
     cells = [
         [row["network"], row["mode"], row["absent"], "-", "-"]
         if "absent" in row
         else [
             row["network"],
             row["mode"],
-            f"{row['seconds'].middle:.3f}",
+            f"{row['seconds'].median:.3f}",
             str(row["ratio"]),
             f"{row['correlation']:.4f}",
         ]
         for row in rows
     ]
-    return Report(rows, table(head, cells))
+    return Report(rows, table(header, cells))
 
 
 def modes(name: str, x: Tensor) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     """Ways to run one network on one sample; each explains the class that float32 predicts."""
-    network = network_of(name)
-    target = predicted(network, x)[0]
+    device = x.device.type
+    network = make_network(name, device)
+    target = predict(network, x)[0]
 
     def explained(network: nn.Module, x: Tensor) -> Callable[[], Tensor]:
         return partial(LayerwiseGlobalLocalCAM(network, LAYERS).attribute, x, target)
 
     yield "float32", explained(network, x)
     last = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
-    yield (
-        "channels last",
-        explained(network_of(name).to(memory_format=last), x.to(memory_format=last)),
-    )
-    yield "autocast to bfloat16", partial(under_autocast, explained(network, x))
-    yield "bfloat16", explained(network_of(name).bfloat16(), x.bfloat16())
-    compiled = network_of(name)
+    network_last = make_network(name, device).to(memory_format=last)
+    yield "channels last", explained(network_last, x.to(memory_format=last))
+    yield "autocast to bfloat16", partial(under_autocast, device, explained(network, x))
+    yield "bfloat16", explained(make_network(name, device).bfloat16(), x.bfloat16())
+    compiled = make_network(name, device)
     for layer in LAYERS:
         setattr(compiled, layer, torch.compile(getattr(compiled, layer), backend="eager"))
     yield "compiled stages", explained(compiled, x)
-    if torch.cuda.is_available():
-        on_gpu = network_of(name).cuda()
+    if device == "cpu" and torch.cuda.is_available():
+        on_gpu = make_network(name, "cuda")
         yield "CUDA", lambda: explained(on_gpu, x.cuda())().cpu()
 
 
-def under_autocast(run: Callable[[], Tensor]) -> Tensor:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+def under_autocast(device: str, run: Callable[[], Tensor]) -> Tensor:
+    with torch.autocast(device, dtype=torch.bfloat16):
         return run()
 
 
@@ -555,23 +354,25 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 
 def metrics_study(options: argparse.Namespace) -> Report:
-    """Of maps as networks give them: 7x7 cells, upsampled to an image's size."""
+    """On maps as networks give them: 7x7 cells, upsampled to an image's size; on the CPU."""
     size, count = 2 * options.size, 8
     generator = torch.Generator().manual_seed(0)
-    maps = maths.upsample(torch.rand(count, 1, 7, 7, generator=generator), (size, size))[:, 0]
+    coarse = torch.rand(count, 1, 7, 7, generator=generator)
+    maps = functional.upsample(coarse, (size, size))[:, 0]
     low, high = size // 4, 3 * size // 4
     boxes = [torch.tensor([[low, low, high, high]])] * count
-    cuts = metrics.cam_thresholds()
+    thresholds = metrics.cam_thresholds()
     masks = metrics.boxes_to_mask(boxes[0], (size, size)).expand(count, -1, -1)
+    ious = partial(metrics.scoremap_ious, maps, boxes, thresholds)
     runs = {
-        "MaxBoxAcc, V1": partial(metrics.scoremap_ious, maps, boxes, cuts),
-        "MaxBoxAcc, V2": partial(metrics.scoremap_ious, maps, boxes, cuts, multi_contour=True),
+        "MaxBoxAcc, V1": ious,
+        "MaxBoxAcc, V2": partial(ious, multi_contour=True),
         "PxAP": partial(metrics.px_ap, maps, masks),
         "pointing game": partial(metrics.hit_point, maps, boxes),
         "energy inside": partial(metrics.energy_inside, maps, masks),
         "the box of a map": partial(localization.frame_boxes, maps[:, None, None]),
     }
-    seconds = take_turns(runs, options.repeats, enough=options.enough, clock=process_time)
+    seconds = take_turns(runs, options.repeats, max_seconds=options.enough, clock=process_time)
     rows = [
         {"metric": name, "ms": quartiles([1000 * value / count for value in values])}
         for name, values in seconds.items()
@@ -586,8 +387,8 @@ def metrics_study(options: argparse.Namespace) -> Report:
 def sliding_study(options: argparse.Namespace) -> Report:
     rows = []
     for name in (each for each in options.networks if not each.endswith("2d")):
-        network, window = network_of(name), options.frames
-        video = sample(name, 1, 8 * window, options.size)
+        network, window = make_network(name, options.device), options.frames
+        video = make_inputs(name, 1, 8 * window, options.size, options.device)
         cam = LayerwiseGlobalLocalCAM(network, LAYERS)
         runs: dict[str, Callable[[], Any]] = {
             "network alone": partial(clip_by_clip, network, video, window),
@@ -598,19 +399,19 @@ def sliding_study(options: argparse.Namespace) -> Report:
                 for stride in (window, window // 2)
             },
         }
-        seconds = take_turns(runs, options.repeats, enough=options.enough)
-        for run, values in seconds.items():
-            rows.append(
-                {
-                    "network": name,
-                    "run": run,
-                    "fps": quartiles([video.shape[2] / value for value in values]),
-                    "ratio": ratios(values, seconds["network alone"]),
-                }
-            )
-    head = ["network", "", "frames per second", "time / network alone"]
+        seconds = take_turns(runs, options.repeats, max_seconds=options.enough)
+        rows += [
+            {
+                "network": name,
+                "run": run,
+                "fps": quartiles([video.shape[2] / value for value in values]),
+                "ratio": ratios(values, seconds["network alone"]),
+            }
+            for run, values in seconds.items()
+        ]
+    header = ["network", "", "frames per second", "time / network alone"]
     cells = [[row["network"], row["run"], str(row["fps"]), str(row["ratio"])] for row in rows]
-    return Report(rows, table(head, cells))
+    return Report(rows, table(header, cells))
 
 
 @torch.no_grad()

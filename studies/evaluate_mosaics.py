@@ -1,22 +1,22 @@
 """With a real classifier: does the map of a class lie where its photograph is?
 
-EfficientNet-Lite0 looks at mosaics of four photographs, 2 x 2, and is asked about the class of
-each in turn: the class that it gives to that photograph alone, at the same 112 x 112 pixels. A map
-should lie in that photograph's cell: the share of its energy there, and whether its highest pixel
-is there, are .25 by chance. A map that is zero has no energy anywhere, and scores 0.
+EfficientNet-Lite0 classifies mosaics of four photographs, 2 x 2. The class of each photograph is
+explained in turn: the class that the network gives to that photograph alone, at the same 112 x 112
+pixels. A map should lie in that photograph's cell: the share of its energy there, and whether its
+maximum is there, are .25 by chance. A map that is zero has no energy anywhere, and scores 0.
 
     python studies/evaluate_mosaics.py --mosaics 32
     python studies/evaluate_mosaics.py --mosaics 0 --paste 64
 
-``--paste`` pastes one photograph, at a random size and place, on a texture, and asks about the
-highest class of the whole picture: energy, hit and MaxBoxAcc V2 (all contours, the mean over IoU
-.3, .5 and .7, one threshold for all pictures). What looks at nothing is shown beside: the whole
-frame, and a map that is highest in the centre.
+``--paste`` pastes one photograph, at a random size and position, on a texture, and explains the
+highest class of the whole image: energy, hit and MaxBoxAcc V2 (all contours, the mean over IoU .3,
+.5 and .7, one threshold for all images). Beside it are two baselines that ignore the image: the
+whole frame, and a map that is highest in the centre.
 
-Every method is asked over several sets of layers, of two families: the outputs of blocks, which
-are linear bottlenecks, and the last ReLUs inside of them, with that of the head. Intervals are
-95 % bootstrap intervals over mosaics, or pictures, of the same eight photographs: they do not say
-what other photographs would give. The photographs are scikit-image's and scikit-learn's; nothing is
+Every method is evaluated over several sets of layers, of two families: the outputs of blocks, which
+are linear bottlenecks, and the last ReLUs inside them, with that of the head. Intervals are 95 %
+bootstrap intervals over mosaics, or images, of the same eight photographs: they do not say what
+other photographs would give. The photographs are those of scikit-image and scikit-learn; nothing is
 downloaded. Needs the extra ``demo``.
 """
 
@@ -30,7 +30,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
+from _arguments import at_least, make_parser
+from _intervals import Array, mean_interval, quantile_interval
+from _methods import METHODS as SUMMED
+from _methods import Method
+from _report import table, write_report
+from captum_3dcam import Layer
 from captum_3dcam.evaluation import MAX_BOX_ACC_IOUS, Bootstrap, Interval
 from captum_3dcam.metrics import (
     boxes_to_mask,
@@ -41,19 +48,15 @@ from captum_3dcam.metrics import (
     protocol_name,
     scoremap_ious,
 )
-from study import METHODS as STUDIED
-from study import Array, Method, mean_interval, quantile_interval, table, write
-from trained_networks.efficientnet import SIZE, Photograph, fit, load_efficientnet, preprocess
+from trained_networks.efficientnet import SIZE, Pixels, crop, load_efficientnet, preprocess
 
 try:
     import skimage.data
     from PIL import Image
     from sklearn.datasets import load_sample_images
-    from tqdm import tqdm
 except ImportError as error:
     raise ImportError(
-        "The photographs and the progress bar need their packages: pip install "
-        "'captum_3dcam[demo]'."
+        "The photographs need their packages: pip install 'captum_3dcam[demo]'."
     ) from error
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {"lite0": load_efficientnet}
@@ -70,30 +73,31 @@ CHOICES = {
     "first two": slice(2),
 }
 LAYER_SETS = {
-    f"{family}: {choice}": layers[places]
+    f"{family}: {choice}": layers[chosen]
     for family, layers in FAMILIES.items()
-    for choice, places in CHOICES.items()
+    for choice, chosen in CHOICES.items()
 }
-# These do not add the maps of layers up, so that each set of layers is a run of its own.
+# These do not sum the maps of layers, so each set of layers needs a run of its own.
 PRODUCTS: dict[str, Method] = {
-    f"{name} (product)": partial(STUDIED[name], fusion="product")
+    f"{name} (product)": partial(SUMMED[name], fusion="product")
     for name in ("LayerCAM", "HiResCAM")
 }
-METHODS = {**STUDIED, **PRODUCTS}
+METHODS = {**SUMMED, **PRODUCTS}
 JOINT = ("WhatWhere", *PRODUCTS)
 
 CELL = SIZE // 2
 # x0, y0, x1, y1 of the four cells, row by row.
 CELLS = torch.tensor([[x, y, x + CELL, y + CELL] for y in (0, CELL) for x in (0, CELL)])
 TEXTURES = ("gravel", "grass", "brick")
-PASTED = (64, 160)  # the smallest and the largest side of a pasted photograph
+PASTED_SIDES = (64, 160)  # the smallest and the largest, of a pasted photograph
 BATCH = 4
 
 
-class Picture(NamedTuple):
-    """What the network sees, (3, 224, 224), and each class that it is asked about, with its box."""
+class LocatedImage(NamedTuple):
+    """An input of the network, and each class to explain, with the box of its photograph."""
 
     inputs: Tensor
+    """(3, 224, 224)"""
     targets: list[int]
     boxes: Tensor
     """(targets, 4)"""
@@ -101,19 +105,19 @@ class Picture(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Of one map of each target, in the order of the pictures."""
+    """Of the map of each target, in the order of the images."""
 
     energy: Array
     hit: Array
     ious: Array
-    """(N, K), at each threshold τ; without any for mosaics."""
+    """(N, K), at each threshold τ; K is 0 for mosaics."""
 
 
-# --------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------- images
 
 
-def load_photographs() -> dict[str, Image.Image]:
-    """Eight photographs, RGB, by name."""
+def load_photographs() -> dict[str, Pixels]:
+    """Eight photographs by name, (H, W, 3) RGB bytes."""
     china, flower = load_sample_images().images
     pixels = {
         "china": china,
@@ -125,27 +129,32 @@ def load_photographs() -> dict[str, Image.Image]:
         "astronaut": skimage.data.astronaut(),
         "motorcycle": skimage.data.stereo_motorcycle()[0],
     }
-    return {name: Image.fromarray(image).convert("RGB") for name, image in pixels.items()}
+    return {name: to_rgb(image) for name, image in pixels.items()}
+
+
+def to_rgb(pixels: Pixels) -> Pixels:
+    """Grey images (H, W) have three equal channels then."""
+    return np.array(Image.fromarray(pixels).convert("RGB"))
 
 
 def load_tiles() -> dict[str, Tensor]:
-    """The photographs as the network takes them, (3, 112, 112)."""
+    """The photographs as cells of the network's input, (3, 112, 112)."""
     return {
-        name: F.interpolate(preprocess(Photograph(name, fit(image))), (CELL, CELL), mode="area")[0]
-        for name, image in load_photographs().items()
+        name: F.interpolate(preprocess(crop(pixels)), (CELL, CELL), mode="area")[0]
+        for name, pixels in load_photographs().items()
     }
 
 
 @torch.no_grad()
-def top_classes(network: nn.Module, pictures: Mapping[str, Tensor]) -> dict[str, int]:
-    return {name: int(network(picture[None]).argmax(dim=1)) for name, picture in pictures.items()}
+def top_classes(network: nn.Module, images: Mapping[str, Tensor]) -> dict[str, int]:
+    return {name: int(network(image[None]).argmax(dim=1)) for name, image in images.items()}
 
 
 def draw_mosaics(
     number: int, tiles: Mapping[str, Tensor], classes: Mapping[str, int], seed: int
-) -> list[Picture]:
-    """Mosaics of four photographs of different classes; ValueError where there are fewer."""
-    # Of photographs of one class, the first: the cell of a class must be the only one.
+) -> list[LocatedImage]:
+    """Mosaics of four photographs of different classes. Raises ValueError for fewer classes."""
+    # Of photographs of one class only the first is used, so that a class has one cell.
     names = [
         name for i, name in enumerate(tiles) if classes[name] not in list(classes.values())[:i]
     ]
@@ -157,7 +166,9 @@ def draw_mosaics(
     rng = np.random.default_rng(seed)
     draws = [rng.choice(names, len(CELLS), replace=False).tolist() for _ in range(number)]
     return [
-        Picture(arrange([tiles[name] for name in draw]), [classes[n] for n in draw], CELLS, draw)
+        LocatedImage(
+            arrange([tiles[name] for name in draw]), [classes[n] for n in draw], CELLS, draw
+        )
         for draw in draws
     ]
 
@@ -167,26 +178,24 @@ def arrange(tiles: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.cat(list(tiles[row : row + 2]), dim=2) for row in (0, 2)], dim=1)
 
 
-def draw_pasted(number: int, network: nn.Module, seed: int) -> list[Picture]:
-    """One photograph each, at a random size and place on a texture; its target is the top class."""
+def draw_pasted(number: int, network: nn.Module, seed: int) -> list[LocatedImage]:
+    """One photograph each, at a random size and position on a texture, and its top class."""
     rng = np.random.default_rng(seed)
-    photographs = {name: fit(image) for name, image in load_photographs().items()}
-    textures = [
-        fit(Image.fromarray(getattr(skimage.data, name)()).convert("RGB")) for name in TEXTURES
-    ]
-    pictures = []
+    photographs = {name: crop(pixels) for name, pixels in load_photographs().items()}
+    textures = [crop(to_rgb(getattr(skimage.data, name)())) for name in TEXTURES]
+    images = []
     for _ in range(number):
         name = str(rng.choice(list(photographs)))
-        side = int(rng.integers(PASTED[0], PASTED[1] + 1))
+        side = int(rng.integers(PASTED_SIDES[0], PASTED_SIDES[1] + 1))
         x, y = rng.integers(0, SIZE - side + 1, 2).tolist()
         pixels = textures[rng.integers(len(textures))].copy()
         small = Image.fromarray(photographs[name]).resize((side, side), Image.Resampling.BICUBIC)
         pixels[y : y + side, x : x + side] = np.asarray(small)
-        inputs = preprocess(Photograph(name, pixels))[0]
+        inputs = preprocess(pixels)[0]
         target = top_classes(network, {name: inputs})[name]
         boxes = torch.tensor([[x, y, x + side, y + side]])
-        pictures.append(Picture(inputs, [target], boxes, [name]))
-    return pictures
+        images.append(LocatedImage(inputs, [target], boxes, [name]))
+    return images
 
 
 # ----------------------------------------------------------------------------------- scores
@@ -202,16 +211,21 @@ def maps_of_sets(
 ) -> dict[str, Tensor]:
     """The map (N, 1, H, W) of every set of layers.
 
-    One run is enough for all sets, unless a method is ``joint``: the others sum the maps of layers.
+    One run serves all sets, unless a method is ``joint``: the others sum the maps of layers.
     """
+
+    def make(layers: Sequence[str]) -> Any:
+        # A block of this network runs one ReLU twice; its last call is explained.
+        return method(network, [Layer(name, calls="last") for name in layers])
+
     if joint:
         return {
-            name: method(network, layers).attribute(inputs, target=targets)
+            name: make(layers).attribute(inputs, target=targets)
             for name, layers in layer_sets.items()
         }
     every = list(dict.fromkeys(layer for layers in layer_sets.values() for layer in layers))
-    found = method(network, every).attribute(inputs, target=targets, per_layer=True)
-    maps = dict(zip(every, found, strict=True))
+    layer_maps = make(every).attribute(inputs, target=targets, per_layer=True)
+    maps = dict(zip(every, layer_maps, strict=True))
     return {
         name: torch.stack([maps[layer] for layer in layers]).sum(dim=0)
         for name, layers in layer_sets.items()
@@ -219,35 +233,35 @@ def maps_of_sets(
 
 
 def score(maps: Tensor, boxes: Tensor, thresholds: Tensor) -> Scores:
-    """Maps (N, 1, H, W) against one box each, (N, 4)."""
+    """Maps (N, 1, H, W) by one box each, (N, 4)."""
     masks = torch.stack([boxes_to_mask(box[None], tuple(maps.shape[2:])) for box in boxes])
-    truth = list(boxes[:, None])
+    ground_truth = list(boxes[:, None])
     ious = (
-        scoremap_ious(maps, truth, thresholds, multi_contour=True, box_format="xyxy")
+        scoremap_ious(maps, ground_truth, thresholds, multi_contour=True, box_format="xyxy")
         if len(thresholds)
         else torch.zeros(len(maps), 0)
     )
     return Scores(
         energy_inside(maps[:, 0], masks).numpy(),
-        hit_point(maps, truth, tolerance=0).double().numpy(),
+        hit_point(maps, ground_truth, tolerance=0).double().numpy(),
         ious.double().numpy(),
     )
 
 
-def evaluate_pictures(
+def evaluate_images(
     network: nn.Module,
-    pictures: Sequence[Picture],
+    images: Sequence[LocatedImage],
     methods: Mapping[str, Method],
     layer_sets: Mapping[str, Sequence[str]],
     thresholds: Tensor,
     description: str,
 ) -> dict[tuple[str, str], Scores]:
-    """Of every method over every set of layers, by (set, method)."""
-    found: dict[tuple[str, str], list[Scores]] = {}
+    """The scores of every method over every set of layers, by (set, method)."""
+    batches: dict[tuple[str, str], list[Scores]] = {}
     samples = [
-        (picture.inputs, target, box)
-        for picture in pictures
-        for target, box in zip(picture.targets, picture.boxes, strict=True)
+        (image.inputs, target, box)
+        for image in images
+        for target, box in zip(image.targets, image.boxes, strict=True)
     ]
     with tqdm(total=len(samples), desc=description, unit="target") as bar:
         for start in range(0, len(samples), BATCH):
@@ -258,37 +272,36 @@ def evaluate_pictures(
                 )
                 for layers, attribution in maps.items():
                     scores = score(attribution, torch.stack(boxes), thresholds)
-                    found.setdefault((layers, name), []).append(scores)
+                    batches.setdefault((layers, name), []).append(scores)
             bar.update(len(inputs))
-    return {key: joined(parts) for key, parts in found.items()}
-
-
-def joined(parts: Sequence[Scores]) -> Scores:
-    return Scores(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    return {
+        key: Scores(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        for key, parts in batches.items()
+    }
 
 
 def summarize(scores: Scores, groups: int, bootstrap: Bootstrap) -> dict[str, Interval]:
-    """The mean of each score, and its interval over the groups of consecutive targets."""
-    found = {
+    """The mean of each score, and its interval over groups of consecutive targets."""
+    summary = {
         "energy": mean_interval(scores.energy.reshape(groups, -1), bootstrap),
         "hit": mean_interval(scores.hit.reshape(groups, -1), bootstrap),
     }
     if scores.ious.shape[1]:
-        found["max_box_acc"] = max_box_acc_interval(scores.ious, bootstrap)
-    return found
+        summary["max_box_acc"] = max_box_acc_interval(scores.ious, bootstrap)
+    return summary
 
 
 def max_box_acc_interval(ious: Array, bootstrap: Bootstrap) -> Interval:
-    """MaxBoxAcc of (N, K): each draw chooses its threshold for each δ anew."""
+    """MaxBoxAcc of (N, K): each resample chooses its threshold for each δ anew."""
     counts = np.concatenate([np.ones((1, len(ious))), bootstrap.counts(len(ious))])
     best = [(counts @ (ious >= delta)).max(axis=1) / len(ious) for delta in MAX_BOX_ACC_IOUS]
     return quantile_interval(np.mean(best, axis=0), bootstrap)
 
 
 def baselines(boxes: Tensor, thresholds: Tensor) -> dict[str, Scores]:
-    """What looks at nothing: a map that is the same everywhere, and one highest in the centre."""
+    """Maps that ignore the image: the same value everywhere, and a Gaussian in the centre."""
     frame = torch.tensor([0, 0, SIZE, SIZE])
-    share = paired_iou(boxes, frame).numpy()  # a box's IoU with the frame is its share of it
+    share = paired_iou(boxes, frame).numpy()  # a box's IoU with the frame is its share of the frame
     middle = (torch.arange(SIZE) - (SIZE - 1) / 2) / (SIZE / 4)
     centre = torch.exp(-(middle**2 + middle[:, None] ** 2) / 2)
     centres = centre.expand(len(boxes), 1, -1, -1)
@@ -304,10 +317,10 @@ def baselines(boxes: Tensor, thresholds: Tensor) -> dict[str, Scores]:
 def study_mosaics(network: nn.Module, options: argparse.Namespace) -> dict[str, Any]:
     tiles = load_tiles()
     classes = top_classes(network, tiles)
-    pictures = draw_mosaics(options.mosaics, tiles, classes, options.seed)
-    found = evaluate_pictures(
+    images = draw_mosaics(options.mosaics, tiles, classes, options.seed)
+    scores = evaluate_images(
         network,
-        pictures,
+        images,
         {name: METHODS[name] for name in options.methods},
         {name: LAYER_SETS[name] for name in options.layer_sets},
         torch.zeros(0),
@@ -317,87 +330,87 @@ def study_mosaics(network: nn.Module, options: argparse.Namespace) -> dict[str, 
     report: dict[str, Any] = {
         "network": options.network,
         "seed": options.seed,
-        "mosaics": len(pictures),
+        "mosaics": len(images),
         "chance": 1 / len(CELLS),
         "classes": classes,
-        "targets_in_top_5": targets_in_top(network, pictures, 5),
+        "targets_in_top_5": targets_in_top(network, images, 5),
         "layer_sets": {name: LAYER_SETS[name] for name in options.layer_sets},
-        "scores": nested(found, len(pictures), bootstrap),
+        "scores": nested(scores, len(images), bootstrap),
     }
     text = [
-        f"# {len(pictures)} mosaics, {len(pictures) * len(CELLS)} targets",
+        f"# {len(images)} mosaics, {len(images) * len(CELLS)} targets",
         f"Chance is {report['chance']:.2f}. Of the targets, {report['targets_in_top_5']:.0%} are "
         "among the mosaic's five highest classes. Mean and 95 % interval over mosaics.",
         *tables(report["scores"], options.methods),
     ]
-    write(options.output, "mosaics", report, "\n\n".join(text))
+    write_report(options.output, "mosaics", report, "\n\n".join(text))
     return report
 
 
 def study_pasted(network: nn.Module, options: argparse.Namespace) -> dict[str, Any]:
-    pictures = draw_pasted(options.paste, network, options.seed)
+    images = draw_pasted(options.paste, network, options.seed)
     thresholds = cam_thresholds()
-    found = evaluate_pictures(
+    scores = evaluate_images(
         network,
-        pictures,
+        images,
         {name: METHODS[name] for name in options.methods},
         {name: LAYER_SETS[name] for name in options.layer_sets},
         thresholds,
         "pasted photographs",
     )
     bootstrap = Bootstrap(seed=options.seed)
-    boxes = torch.cat([picture.boxes for picture in pictures])
-    blind = {
-        name: summarize(scores, len(pictures), bootstrap)
-        for name, scores in baselines(boxes, thresholds).items()
+    boxes = torch.cat([image.boxes for image in images])
+    ignorant = {
+        name: summarize(baseline, len(images), bootstrap)
+        for name, baseline in baselines(boxes, thresholds).items()
     }
     report: dict[str, Any] = {
         "network": options.network,
         "seed": options.seed,
-        "pictures": len(pictures),
-        "chance": blind["whole frame"]["energy"].value,
+        "images": len(images),
+        "chance": ignorant["whole frame"]["energy"].value,
         "protocol": protocol_name(MAX_BOX_ACC_IOUS, "dataset", multi_contour=True),
         "layer_sets": {name: LAYER_SETS[name] for name in options.layer_sets},
-        "baselines": blind,
-        "scores": nested(found, len(pictures), bootstrap),
+        "baselines": ignorant,
+        "scores": nested(scores, len(images), bootstrap),
     }
-    names = list(blind["whole frame"])
+    names = list(ignorant["whole frame"])
     text = [
-        f"# {len(pictures)} photographs pasted on textures",
-        f"Chance, the share of the picture that is the photograph, is {report['chance']:.3f}. "
-        f"max_box_acc is {report['protocol']}. Mean and 95 % interval over pictures.",
-        table(["", *names], [[row, *(scores[n] for n in names)] for row, scores in blind.items()]),
+        f"# {len(images)} photographs pasted on textures",
+        f"Chance, the photograph's share of the image, is {report['chance']:.3f}. "
+        f"max_box_acc is {report['protocol']}. Mean and 95 % interval over images.",
+        table(["", *names], [[row, *(each[n] for n in names)] for row, each in ignorant.items()]),
         *tables(report["scores"], options.methods),
     ]
-    write(options.output, "pasted", report, "\n\n".join(text))
+    write_report(options.output, "pasted", report, "\n\n".join(text))
     return report
 
 
 @torch.no_grad()
-def targets_in_top(network: nn.Module, pictures: Sequence[Picture], k: int) -> float:
-    """The share of targets that are among a picture's k highest classes."""
+def targets_in_top(network: nn.Module, images: Sequence[LocatedImage], k: int) -> float:
+    """The share of targets that are among an image's k highest classes."""
     inside = [
-        target in network(picture.inputs[None]).topk(k).indices[0]
-        for picture in pictures
-        for target in picture.targets
+        target in network(image.inputs[None]).topk(k).indices[0]
+        for image in images
+        for target in image.targets
     ]
     return float(np.mean(inside))
 
 
 def nested(
-    found: Mapping[tuple[str, str], Scores], groups: int, bootstrap: Bootstrap
+    scores: Mapping[tuple[str, str], Scores], groups: int, bootstrap: Bootstrap
 ) -> dict[str, dict[str, dict[str, Interval]]]:
     """The summaries by set, then method."""
-    scores: dict[str, dict[str, dict[str, Interval]]] = {}
-    for (layers, method), values in found.items():
-        scores.setdefault(layers, {})[method] = summarize(values, groups, bootstrap)
-    return scores
+    summaries: dict[str, dict[str, dict[str, Interval]]] = {}
+    for (layers, method), values in scores.items():
+        summaries.setdefault(layers, {})[method] = summarize(values, groups, bootstrap)
+    return summaries
 
 
 def tables(
     scores: Mapping[str, Mapping[str, Mapping[str, Interval]]], methods: Sequence[str]
 ) -> list[str]:
-    """One a score: a row a set of layers, a column a method."""
+    """One of each score: a row a set of layers, a column a method."""
     names = next(iter(next(iter(scores.values())).values()))
     return [
         table(
@@ -422,20 +435,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser, count = make_parser(__doc__), at_least(0)
     add = parser.add_argument
-    add("--mosaics", type=int, default=32, help="how many (default: 32)")
-    add("--paste", type=int, nargs="?", const=64, default=0, help="how many pictures (64)")
-    add("--seed", type=int, default=0, help="of the pictures and the bootstrap (default: 0)")
+    add("--mosaics", type=count, default=32, help="how many (default: 32)")
+    add("--paste", type=count, nargs="?", const=64, default=0, help="how many images (64)")
+    add("--seed", type=int, default=0, help="of the images and the bootstrap (default: 0)")
     add("--network", choices=NETWORKS, default="lite0")
     add("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     add("--layer-sets", nargs="+", choices=LAYER_SETS, default=list(LAYER_SETS))
     add("--output", type=Path, default=Path("out"), help="folder to write to (default: out)")
     options = parser.parse_args(arguments)
-    if min(options.mosaics, options.paste) < 0 or not options.mosaics + options.paste:
-        parser.error("give a number of mosaics, or of pictures to paste on")
+    if not options.mosaics + options.paste:
+        parser.error("expected a number of --mosaics, or of images to --paste")
     return options
 
 

@@ -2,10 +2,10 @@
 
     python studies/explain_backbones.py --model resnext101_3d --checkpoint resnext-101.pth
 
-explains one clip by every method over all of the paper's layers together, and prints the seconds
-each took, the lowest and highest value of its map, and the most memory that the process has had
-by then. Without a checkpoint the weights are random: the costs are the same, the maps mean nothing.
-The time of the first method holds what torch does once, such as choosing its kernels.
+explains one clip by every method over all of the paper's layers together, and prints the seconds of
+each, the lowest and highest value of its map, and the peak memory of the process so far. Without a
+checkpoint the weights are random: the costs are the same, the maps are meaningless. The time of the
+first method includes what torch does once, such as choosing its kernels.
 """
 
 import argparse
@@ -19,21 +19,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from _arguments import make_parser
+from _memory import peak_resident_mib
+from _methods import METHODS
+from _report import table
 from captum_3dcam.datasets import SyntheticActions
-from captum_3dcam.models.checkpoint import load_checkpoint
-from captum_3dcam.models.i3d import i3d
-from captum_3dcam.models.resnext3d import resnext50_3d, resnext101_3d
-from evaluate_localization import METHODS
-from study import table
-from timing import most_resident_mib
+from captum_3dcam.models import i3d, load_checkpoint, resnext50_3d, resnext101_3d
 
 MODELS: dict[str, Callable[[int], Any]] = {
     "resnext101_3d": resnext101_3d,
     "resnext50_3d": resnext50_3d,
     "i3d": i3d,
 }
-COLUMNS = ("class", "seconds", "lowest", "highest", "peak memory, GiB")
-_DRAWN_AT = 128  # pixels a side of the synthetic clip, before it is resized
+HEADER = ("class", "seconds", "lowest", "highest", "peak memory, GiB")
+_CLIP_SIZE = 128  # pixels a side of the synthetic clip, before it is resized
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -46,11 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         load_checkpoint(options.checkpoint, model)
     model.eval()
 
-    prepare = model.PREPROCESSING
+    preprocess = model.PREPROCESSING
     if options.size:
-        prepare = replace(prepare, size=(options.size, options.size))
-    drawn = SyntheticActions(1, seed=options.seed, frames=options.frames, size=_DRAWN_AT)[0]
-    clip = prepare(drawn.clip)[None]
+        preprocess = replace(preprocess, size=(options.size, options.size))
+    data = SyntheticActions(1, seed=options.seed, frames=options.frames, size=_CLIP_SIZE)
+    clip = preprocess(data[0].clip)[None]
     report = {
         "model": options.model,
         "weights": str(options.checkpoint or "random"),
@@ -58,22 +57,20 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "rows": [measure(name, model, clip) for name in METHODS],
     }
-    print(table(COLUMNS, [cells(row) for row in report["rows"]]))
+    print(table(HEADER, [cells(row) for row in report["rows"]]))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--model", choices=MODELS, default="resnext101_3d")
-    add("--checkpoint", type=Path, help="weights, as load_checkpoint reads (default: random)")
+    add("--checkpoint", type=Path, help="weights for load_checkpoint (default: random ones)")
     add("--classes", type=int, default=400, help="of the checkpoint (default: 400)")
     add("--frames", type=int, default=16, help="of the clip, 4 or more (default: 16)")
-    add("--size", type=int, help="pixels a side (default: what the network was trained on)")
+    add("--size", type=int, help="pixels a side (default: as the network was trained)")
     add("--threads", type=int, help="of torch (default: its own choice)")
     add("--seed", type=int, default=0, help="of the clip and of random weights (default: 0)")
     add("--output", type=Path, default=Path("out/backbones.json"), help="JSON file to write")
@@ -92,7 +89,7 @@ def measure(name: str, model: nn.Module, clip: torch.Tensor) -> dict[str, Any]:
         "lowest": attribution.min().item(),
         "highest": attribution.max().item(),
         "map": list(attribution.shape),
-        "peak_gib": most_resident_mib() / 2**10,
+        "peak_gib": peak_resident_mib() / 2**10,
     }
 
 

@@ -1,39 +1,35 @@
-"""One table of several evaluations: the mean over trained networks, and their lowest and highest.
+"""One table of several evaluations: the mean over trained networks, the lowest and the highest.
 
     python studies/summarize_seeds.py out/two_actors_*.json
 
-takes what evaluate_localization.py has written, once for each network. ``--rows`` keeps the rows
-with one of these texts in their name. Files with different rows are an error.
+takes the files of evaluate_localization.py, one for each network. ``--rows`` keeps the rows whose
+name contains one of these texts. Files with different rows are an error.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from study import table
+from _arguments import make_parser
+from _report import table
 
 COLUMNS = ("energy", "hit", "max_box_acc", "max_box_acc_per_sample", "tube_iou")
 
 
 def summarize(files: Sequence[Path], columns: Sequence[str], rows: Sequence[str] = ("",)) -> str:
-    """Markdown: a row an attribution, "mean (lowest-highest)" over the files."""
+    """A Markdown table: a row an attribution, "mean (lowest-highest)" over the files."""
     reports = [json.loads(path.read_text(encoding="utf-8"))["rows"] for path in files]
     for path, report in zip(files, reports, strict=True):
         if report.keys() != reports[0].keys():
-            raise ValueError(f"{path} has other rows than {files[0]}: evaluate both alike.")
-    chosen = [row for row in reports[0] if any(text in row for text in rows)]
+            raise ValueError(
+                f"{path} and {files[0]} have different rows: evaluate them with the same options."
+            )
     return table(
         ["", *columns],
         [
-            [
-                row,
-                *(
-                    _spread([report[row][column]["value"] for report in reports])
-                    for column in columns
-                ),
-            ]
-            for row in chosen
+            [row, *(_spread([r[row][column]["value"] for r in reports]) for column in columns)]
+            for row in reports[0]
+            if any(text in row for text in rows)
         ],
     )
 
@@ -49,7 +45,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--columns", nargs="+", default=COLUMNS)
     parser.add_argument("--rows", nargs="+", default=[""])

@@ -2,12 +2,11 @@
 
     python studies/train_actions.py --seed 0 --output out/action_net.pt
 
-writes the weights and, beside them, what was measured (.json): the accuracy on held-out clips,
-and on the same clips with the middle frame shown all the time, where only the look of the
-picture is left and chance is one in eight. Needs the extra ``demo`` for the progress bar.
+writes the weights and, beside them, the measurements (.json): the accuracy on held-out clips, and
+on the same clips frozen at their middle frame, which shows the actor and not its motion; chance is
+one in eight.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -17,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from _arguments import at_least, make_parser
 from captum_3dcam.datasets import ActionClip, SyntheticActions, freeze
-from trained_networks.action_net import ActionNet
+from trained_networks.action_net import HELD_OUT_SEED, ActionNet
 
 BATCH = 16
 LEARNING_RATE = 3e-3
-HELD_OUT_SEED = 10**6  # the clips of one seed never show up under another
 
 
 def stack(samples: list[ActionClip]) -> tuple[Tensor, Tensor]:
@@ -32,12 +31,12 @@ def stack(samples: list[ActionClip]) -> tuple[Tensor, Tensor]:
 
 
 def loader(data: SyntheticActions) -> DataLoader[ActionClip]:
-    # Clip i is of class i % 8, so the order is balanced as it is, and no clip comes twice.
+    # Clip i is of class i % 8: unshuffled, batches are balanced, and no clip is used twice.
     return DataLoader(data, BATCH, collate_fn=stack, num_workers=1, prefetch_factor=8)
 
 
 def train(clips: int, seed: int, frozen: bool = False) -> nn.Module:
-    """The trained network, in eval mode; ``frozen`` trains on frozen clips instead."""
+    """The trained network, in eval mode; ``frozen`` trains on frozen clips."""
     torch.manual_seed(seed)
     network = ActionNet().to(memory_format=torch.channels_last_3d).train()
     batches = loader(SyntheticActions(clips, seed=seed))
@@ -64,27 +63,22 @@ def train(clips: int, seed: int, frozen: bool = False) -> nn.Module:
 @torch.no_grad()
 def accuracy(network: nn.Module, clips: int, frozen: bool = False) -> float:
     """On held-out clips, in [0, 1]."""
-    right = 0
+    correct = 0
     name = "frozen clips" if frozen else "held-out clips"
     for inputs, labels in tqdm(loader(SyntheticActions(clips, seed=HELD_OUT_SEED)), desc=name):
         inputs = freeze(inputs) if frozen else inputs
-        right += (network(inputs).argmax(1) == labels).sum().item()
-    return right / clips
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected an integer, 1 or more; got {text!r}")
-    return int(text)
+        correct += (network(inputs).argmax(1) == labels).sum().item()
+    return correct / clips
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, object]:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("out/action_net.pt"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--clips", type=positive, default=4800, help="to train on, each seen once")
-    parser.add_argument("--held-out", type=positive, default=512, help="clips to measure on")
-    parser.add_argument("--frozen", action="store_true", help="train on frozen clips instead")
+    parser, positive = make_parser(__doc__), at_least(1)
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("out/action_net.pt"))
+    add("--seed", type=int, default=0)
+    add("--clips", type=positive, default=4800, help="to train on, each used once")
+    add("--held-out", type=positive, default=512, help="clips to measure on")
+    add("--frozen", action="store_true", help="train on frozen clips")
     options = parser.parse_args(arguments)
 
     options.output.parent.mkdir(parents=True, exist_ok=True)  # before the long work, not after

@@ -1,22 +1,21 @@
-"""Does it help a recogniser of actions to decide by every depth? The paper's Tables 9 and 10.
+"""Do gates at every depth help a recogniser of actions? The paper's Tables 9 and 10.
 
     python studies/train_gated.py --seeds 0 1 2 --output out/gated
 
-trains a network without gates, with a gate at each of its layers alone, and with gates at several,
-and prints the accuracy of each on held-out videos, clip by clip and video by video (the mean of
-its clips' softmax). As in the paper, the backbone comes trained, and is then trained on other
-videos, together with its gates. By default it is the recogniser of synthetic actions, which now
-has to tell actions that take three times as long, so that a clip shows a third of one. On folders
-of UCF101 or HMDB51 it is a 3D ResNeXt-101, from a Kinetics checkpoint where one is given:
+trains a network without gates, with a gate at each of its layers alone, and with gates at several
+layers, and prints the accuracy of each on held-out videos, per clip and per video (by the mean of
+its clips' softmax). As in the paper, a trained backbone is trained further, together with its
+gates, on other videos. By default it is the recogniser of synthetic actions, and the actions take
+three times as long as those that it was trained on, so that a clip shows a third of one. On UCF101
+or HMDB51 it is a 3D ResNeXt-101, from a Kinetics checkpoint if there is one:
 
     python studies/train_gated.py --dataset ucf101 --root UCF101 --checkpoint resnext101.pth
 
-The paper's recipe is SGD at a rate of 0.001, divided by 10 every 50 epochs; the folders have it.
-For the synthetic actions it is scaled to few clips and two cores: the same rate, divided by 10
-after 4 of 6 epochs.
+The paper's recipe is SGD with a learning rate of 0.001, divided by 10 every 50 epochs; it is the
+default for these datasets. For the synthetic actions it is scaled to few clips and two cores: the
+same learning rate, divided by 10 after 4 of 6 epochs.
 
-Every epoch is kept: a run that was stopped goes on where it was, and finished runs are not done
-again. Needs the extra ``progress`` for the progress bar.
+Every epoch is saved: a stopped run resumes, and finished runs are not repeated.
 """
 
 import argparse
@@ -32,8 +31,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from _arguments import make_parser
+from _report import table
 from captum_3dcam.datasets import ACTIONS, HMDB51, UCF101, SyntheticActions
 from captum_3dcam.models import (
     LayerwiseGatedClassifier,
@@ -41,16 +42,14 @@ from captum_3dcam.models import (
     load_checkpoint,
     resnext101_3d,
 )
-from study import table
-from trained_networks.action_net import LAYERS, WEIGHTS, load_action_net
+from trained_networks.action_net import HELD_OUT_SEED, LAYERS, WEIGHTS, load_action_net
 
-HELD_OUT_SEED = 10**6
 CLIP_LENGTH = 16
 BASELINE = "none"
 
 
 class Sample(NamedTuple):
-    """A clip as the network takes it, its class, and which video it is of."""
+    """A preprocessed clip, its class, and the name of its video."""
 
     clip: Tensor
     label: int
@@ -58,15 +57,14 @@ class Sample(NamedTuple):
 
 
 class SyntheticClips(Dataset[Sample]):
-    """Videos of three clips in a row: an action takes all three, so that a clip shows a third."""
+    """Videos of three consecutive clips; one action takes all three."""
 
     def __init__(self, videos: int, seed: int, size: int) -> None:
         data = SyntheticActions(videos, seed, frames=3 * CLIP_LENGTH, size=size)
-        clips = [(found.clip.split(CLIP_LENGTH, dim=1), int(found.labels[0])) for found in data]
         self.samples = [
-            Sample(clip, label, str(video))
-            for video, (parts, label) in enumerate(clips)
-            for clip in parts
+            Sample(clip, int(sample.labels[0]), str(video))
+            for video, sample in enumerate(data)
+            for clip in sample.clip.split(CLIP_LENGTH, dim=1)
         ]
 
     def __len__(self) -> int:
@@ -86,37 +84,37 @@ class DiskClips(Dataset[Sample]):
         return len(self.data)
 
     def __getitem__(self, index: int) -> Sample:
-        found = self.data[index]
-        return Sample(ResNeXt3D.PREPROCESSING(found.clip), found.label, found.video)
+        sample = self.data[index]
+        return Sample(ResNeXt3D.PREPROCESSING(sample.clip), sample.label, sample.video)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained."""
+    """The hyperparameters of a training."""
 
     learning_rate: float
     step: int
-    """Epochs after which the rate is divided by 10."""
+    """Epochs after which the learning rate is divided by 10."""
     epochs: int
     batch: int
     momentum: float = 0.9
     weight_decay: float = 5e-4
 
 
-SCALED = Recipe(learning_rate=0.001, step=4, epochs=6, batch=16)
-PAPER = Recipe(learning_rate=0.001, step=50, epochs=150, batch=32)
+SCALED_RECIPE = Recipe(learning_rate=0.001, step=4, epochs=6, batch=16)
+PAPER_RECIPE = Recipe(learning_rate=0.001, step=50, epochs=150, batch=32)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to learn, and what learns it."""
+    """Data, and a backbone to train on it."""
 
     name: str
     classes: int
     layers: Sequence[str]
     backbone: Callable[[], nn.Module]
     train: Callable[[int], Dataset[Sample]]
-    """The training clips, for a seed."""
+    """From a seed to the training clips."""
     test: Dataset[Sample]
     workers: int = 0
 
@@ -134,7 +132,7 @@ def synthetic_task(options: argparse.Namespace) -> Task:
 
 def disk_task(options: argparse.Namespace) -> Task:
     if options.root is None:
-        raise SystemExit(f"--dataset {options.dataset} needs --root, the folder that it lies in.")
+        raise SystemExit(f"--dataset {options.dataset} needs --root, the folder of the dataset.")
     kind = {"ucf101": UCF101, "hmdb51": HMDB51}[options.dataset]
     train, test = (kind(options.root, subset, split=options.split) for subset in ("train", "test"))
 
@@ -159,7 +157,7 @@ def disk_task(options: argparse.Namespace) -> Task:
 
 
 def build(task: Task, gates: Sequence[str], seed: int, gate: str, fusion: str) -> nn.Module:
-    """The backbone, with a gate at each of these layers; without any, the backbone itself."""
+    """The backbone with a gate at each of these layers; the backbone itself for no layer."""
     torch.manual_seed(seed)
     backbone = task.backbone()
     if not gates:
@@ -168,12 +166,12 @@ def build(task: Task, gates: Sequence[str], seed: int, gate: str, fusion: str) -
         backbone, list(gates), task.classes, gate=gate, fusion=fusion
     )
     with torch.no_grad():
-        network.eval()(task.test[0].clip[None])  # gives the gates their sizes
+        network.eval()(task.test[0].clip[None])  # initialises the gates' sizes
     return network
 
 
-def train(network: nn.Module, task: Task, recipe: Recipe, seed: int, kept: Path, name: str) -> None:
-    """In place, in eval mode in the end; each epoch is kept in a file, and gone on with."""
+def train(network: nn.Module, task: Task, recipe: Recipe, seed: int, path: Path) -> None:
+    """Train in place; the network is in eval mode then. ``path`` has the last finished epoch."""
     optimizer = torch.optim.SGD(
         network.parameters(),
         lr=recipe.learning_rate,
@@ -182,14 +180,15 @@ def train(network: nn.Module, task: Task, recipe: Recipe, seed: int, kept: Path,
     )
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, recipe.step, gamma=0.1)
     parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
-    done = restore(kept, parts)
+    first = load_epoch(path, parts)
     data = task.train(seed)
-    for epoch in range(done, recipe.epochs):
-        # Each epoch has its own seed, so that a run gone on with is the same run.
+    for epoch in range(first, recipe.epochs):
+        # Each epoch has its own seed, so that a resumed run gives the same network.
         torch.manual_seed(1000 * seed + epoch)
         loader = DataLoader(data, recipe.batch, shuffle=True, num_workers=task.workers)
         network.train()
-        progress = tqdm(loader, f"{name}, epoch {epoch + 1} of {recipe.epochs}", leave=False)
+        description = f"{path.stem}, epoch {epoch + 1} of {recipe.epochs}"
+        progress = tqdm(loader, description, leave=False)
         for clips, labels, _ in progress:
             loss = F.cross_entropy(network(clips), labels)
             optimizer.zero_grad()
@@ -197,12 +196,13 @@ def train(network: nn.Module, task: Task, recipe: Recipe, seed: int, kept: Path,
             optimizer.step()
             progress.set_postfix(loss=f"{loss.item():.2f}")
         schedule.step()
-        keep(kept, {**{key: part.state_dict() for key, part in parts.items()}, "epoch": epoch + 1})
+        state = {key: part.state_dict() for key, part in parts.items()}
+        save_epoch(path, {**state, "epoch": epoch + 1})
     network.eval()
 
 
-def restore(path: Path, parts: dict[str, Any]) -> int:
-    """How many epochs are done already; the parts are as they were after them."""
+def load_epoch(path: Path, parts: dict[str, Any]) -> int:
+    """Load the parts as saved, if they were; the number of finished epochs."""
     if not path.exists():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -211,8 +211,8 @@ def restore(path: Path, parts: dict[str, Any]) -> int:
     return int(state["epoch"])
 
 
-def keep(path: Path, state: dict[str, Any]) -> None:
-    """Whole or not at all: a run that is stopped while it writes keeps the epoch before."""
+def save_epoch(path: Path, state: dict[str, Any]) -> None:
+    """Atomically: a run that is stopped here still has the epoch before."""
     new = path.with_suffix(".new")
     torch.save(state, new)
     new.replace(path)
@@ -222,25 +222,25 @@ def keep(path: Path, state: dict[str, Any]) -> None:
 def accuracies(network: nn.Module, task: Task, batch: int) -> tuple[float, float]:
     """Of clips, and of videos by the mean of their clips' softmax; in [0, 1]."""
     videos: dict[str, list[Tensor]] = defaultdict(list)
-    truth: dict[str, int] = {}
-    right = 0
+    labels_of: dict[str, int] = {}
+    correct_clips = 0
     loader = DataLoader(task.test, batch, num_workers=task.workers)
     for clips, labels, names in tqdm(loader, "held-out clips", leave=False):
-        chances = network(clips).softmax(dim=1)
-        right += int((chances.argmax(dim=1) == labels).sum())
-        for name, label, row in zip(names, labels.tolist(), chances, strict=True):
+        probabilities = network(clips).softmax(dim=1)
+        correct_clips += int((probabilities.argmax(dim=1) == labels).sum())
+        for name, label, row in zip(names, labels.tolist(), probabilities, strict=True):
             videos[name].append(row)
-            truth[name] = label
+            labels_of[name] = label
     means = {name: torch.stack(rows).mean(dim=0) for name, rows in videos.items()}
-    seen = sum(int(mean.argmax()) == truth[name] for name, mean in means.items())
-    return right / len(task.test), seen / len(videos)  # type: ignore[arg-type]
+    correct_videos = sum(int(mean.argmax()) == labels_of[name] for name, mean in means.items())
+    return correct_clips / len(task.test), correct_videos / len(videos)  # type: ignore[arg-type]
 
 
-# ---------------------------------------------------------------------------------- all of them
+# --------------------------------------------------------------------------------------- all runs
 
 
 def gate_sets(layers: Sequence[str]) -> list[tuple[str, ...]]:
-    """No gate, each layer's alone, those of the deeper ones together, and all."""
+    """No gate, each layer's gate alone, those of the deepest two, three, ... layers, and all."""
     combined = [tuple(layers[start:]) for start in range(len(layers) - 2, -1, -1)]
     return [(), *((layer,) for layer in layers), *combined]
 
@@ -248,7 +248,7 @@ def gate_sets(layers: Sequence[str]) -> list[tuple[str, ...]]:
 def runs(
     task: Task, options: argparse.Namespace, recipe: Recipe
 ) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Each run's row, seed and figures; those that are finished come from their files."""
+    """The row, seed and figures of each run."""
     sets = options.gates or gate_sets(task.layers)
     for seed in options.seeds:
         for gates in sets:
@@ -261,10 +261,10 @@ def runs(
                 "seed": seed,
                 "recipe": asdict(recipe),
             }
-            yield row, seed, finished(task, gates, seed, settings, options, recipe)
+            yield row, seed, finish_run(task, gates, seed, settings, options, recipe)
 
 
-def finished(
+def finish_run(
     task: Task,
     gates: Sequence[str],
     seed: int,
@@ -272,19 +272,18 @@ def finished(
     options: argparse.Namespace,
     recipe: Recipe,
 ) -> dict[str, Any]:
-    """The figures of one run, which is done or gone on with unless its file has them."""
+    """The figures of one run: read if it is finished, else it starts or resumes."""
     stem = f"{'-'.join(gates) or BASELINE}-{seed}"
     path = options.output / f"{stem}.json"
     if path.exists():
         figures = json.loads(path.read_text(encoding="utf-8"))
         if figures["settings"] != settings:
             raise SystemExit(
-                f"{path} is of a run with other settings. Pass another --output, or delete it."
+                f"{path} is of a run with other settings. Give another --output, or delete it."
             )
         return dict(figures)
     network = build(task, gates, seed, options.gate, options.fusion)
-    kept = options.output / f"{stem}.pt"
-    train(network, task, recipe, seed, kept, f"{stem}")
+    train(network, task, recipe, seed, options.output / f"{stem}.pt")
     clip, video = accuracies(network, task, recipe.batch)
     figures = {
         "settings": settings,
@@ -298,13 +297,13 @@ def finished(
     return figures
 
 
-def summary(found: Iterable[tuple[str, int, dict[str, Any]]]) -> str:
-    """Markdown: a row a set of gates; mean ± standard deviation over seeds, in per cent.
+def summary(results: Iterable[tuple[str, int, dict[str, Any]]]) -> str:
+    """Markdown: a row for each set of gates; mean ± standard deviation over seeds, in per cent.
 
     The last column is the gain in video accuracy over the network of the same seed without gates.
     """
     rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for row, seed, figures in found:
+    for row, seed, figures in results:
         rows[row][seed] = figures
     baseline = rows.get(BASELINE, {})
     lines = []
@@ -337,44 +336,34 @@ def spread(values: Sequence[float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument(
-        "--dataset", choices=("synthetic", "ucf101", "hmdb51"), default="synthetic", help=" "
-    )
-    parser.add_argument("--root", type=Path, help="of UCF101 or HMDB51")
-    parser.add_argument("--split", type=int, default=1, choices=(1, 2, 3), help="of the folders")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        help="of the backbone: a 3D ResNeXt-101's for the folders, else an ActionNet's",
-    )
-    parser.add_argument("--workers", type=int, default=2, help="that read the folders")
-    parser.add_argument("--videos", type=int, default=192, help="synthetic, to train on")
-    parser.add_argument("--held-out", type=int, default=256, help="synthetic, to measure on")
-    parser.add_argument("--size", type=int, default=64, help="of synthetic frames")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help=" ")
-    parser.add_argument(
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("--dataset", choices=("synthetic", "ucf101", "hmdb51"), default="synthetic")
+    add("--root", type=Path, help="folder of UCF101 or HMDB51")
+    add("--split", type=int, default=1, choices=(1, 2, 3), help="of UCF101 or HMDB51 (default: 1)")
+    add("--checkpoint", type=Path, help="of the 3D ResNeXt-101, or of the ActionNet")
+    add("--workers", type=int, default=2, help="that read UCF101 or HMDB51 (default: 2)")
+    add("--videos", type=int, default=192, help="synthetic, to train on (default: 192)")
+    add("--held-out", type=int, default=256, help="synthetic, to measure on (default: 256)")
+    add("--size", type=int, default=64, help="of synthetic frames (default: 64)")
+    add("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
+    add(
         "--gates",
         action="append",
         type=lambda names: tuple(name for name in names.split(",") if name),
         help="layers with a gate, as layer2,layer3; once for each row. By default none, each "
         "alone, and several together",
     )
-    parser.add_argument("--gate", choices=("pool", "grid"), default="pool", help="its kind")
-    parser.add_argument(
-        "--fusion", choices=("sum", "mean", "learned", "concat"), default="sum", help="of logits"
-    )
+    add("--gate", choices=("pool", "grid"), default="pool", help="its kind (default: pool)")
+    fusions = ("sum", "mean", "learned", "concat")
+    add("--fusion", choices=fusions, default="sum", help="of logits (default: sum)")
     for name, kind in {"learning-rate": float, "step": int, "epochs": int, "batch": int}.items():
-        parser.add_argument(
-            f"--{name}",
-            type=kind,
-            help=f"{getattr(SCALED, name.replace('-', '_'))} for the synthetic actions, the "
-            f"paper's {getattr(PAPER, name.replace('-', '_'))} for folders",
+        scaled, paper = (
+            getattr(recipe, name.replace("-", "_")) for recipe in (SCALED_RECIPE, PAPER_RECIPE)
         )
-    parser.add_argument("--threads", type=int, help="of the processor; by default all")
-    parser.add_argument("--output", type=Path, default=Path("out/gated"), help=" ")
+        add(f"--{name}", type=kind, help=f"(default: {scaled}; on UCF101 and HMDB51 {paper})")
+    add("--threads", type=int, help="of torch (default: its own choice)")
+    add("--output", type=Path, default=Path("out/gated"), help="folder to write to")
     options = parser.parse_args(arguments)
 
     if options.threads:
@@ -384,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     given = {name: getattr(options, name) for name in ("learning_rate", "step", "epochs", "batch")}
     recipe = Recipe(
         **{
-            **asdict(SCALED if synthetic else PAPER),
+            **asdict(SCALED_RECIPE if synthetic else PAPER_RECIPE),
             **{name: value for name, value in given.items() if value is not None},
         }
     )

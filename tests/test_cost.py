@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from resnet import LAYERS, r3d_18
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,7 +19,6 @@ from captum_3dcam import (
 )
 from captum_3dcam import _frozen_batch_norm as lean
 from captum_3dcam.functional import FUSIONS
-from resnet import LAYERS, r3d_18
 
 SUMS = [LayerwiseGlobalLocalCAM, CounterfactualCAM]
 METHODS = [*SUMS, LayerwiseGradCAM, LayerwiseHiResCAM, LayerwiseWhatWhereCAM]

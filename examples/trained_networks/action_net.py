@@ -1,8 +1,8 @@
 """A small 3D ResNet that recognises the synthetic actions, with its trained weights.
 
 Residual blocks as in He et al. (arXiv 1512.03385) with 3x3x3 convolutions, as in Hara, Kataoka,
-Satoh (arXiv 1711.09577), global average pooling and a linear head. The weights are those that
-``train_actions.py`` makes; weights/README.md is their card.
+Satoh (arXiv 1711.09577), global average pooling and a linear head. ``studies/train_actions.py``
+made the weights; ``examples/weights/README.md`` is their model card.
 """
 
 from pathlib import Path
@@ -14,8 +14,9 @@ from captum_3dcam.datasets import ACTIONS
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "action_net.pt"
 LAYERS = ["stem", "layer1", "layer2", "layer3", "layer4"]
+HELD_OUT_SEED = 10**6  # of clips that are used for no training
 WIDTHS = (16, 16, 32, 48, 64)
-# What a stride is in time and in space, so that 16x64x64 becomes 4x8x8 in the end.
+# Along time, height and width: 16x64x64 voxels become 4x8x8.
 STRIDES = ((1, 2, 2), (2, 1, 1), (1, 2, 2), (2, 2, 2), (1, 1, 1))
 
 
@@ -47,7 +48,8 @@ class ActionNet(nn.Module):
     def __init__(self, num_classes: int = len(ACTIONS)) -> None:
         super().__init__()
         stem = nn.Conv3d(3, WIDTHS[0], 5, STRIDES[0], 2, bias=False)
-        # The filters start blind to what does not move; else some seeds find the motion late.
+        # Filters whose sum over time is zero ignore what does not move. Without this, training
+        # finds the motion late for some seeds.
         stem.weight.data -= stem.weight.data.mean(dim=2, keepdim=True)
         self.stem = nn.Sequential(stem, nn.BatchNorm3d(WIDTHS[0]), nn.ReLU())
         self.layer1 = Block(WIDTHS[0], WIDTHS[1], STRIDES[1])

@@ -1,8 +1,9 @@
-"""A small 3D classifier of synthetic scans, and the scans: phantoms with one known lesion, or none.
+"""A small 3D classifier of synthetic scans, trained in 15 seconds, and the scans.
 
-A phantom is an ellipsoid of noisy tissue in a brighter shell, tilted in its scanner. Its class is
-what lies in it: nothing, a bright blob, or a ring, which is a bright hollow sphere. Voxels are not
-cubes, and no two scans have the same grid. Everything follows from a seed; nothing is downloaded.
+A scan shows a phantom: an ellipsoid of noisy tissue in a brighter shell, rotated in the scanner.
+Its class is the lesion in it: none, a bright blob, or a ring, which is a bright hollow sphere.
+Voxels are not cubes, and no two scans have the same grid. Everything follows from a seed; nothing
+is downloaded.
 """
 
 from typing import NamedTuple
@@ -21,32 +22,33 @@ Array = NDArray[np.float64]
 
 CLASSES = ("none", "blob", "ring")
 LAYERS = ["layer1", "layer2", "layer3", "layer4"]
-SIZE = (32, 32, 32)  # that the network sees, slices from the feet up, the patient's front on top
-HELD_OUT_SEED = 10**6  # the scans of one seed never show up under another
+SIZE = (32, 32, 32)  # of the network's input
+ORIENTATION = "SPL"  # of its axes: slices from feet to head, the patient's front on top
+HELD_OUT_SEED = 10**6  # of scans that are used for no training
 
 _SHAPE = (40, 48, 56)
 _SPACING = ((1.8, 2.4), (1.4, 1.7))  # between slices, and within one, in mm
 _HALF_AXES = np.array([34.0, 30.0, 34.0])  # of the phantom, along the world's x, y, z, in mm
-_SHELL = 0.88  # where it begins, in units of the half axes
+_SHELL = 0.88  # its inner surface, in units of the half axes
 _RADIUS = (8.0, 12.0)  # of a lesion, in mm
-_TILT = 0.35  # the most along each axis of the rotation vector, in radians
-_AXIAL = np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]])  # D, H, W go to S, P, L
+_MAX_TILT = 0.35  # along each axis of the rotation vector, in radians
+_AXIAL = np.array([[0, 0, -1], [0, -1, 0], [1, 0, 0]])  # D, H, W grow to S, P, L
 
 
 class Scan(NamedTuple):
-    """A scan and its truth."""
+    """A scan and its ground truth."""
 
     volume: Volume
     label: int
     """Index into :data:`CLASSES`."""
     lesion: Array
-    """(3,), the lesion's centre in the world, in mm; nan where there is none."""
+    """(3,), the lesion's centre in world coordinates, in mm; nan without a lesion."""
     mask: NDArray[np.bool_]
-    """(D, H, W), the voxels of the lesion, with the inside of a ring."""
+    """(D, H, W), the voxels of the lesion, the inside of a ring included."""
 
 
 def make_scan(index: int, seed: int = HELD_OUT_SEED) -> Scan:
-    """Scan ``index`` of a seed, always the same; the classes take turns, index % 3."""
+    """Scan ``index`` of a seed, of class ``index % 3``; the same at every call."""
     rng = np.random.default_rng([seed, index])
     label = index % len(CLASSES)
     grid = Volume(np.zeros(_SHAPE), _oblique(rng))
@@ -74,11 +76,11 @@ def _ring(distance: Array) -> Array:
 
 
 def _oblique(rng: Generator) -> Array:
-    """The affine of an axial scan that is tilted, about an axis of no particular direction."""
+    """The affine of an axial scan, rotated about a random axis."""
     slices, pixels = (rng.uniform(*limits) for limits in _SPACING)
     affine = np.eye(4)
-    turn = Rotation.from_rotvec(rng.uniform(-_TILT, _TILT, 3)).as_matrix()
-    affine[:3, :3] = turn @ _AXIAL * [slices, pixels, pixels]
+    rotation = Rotation.from_rotvec(rng.uniform(-_MAX_TILT, _MAX_TILT, 3)).as_matrix()
+    affine[:3, :3] = rotation @ _AXIAL * [slices, pixels, pixels]
     affine[:3, 3] = rng.uniform(-60, 60, 3)
     return affine
 
@@ -97,7 +99,7 @@ def _smooth_noise(rng: Generator) -> Array:
 
 
 class VolumeNet(nn.Module):
-    """(N, 1, D, H, W), a scan in its own units -> (N, 3) logits."""
+    """(N, 1, D, H, W), in the scan's own units -> (N, 3) logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,14 +121,14 @@ def _convolution(inputs: int, width: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.ReLU())
 
 
-def prepared(scan: Volume) -> Volume:
-    """The scan as the network takes it: turned, and resampled to SIZE."""
-    return scan.reorient("SPL").resample(size=SIZE)
+def preprocess(scan: Volume, size: tuple[int, int, int] = SIZE) -> Volume:
+    """The scan in the network's orientation, resampled to its size."""
+    return scan.reorient(ORIENTATION).resample(size=size)
 
 
 def train(scans: int = 240, epochs: int = 6, seed: int = 0) -> VolumeNet:
-    """The network, trained on scans of this seed, in eval mode."""
-    inputs = torch.cat([prepared(make_scan(i, seed).volume).to_tensor() for i in range(scans)])
+    """The network trained on scans of this seed, in eval mode."""
+    inputs = torch.cat([preprocess(make_scan(i, seed).volume).to_tensor() for i in range(scans)])
     labels = torch.arange(scans) % len(CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -148,8 +150,8 @@ def train(scans: int = 240, epochs: int = 6, seed: int = 0) -> VolumeNet:
 @torch.no_grad()
 def accuracy(network: nn.Module, scans: int = 48) -> float:
     """On held-out scans, in [0, 1]."""
-    right = 0
+    correct = 0
     for i in range(scans):
         scan = make_scan(i)
-        right += int(network(prepared(scan.volume).to_tensor()).argmax()) == scan.label
-    return right / scans
+        correct += int(network(preprocess(scan.volume).to_tensor()).argmax()) == scan.label
+    return correct / scans

@@ -1,6 +1,6 @@
-"""A long video explained as a stream: what is written, the truth it is held against, memory."""
+"""A long video explained as a stream: the map on disk, the timeline, scene changes."""
 
-import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,15 +10,14 @@ from PIL import Image
 
 import explain_long_video
 from captum_3dcam import GlobalLocalCAM3D, LayerwiseWhatWhereCAM
-from captum_3dcam.datasets import ACTIONS, SyntheticActions, SyntheticActionVideos
+from captum_3dcam.datasets import ACTIONS, SyntheticActions
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import load_map
-from captum_3dcam.sliding import MapChunk, SlidingWindowCAM, Window, shot_boundaries
-from explain_long_video import HELD_OUT_SEED, Segment, Timeline
-from trained_networks.action_net import LAYERS, load_action_net
+from captum_3dcam.sliding import SlidingWindowCAM, Window, shot_boundaries
+from trained_networks.action_net import HELD_OUT_SEED, LAYERS, load_action_net
+from trained_networks.action_video import LongActionVideo
 
-SECONDS = 18
-FRAMES = SECONDS * 25
+SCENES = 2
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,111 +28,72 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A report, its folder, and the video that it is about."""
-    folder = tmp_path_factory.mktemp("long") / "new"
-    options = ["--minutes", str(SECONDS / 60), "--size", "64", "--threads", "1"]
-    report = explain_long_video.main([*options, "--output", str(folder)])
-    data = SyntheticActionVideos(10, HELD_OUT_SEED, size=64)
-    videos = [data[i] for i in range(10)]
-    return report, folder, videos
+@pytest.fixture
+def small(monkeypatch):
+    """Frames of the size that the network was trained on, to be quick."""
+    video = partial(LongActionVideo, size=64)
+    monkeypatch.setattr(explain_long_video, "LongActionVideo", video)
 
 
-@pytest.fixture(scope="module")
-def whole(run):
-    """The same explained in one piece."""
-    video = torch.cat([v.video for v in run[2]], dim=1)[None, :, :FRAMES]
-    cam = LayerwiseWhatWhereCAM(load_action_net(), LAYERS)
-    sliding = SlidingWindowCAM(cam, 16, 8, batch_size=4)
-    return sliding.attribute_windows(video, boundaries=shot_boundaries(video[0]))
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn: profile, windows, boundaries, segments, fps."""
+    calls = []
+    original = explain_long_video.draw
+
+    def spy(*arguments):
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(explain_long_video, "draw", spy)
+    return calls
 
 
-def test_the_map_on_disk_is_that_of_the_whole_video(run, whole):
-    _, folder, _ = run
-    data, metadata = load_map(folder / "long_video.npz")
-    assert data.shape == (FRAMES, 16, 16)
+def test_the_map_is_that_of_the_whole_video(small, drawn, tmp_path):
+    explain_long_video.main(["--scenes", str(SCENES), "--output", str(tmp_path)])
+    video = LongActionVideo(SCENES, size=64)
+    frames = torch.cat([torch.from_numpy(chunk) for chunk in video.chunks(64)])
+    inputs = (frames.movedim(-1, 0) / 255)[None]
+    sliding = SlidingWindowCAM(LayerwiseWhatWhereCAM(load_action_net(), LAYERS), 16, batch_size=4)
+    boundaries = shot_boundaries(inputs[0])
+    whole = sliding.attribute_windows(inputs, boundaries=boundaries)
+
+    data, metadata = load_map(tmp_path / "long_video.npz")
+    assert data.shape == (len(frames), 16, 16)
     expected = F.avg_pool2d(whole.attribution[0, 0], 4)
-    # The drawing of frames depends on how many are drawn at once, in the last digit.
     np.testing.assert_allclose(data, expected.numpy(), atol=1e-4)
-    windows = whole.windows[0]
-    assert [each["start"] for each in metadata["windows"]] == [w.start[0] for w in windows]
-    assert [each["stop"] for each in metadata["windows"]] == [w.stop[0] for w in windows]
-    assert [each["class"] for each in metadata["windows"]] == [
-        ACTIONS[w.predicted] for w in windows
+    assert metadata == {"fps": 25}
+    ((profile, windows, cuts, segments, fps),) = drawn
+    np.testing.assert_allclose(profile, temporal_profile(whole.attribution)[0], atol=1e-4)
+    assert [window[:4] for window in windows] == [window[:4] for window in whole.windows[0]]
+    assert (segments, fps) == (video.segments, 25)
+    # The detected scenes are the scenes of the video.
+    assert cuts == boundaries == [video.scenes[0].video.shape[1]]
+    with Image.open(tmp_path / "long_video.png") as image:
+        assert image.size == (1260, 360)
+
+
+def test_the_timeline_shows_windows_and_segments():
+    windows = [Window((8,), (24,), 2, 2, 0.0, 0.5), Window((24,), (40,), 3, 3, 0.0, 1.0)]
+    figure = explain_long_video.draw([0.1] * 50, windows, [24], [(10, 20, 2)], 10.0)
+    below = figure.axes[1]
+    bars = [
+        (bar.get_x(), bar.get_width(), round(bar.get_y() + bar.get_height() / 2), bar.get_alpha())
+        for bar in below.patches
     ]
-    for each, window in zip(metadata["windows"], windows, strict=True):
-        assert each["probability"] == pytest.approx(window.factor, abs=1e-3)
-    assert (metadata["fps"], metadata["frames"]) == (25, FRAMES)
-
-
-def test_the_scenes_found_are_the_scenes_made(run):
-    _, folder, videos = run
-    ends = np.cumsum([v.video.shape[1] for v in videos])
-    expected = [int(end) for end in ends if end < FRAMES]
-    assert len(expected) >= 2
-    assert load_map(folder / "long_video.npz").metadata["boundaries"] == expected
-
-
-def test_the_truth_is_that_of_the_videos(run, whole):
-    report, _, videos = run
-    segments, start = [], 0
-    for video in videos:
-        for (a, b), label in zip(video.segments.tolist(), video.labels.tolist(), strict=True):
-            if start + a < FRAMES:
-                segments.append((start + a, min(start + b, FRAMES), label))
-        start += video.video.shape[1]
-    assert explain_long_video.synthetic(FRAMES, 64).truth == segments
-    acting = torch.zeros(FRAMES, dtype=torch.bool)
-    for a, b, _ in segments:
-        acting[a:b] = True
-    profile = temporal_profile(whole.attribution)[0]
-    truth = report["truth"]
-    assert truth["share_of_time_in_actions"] == pytest.approx(float(acting.float().mean()))
-    share = float(profile[acting].sum() / profile.sum())
-    assert truth["share_of_map_in_actions"] == pytest.approx(share, abs=1e-3)
-    assert share > truth["share_of_time_in_actions"] + 0.1
-    assert truth["windows_within_an_action"] >= 4
-    assert truth["right"] > 0.7
-
-
-def test_windows_are_held_against_the_action_that_they_lie_in():
-    windows = [
-        Window((start,), (start + 16,), predicted, predicted, 0.0, 1.0)
-        for start, predicted in ((0, 3), (16, 4), (32, 5), (50, 6))
+    assert bars == [
+        (0.8, pytest.approx(1.6), 2, 0.5),
+        (2.4, pytest.approx(1.6), 3, 1.0),
+        (1.0, 1.0, 2, None),
     ]
-    timeline = Timeline([1.0] * 66, windows, [])
-    truth = [Segment(2, 34, 3), Segment(48, 60, 6)]
-    found = explain_long_video.against_truth(timeline, truth, 66)
-    assert found["windows_within_an_action"] == 2
-    assert found["right"] == 0.5
-    assert found["share_of_map_in_actions"] == pytest.approx(44 / 66)
-    assert found["share_of_time_in_actions"] == pytest.approx(44 / 66)
+    assert below.patches[2].get_facecolor()[3] == 0
+    assert [text.get_text() for text in below.get_yticklabels()] == list(ACTIONS)
+    (scene_changes,) = below.collections
+    assert scene_changes.get_segments()[0][:, 0].tolist() == [2.4, 2.4]
+    assert below.get_xlim() == (0, 5)
 
 
-def test_the_picture_shows_a_row(run):
-    report, folder, _ = run
-    with Image.open(folder / "long_video.png") as picture:
-        assert picture.size[0] > 1000
-        assert 250 < picture.size[1] < 600
-    # Nothing, where another test in this process has held more before.
-    assert 0 <= report["peak_memory_mib"] < 1.5 * 1024
-
-
-def test_a_picture_of_several_minutes_has_rows_up_to_ten(tmp_path):
-    heights = []
-    for minutes in (2, 30):
-        frames = minutes * 60
-        source = explain_long_video.Source("slow", 1.0, iter, [Segment(3, 9, 1)])
-        windows = [Window((a,), (a + 16,), 2, 2, 0.0, 0.5) for a in range(0, frames - 16, 16)]
-        timeline = Timeline([0.1] * frames, windows, [50])
-        explain_long_video.draw(timeline, source, tmp_path / "rows.png")
-        with Image.open(tmp_path / "rows.png") as picture:
-            heights.append(picture.size[1])
-    assert heights == [round((3 * rows + 0.8) * 90) for rows in (2, 10)]
-
-
-def test_a_video_file_and_one_class_for_all(tmp_path, capsys):
+def test_a_video_file(drawn, tmp_path):
     av = pytest.importorskip("av")
     clips = [SyntheticActions(8, seed=HELD_OUT_SEED, frames=24)[i].clip for i in (0, 1)]
     video = tmp_path / "two scenes.mp4"
@@ -144,94 +104,26 @@ def test_a_video_file_and_one_class_for_all(tmp_path, capsys):
         for frame in (torch.cat(clips, dim=1) * 255).byte().permute(1, 2, 3, 0).numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    options = ["--output", str(tmp_path), "--size", "64", "--stride", "16", "--target", "whole"]
-    report = explain_long_video.main([str(video), *options])
-    assert (report["video"], report["fps"], report["frames"]) == ("two scenes.mp4", 10, 48)
-    assert "truth" not in report
+    explain_long_video.main([str(video), "--layers", "layer2", "--output", str(tmp_path)])
     data, metadata = load_map(tmp_path / "long_video.npz")
-    assert data.shape == (48, 16, 16)
-    assert metadata["boundaries"] == [24]
-    (explained,) = {window["class"] for window in metadata["windows"]}
-    assert explained in (ACTIONS[0], ACTIONS[1])
-    assert f"{explained!r} is the most probable" in capsys.readouterr().out
-    assert [window["start"] for window in metadata["windows"]] == [0, 8, 24, 32]
-
-
-def test_a_run_that_ends_early_leaves_no_half_written_file(tmp_path):
-    def maps():
-        yield torch.rand(4, 8, 8)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        explain_long_video.write_map(tmp_path / "map.npz", maps(), 8, dict)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_map_is_pooled_to_its_edges():
-    (found,) = explain_long_video.pooled([torch.arange(15.0).reshape(1, 3, 5)], 2)
-    assert found.tolist() == [[[3, 5, 6.5], [10.5, 12.5, 14]]]
-
-
-@pytest.mark.parametrize(
-    "option, value, message",
-    [
-        ("--minutes", "0", "expected a positive number; got '0'"),
-        ("--minutes", "nan", "expected a positive number; got 'nan'"),
-        ("--size", "64.5", "expected a positive number; got '64.5'"),
-        ("--target", "jump", "expected one of whole, left, right"),
-    ],
-)
-def test_options_that_do_not_fit(option, value, message, capsys):
-    with pytest.raises(SystemExit, match="2"):
-        explain_long_video.main([option, value])
-    assert message in capsys.readouterr().err
-
-
-def test_targets_by_name_and_number():
-    target = explain_long_video.target
-    assert (target("whole"), target("up"), target("7")) == ("whole", 2, 7)
-
-
-def test_help_shows_an_example(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        explain_long_video.main(["--help"])
-    assert "python examples/explain_long_video.py --minutes 10" in capsys.readouterr().out
-
-
-def test_what_is_written_is_not_kept(tmp_path):
-    """Of a hundred pieces of the map, at most two at a time."""
-    alive, most = [], 0
-
-    def pieces():
-        nonlocal most
-        for number in range(100):
-            values = np.full((1, 1, 4, 6, 6), number, np.float32)
-            alive.append(weakref.ref(values))
-            piece = MapChunk(4 * number, torch.from_numpy(values), [])
-            del values
-            yield piece
-            most = max(most, sum(ref() is not None for ref in alive))
-
-    timeline = Timeline([], [], [])
-    maps = explain_long_video.pooled(explain_long_video.watched(pieces(), timeline), 2)
-    explain_long_video.write_map(tmp_path / "map.npz", maps, 400, dict)
-    assert most <= 2
-    data, metadata = load_map(tmp_path / "map.npz")
-    assert np.array_equal(data, np.arange(100.0).repeat(4)[:, None, None] * np.ones((3, 3)))
-    assert timeline.profile == data[:, 0, 0].tolist()
-    assert metadata == {}
+    assert data.shape == (48, 28, 28)
+    assert metadata["fps"] == 10
+    ((_, windows, boundaries, segments, _),) = drawn
+    assert boundaries == [24]
+    assert segments == []
+    assert [window.start[0] for window in windows] == [0, 8, 24, 32]
 
 
 # ---------------------------------------------------------------------- over a scene change
 
 
 def test_the_recognisers_map_does_not_leak_over_a_cut():
-    """Two scenes of 24 frames: how much the second's map hangs on which scene came before it,
-    and how much of the map lies in the four frames around the cut, 8 % by chance."""
+    """Two scenes of 24 frames: how much the second scene's map depends on the first scene, and
+    the share of the map in the four frames around the cut, 8 % by chance."""
     cam = GlobalLocalCAM3D(load_action_net(), ["layer1", "layer2", "layer3"])
     sliding = SlidingWindowCAM(cam, 16, 8)
     clips = [SyntheticActions(8, seed=HELD_OUT_SEED, frames=24)[i].clip for i in range(8)]
-    hangs, near = {}, {}
+    dependence, near = {}, {}
     for boundaries in ((), (24,)):
         shares, leaks = [], []
         for i in range(0, 6, 2):
@@ -243,8 +135,8 @@ def test_the_recognisers_map_does_not_leak_over_a_cut():
             shares.append(float(profile[22:26].sum() / profile.sum()))
             second, other = one[:, :, 24:], two[:, :, 24:]
             leaks.append(float((second - other).abs().sum() / (second + other).sum()))
-        hangs[boundaries], near[boundaries] = np.mean(leaks), np.mean(shares)
-    assert hangs[()] > 0.08
-    assert hangs[24,] == 0
+        dependence[boundaries], near[boundaries] = np.mean(leaks), np.mean(shares)
+    assert dependence[()] > 0.08
+    assert dependence[24,] == 0
     assert near[()] > 0.2
     assert near[24,] < 0.13

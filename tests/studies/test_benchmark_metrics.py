@@ -1,4 +1,4 @@
-"""The benchmark of the metrics, run whole on small maps; nothing depends on how long it took."""
+"""The benchmark of the metrics on small maps. No assertion depends on how long a run took."""
 
 import importlib
 import json
@@ -6,6 +6,8 @@ import sys
 
 import numpy as np
 import pytest
+
+import _report as script_report
 
 pytest.importorskip("cv2")
 pytest.importorskip("torchmetrics")
@@ -19,8 +21,9 @@ def script():
 
 
 def test_the_table_and_the_file_have_every_measurement(script, tmp_path, capsys):
-    report = script.main([*SMALL, "--output", str(tmp_path / "times.json")])
-    assert json.loads((tmp_path / "times.json").read_text()) == report
+    report = script.main([*SMALL, "--output", str(tmp_path)])
+    on_disk = json.loads((tmp_path / "metrics_beside_opencv.json").read_text())
+    assert on_disk == script_report.to_json(report)
     expected = [
         (what, kind, version)
         for kind in script.MAPS
@@ -39,12 +42,12 @@ def test_the_table_and_the_file_have_every_measurement(script, tmp_path, capsys)
             assert 0 < row[key][0] <= row[key][1] <= row[key][2]
 
 
-def test_the_kinds_of_maps_can_be_chosen(script):
-    rows = script.main([*SMALL, "--kinds", "one Gaussian"])["rows"]
+def test_the_kinds_of_maps_can_be_chosen(script, tmp_path):
+    rows = script.main([*SMALL, "--kinds", "one Gaussian", "--output", str(tmp_path)])["rows"]
     assert {row["map"] for row in rows} == {"one Gaussian"}
 
 
-def test_a_map_is_of_its_kind_and_its_seed(script):
+def test_a_map_is_determined_by_its_kind_and_seed(script):
     for make in script.MAPS.values():
         first, again, other = (make(40, np.random.default_rng(seed)) for seed in (0, 0, 1))
         assert first.shape == (40, 40)
@@ -53,39 +56,39 @@ def test_a_map_is_of_its_kind_and_its_seed(script):
         assert not np.array_equal(first, other)
 
 
-def test_a_box_that_differs_is_an_error(script, monkeypatch):
-    right = script.contour_boxes
+def test_a_different_box_is_an_error(script, monkeypatch, tmp_path):
+    correct = script.contour_boxes
 
     def wrong(*arguments):
-        boxes, index = right(*arguments)
+        boxes, index = correct(*arguments)
         boxes[-1, 2] += 1
         return boxes, index
 
     monkeypatch.setattr(script, "contour_boxes", wrong)
-    with pytest.raises(AssertionError, match="boxes of V1 are not those of OpenCV"):
-        script.main([*SMALL, "--kinds", "noise"])
+    with pytest.raises(AssertionError, match="boxes of V1 differ from those of OpenCV"):
+        script.main([*SMALL, "--kinds", "noise", "--output", str(tmp_path)])
 
 
-def test_a_score_that_differs_is_an_error(script, monkeypatch):
-    right = script.opencv_correct
-    monkeypatch.setattr(script, "opencv_correct", lambda *arguments: ~right(*arguments))
+def test_a_different_score_is_an_error(script, monkeypatch, tmp_path):
+    correct = script.opencv_correct
+    monkeypatch.setattr(script, "opencv_correct", lambda *arguments: ~correct(*arguments))
     with pytest.raises(AssertionError, match="MaxBoxAcc V1 is"):
-        script.main([*SMALL, "--kinds", "one Gaussian"])
+        script.main([*SMALL, "--kinds", "one Gaussian", "--output", str(tmp_path)])
 
 
-def test_times_are_summed_up_by_their_quartiles(script):
-    timing = script.Timing([0.002, 0.004, 0.006], [0.001, 0.001, 0.006])
-    row = script.summary("boxes", "noise", "V1", timing)
-    assert row["opencv_ms"] == [3, 4, 5]
-    assert row["ours_ms"] == [1, 1, 3.5]
-    assert row["ratio"] == [0.375, 0.5, 0.75]
+def test_times_are_summarized_by_their_quartiles(script):
+    seconds = {"OpenCV": [0.002, 0.004, 0.006], "ours": [0.001, 0.001, 0.006]}
+    row = script.summarize(seconds)
+    assert row["opencv_ms"] == (3, 4, 5)
+    assert row["ours_ms"] == (1, 1, 3.5)
+    assert row["ratio"] == (0.375, 0.5, 0.75)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--repeats", "0"], "--repeats must be at least 1"),
-        (["--size", "8"], "--size must be at least 32"),
+        (["--repeats", "0"], "--repeats: expected an integer of at least 1; got '0'"),
+        (["--size", "8"], "--size: expected an integer of at least 32; got '8'"),
         (["--kinds", "stripes"], "invalid choice: 'stripes'"),
     ],
 )

@@ -124,5 +124,5 @@ def test_the_other_actor_is_the_ground_truth_on_request():
         assert torch.equal(own[index].boxes, other[index ^ 1].boxes)
         assert torch.equal(own[index].mask, other[index ^ 1].mask)
         assert not torch.equal(own[index].boxes, other[index].boxes)
-    with pytest.raises(ValueError, match="no other actor: ask for --actors 2"):
+    with pytest.raises(ValueError, match="no other actor: give --actors 2"):
         script.ActorSamples(script.SyntheticActions(2), other=True)

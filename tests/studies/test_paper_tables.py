@@ -1,4 +1,4 @@
-"""The paper's tables on tiny datasets, each in its own format on disk, end to end."""
+"""The paper's tables on tiny datasets, each in its own format on disk."""
 
 import json
 import re
@@ -10,15 +10,12 @@ import torch
 from datasets_on_disk import write_ilsvrc_text, write_ilsvrc_voc, write_jhmdb, write_ucf24
 from torch import nn
 
+import paper_tables
 from captum_3dcam import LayerwiseGlobalLocalCAM
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization
 from captum_3dcam.evaluation import IOU_THRESHOLDS
 from captum_3dcam.models import Preprocessing, ResNeXt3D
-
-pytest.importorskip("tqdm")
-
-import paper_tables
-from paper_tables import DATASET, PER_SAMPLE, SCORES, Explained, Network
+from paper_tables import DATASET, PER_SAMPLE, SCORES, ExplainedSamples, Network
 
 SIZE = (20, 28)
 
@@ -32,7 +29,7 @@ def one_thread():
 
 
 def small(rank, classes, checkpoint=None):
-    """A network of two layers, in place of the paper's."""
+    """A network of two layers, instead of the paper's."""
     torch.manual_seed(0)
     conv, pool = (
         (nn.Conv2d, nn.AdaptiveAvgPool2d) if rank == 2 else (nn.Conv3d, nn.AdaptiveAvgPool3d)
@@ -49,7 +46,7 @@ def small_networks(monkeypatch):
     monkeypatch.setitem(paper_tables.NETWORKS, "efficientnet_lite0", partial(small, 2))
 
 
-PAPERS = ("--methods", "GlobalLocal")
+ONE_METHOD = ("--methods", "GlobalLocal")
 
 
 def run(dataset, root, output, *more):
@@ -68,10 +65,10 @@ WRITERS = {
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory):
-    found = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
+    folders = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
     for name, write in WRITERS.items():
-        write(found[name])
-    return found
+        write(folders[name])
+    return folders
 
 
 # ------------------------------------------------------------------------------------ whole runs
@@ -80,15 +77,15 @@ def roots(tmp_path_factory):
 @pytest.mark.parametrize("name", WRITERS)
 def test_each_dataset_from_its_files_to_its_tables(name, roots, tmp_path, capsys):
     dataset = name.partition("-")[0]
-    found = run(dataset, roots[name], tmp_path)
-    rows = list(found)
+    scores_of = run(dataset, roots[name], tmp_path)
+    rows = list(scores_of)
     assert rows[:3] == [
         "GlobalLocal: first",
         "GlobalLocal: second",
         "GlobalLocal (sum): first + second",
     ]
     assert {"GradCAM: second", "HiResCAM (sum): first + second", "whole frame"} <= set(rows)
-    for row, scores in found.items():
+    for row, scores in scores_of.items():
         assert {*PER_SAMPLE, *DATASET, *SCORES} <= set(scores), row
         assert all(0 <= interval.value <= 1 for interval in scores.values())
         for own, common in zip(PER_SAMPLE, DATASET, strict=True):
@@ -97,8 +94,8 @@ def test_each_dataset_from_its_files_to_its_tables(name, roots, tmp_path, capsys
     assert list(report["rows"]) == rows
     printed = capsys.readouterr().out
     assert (tmp_path / f"{dataset}.md").read_text() == printed
-    head = "| | " + " | ".join(DATASET) + " |"
-    assert printed.count(head) == 2
+    header = "| | " + " | ".join(DATASET) + " |"
+    assert printed.count(header) == 2
     assert f"| | {' | '.join(SCORES)} |" in printed
     assert "with random weights: it has learned nothing." in printed
     assert re.search(r"The class is right in \d+\.\d %\.", printed)
@@ -115,8 +112,8 @@ def test_the_two_formats_of_ilsvrc_give_the_same_tables(roots, tmp_path):
         }
 
 
-def test_a_stopped_run_goes_on(roots, tmp_path, monkeypatch):
-    expected = run("ucf24", roots["ucf24"], tmp_path / "whole", *PAPERS)
+def test_a_stopped_run_resumes(roots, tmp_path, monkeypatch):
+    expected = run("ucf24", roots["ucf24"], tmp_path / "whole", *ONE_METHOD)
     attribute, calls = LayerwiseGlobalLocalCAM.attribute, []
 
     def stop(self, *args, **kwargs):
@@ -127,16 +124,16 @@ def test_a_stopped_run_goes_on(roots, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LayerwiseGlobalLocalCAM, "attribute", stop)
     with pytest.raises(KeyboardInterrupt):
-        run("ucf24", roots["ucf24"], tmp_path / "stopped", *PAPERS)
+        run("ucf24", roots["ucf24"], tmp_path / "stopped", *ONE_METHOD)
     before = len(calls)
-    assert run("ucf24", roots["ucf24"], tmp_path / "stopped", *PAPERS) == expected
-    # Three calls a sample: of four, the first sample was done and the second is done again.
+    assert run("ucf24", roots["ucf24"], tmp_path / "stopped", *ONE_METHOD) == expected
+    # Three calls for each of four samples: the first was finished, the second is repeated.
     assert (len(calls) - before) % 3 == 0
     monkeypatch.undo()
 
 
 def test_some_of_the_clips(roots, tmp_path, capsys):
-    run("ucf24", roots["ucf24"], tmp_path, "--limit", "2", *PAPERS)
+    run("ucf24", roots["ucf24"], tmp_path, "--limit", "2", *ONE_METHOD)
     assert "ucf24: 2 annotated samples" in capsys.readouterr().out
 
 
@@ -144,7 +141,7 @@ def test_some_of_the_clips(roots, tmp_path, capsys):
 
 
 def samples_of(data, network, target="predicted", limit=None):
-    return Explained(data, network, limit, target, "cpu")
+    return ExplainedSamples(data, network, limit, target, "cpu")
 
 
 def test_a_sample_is_the_clip_and_its_boxes_in_the_networks_size(roots):
@@ -162,13 +159,13 @@ def test_a_sample_is_the_clip_and_its_boxes_in_the_networks_size(roots):
             assert sample.mask.shape == (16, *SIZE)
             boxed = ~clip.boxes[0].isnan().any(dim=-1)
             assert torch.equal(sample.mask.flatten(1).any(dim=1), boxed)
-            # The share that is masked stays the same, but for the coarser pixels.
+            # The masked share of the clip stays the same, up to the coarser pixels.
             before = clip.masks[0].float().mean().item()
             assert sample.mask.float().mean().item() == pytest.approx(before, rel=0.3)
 
 
 def test_a_mask_that_some_frames_lack_is_not_used(roots):
-    """Energy on an actor that is not masked would count as lost."""
+    """Energy on an actor without a mask would count as outside."""
     data = JHMDB(roots["jhmdb"])
     samples = samples_of(data, small(3, len(data.classes)))
     lacking = []
@@ -181,15 +178,15 @@ def test_a_mask_that_some_frames_lack_is_not_used(roots):
     assert set(lacking) == {True, False}
 
 
-def test_a_picture_is_a_clip_of_one_frame_and_has_all_its_boxes(roots):
+def test_an_image_is_a_clip_of_one_frame_and_has_all_its_boxes(roots):
     data = ILSVRCLocalization(roots["ilsvrc"])
     samples = samples_of(data, small(2, len(data.classes)))
-    assert {len(found.boxes) for found in data} == {1, 2}
-    for number, found in enumerate(data):
-        height, width = found.image.shape[-2:]
+    assert {len(image.boxes) for image in data} == {1, 2}
+    for number, image in enumerate(data):
+        height, width = image.image.shape[-2:]
         scale = torch.tensor([SIZE[1] / width, SIZE[0] / height] * 2)
         sample = samples[number]
-        torch.testing.assert_close(sample.boxes, found.boxes[:, None] * scale)
+        torch.testing.assert_close(sample.boxes, image.boxes[:, None] * scale)
         assert (sample.inputs.shape, sample.mask) == ((3, *SIZE), None)
 
 
@@ -209,8 +206,8 @@ def test_the_class_that_is_explained(roots):
         samples_of(data, network, limit=0)
 
 
-def test_acc2_is_a_hit_and_the_class_right(roots, tmp_path, monkeypatch):
-    """With the labels as predictions it is the hit; with others, nothing."""
+def test_acc2_is_a_hit_with_the_right_class(roots, tmp_path, monkeypatch):
+    """With the labels as predictions it is the hit; with wrong ones, zero."""
     data = UCF101_24(roots["ucf24"], annotated_only=True)
     labels = [clip.label for clip in data]
 
@@ -232,16 +229,16 @@ def test_acc2_is_a_hit_and_the_class_right(roots, tmp_path, monkeypatch):
     for right in (True, False):
         network = Network(Oracle(right), {"first": "body.1", "second": "body.3"}, prepare, True)
         monkeypatch.setitem(paper_tables.NETWORKS, "resnext101_3d", lambda *a, n=network: n)
-        found = run("ucf24", roots["ucf24"], tmp_path / str(right), *PAPERS)
-        for scores in found.values():
+        scores_of = run("ucf24", roots["ucf24"], tmp_path / str(right), *ONE_METHOD)
+        for scores in scores_of.values():
             expected = scores["hit_intersect"].value if right else 0
             assert scores["acc2"].value == pytest.approx(expected)
-        assert found["whole frame"]["acc2"].value == float(right)
+        assert scores_of["whole frame"]["acc2"].value == float(right)
 
 
 def test_a_network_of_other_classes_has_no_acc2(roots, tmp_path, capsys):
-    found = run("ucf24", roots["ucf24"], tmp_path, "--num-classes", "400", *PAPERS)
-    assert "acc2" not in found["whole frame"]
+    scores_of = run("ucf24", roots["ucf24"], tmp_path, "--num-classes", "400", *ONE_METHOD)
+    assert "acc2" not in scores_of["whole frame"]
     printed = capsys.readouterr().out
     assert "The class is right" not in printed
     assert "acc2" not in printed
@@ -269,7 +266,7 @@ def test_a_checkpoint_is_loaded(tmp_path):
 def test_printed_figures_stand_under_ours(roots, tmp_path, capsys):
     printed = {"GlobalLocal: first": {"box_acc@0.5_per_sample": 0.125, "acc2": 0.25}}
     (tmp_path / "printed.json").write_text(json.dumps(printed))
-    run("ucf24", roots["ucf24"], tmp_path, *PAPERS, "--printed", str(tmp_path / "printed.json"))
+    run("ucf24", roots["ucf24"], tmp_path, *ONE_METHOD, "--printed", str(tmp_path / "printed.json"))
     tables = capsys.readouterr().out.split("\n\n")
     lines = [line for line in "\n".join(tables).splitlines() if "printed" in line]
     position = IOU_THRESHOLDS.index(0.5)
@@ -295,7 +292,7 @@ def test_printed_figures_stand_under_ours(roots, tmp_path, capsys):
         ('{"a": {"hit": 80}}', "'a', 'hit' is 80."),
     ],
 )
-def test_printed_figures_that_are_none(content, message, tmp_path):
+def test_invalid_printed_figures(content, message, tmp_path):
     path = tmp_path / "printed.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)) as error:
@@ -303,18 +300,26 @@ def test_printed_figures_that_are_none(content, message, tmp_path):
     assert "expected JSON as {row: {column: number in [0, 1]}}" in str(error.value)
 
 
-def test_a_printed_row_that_is_not_ours(roots, tmp_path, capsys):
+def test_an_unknown_printed_row(roots, tmp_path, capsys):
     (tmp_path / "printed.json").write_text('{"theirs": {"hit": 0.5}}')
     with pytest.raises(SystemExit):
-        run("ucf24", roots["ucf24"], tmp_path, *PAPERS, "--printed", str(tmp_path / "printed.json"))
+        run(
+            "ucf24",
+            roots["ucf24"],
+            tmp_path,
+            *ONE_METHOD,
+            "--printed",
+            str(tmp_path / "printed.json"),
+        )
     assert (
-        "--printed has the row 'theirs'; ours are GlobalLocal: first, " in capsys.readouterr().err
+        "--printed has the row 'theirs'; expected one of GlobalLocal: first, "
+        in capsys.readouterr().err
     )
 
 
-def test_the_whole_frames_row_is_worked_out_again(roots, tmp_path):
-    """The share of frames in which the best of the actors' boxes fills so much of the frame."""
-    found = run("ucf24", roots["ucf24"], tmp_path, "--methods", "GlobalLocal")["whole frame"]
+def test_the_row_of_the_whole_frame_by_hand(roots, tmp_path):
+    """The share of frames of which the largest actor's box covers so much."""
+    scores_of = run("ucf24", roots["ucf24"], tmp_path, "--methods", "GlobalLocal")["whole frame"]
     shares = {delta: [] for delta in IOU_THRESHOLDS}
     for clip in UCF101_24(roots["ucf24"], annotated_only=True):
         height, width = clip.clip.shape[-2:]
@@ -324,4 +329,4 @@ def test_the_whole_frames_row_is_worked_out_again(roots, tmp_path):
         for delta, share in shares.items():
             share.append((best >= delta).mean())
     for delta, share in shares.items():
-        assert found[f"box_acc@{delta}"].value == pytest.approx(np.mean(share), abs=1e-6)
+        assert scores_of[f"box_acc@{delta}"].value == pytest.approx(np.mean(share), abs=1e-6)

@@ -1,4 +1,4 @@
-"""The study of gates: what it trains, what it measures, and that it can be stopped."""
+"""The study of gates: its data, training, accuracies, and a resumed run."""
 
 import json
 from collections import Counter
@@ -8,13 +8,10 @@ import torch
 from datasets_on_disk import write_hmdb51, write_ucf101
 from torch import nn
 
+import train_gated
 from captum_3dcam.datasets import ACTIONS, SyntheticActions
 from captum_3dcam.models import LayerwiseGatedClassifier, ResNeXt3D
-
-pytest.importorskip("tqdm")
-
-import train_gated
-from train_gated import PAPER, SCALED, Sample, SyntheticClips, Task
+from train_gated import PAPER_RECIPE, SCALED_RECIPE, Sample, SyntheticClips, Task
 
 OPTIONS = "--videos 4 --held-out 3 --size 32 --epochs 3 --batch 4 --step 2"
 ROWS = ["--gates", "", "--gates", "stem,layer4"]
@@ -53,14 +50,14 @@ def test_a_video_is_three_clips_of_one_action():
     assert len(clips) == 27
     for index in range(27):
         video, part = divmod(index, 3)
-        found = clips[index]
-        assert torch.equal(found.clip, videos[video].clip[:, 16 * part : 16 * (part + 1)])
-        assert (found.label, found.video) == (video % len(ACTIONS), str(video))
+        sample = clips[index]
+        assert torch.equal(sample.clip, videos[video].clip[:, 16 * part : 16 * (part + 1)])
+        assert (sample.label, sample.video) == (video % len(ACTIONS), str(video))
 
 
 def test_the_recipes():
-    assert (PAPER.learning_rate, PAPER.step) == (0.001, 50)
-    assert SCALED.learning_rate == 0.001
+    assert (PAPER_RECIPE.learning_rate, PAPER_RECIPE.step) == (0.001, 50)
+    assert SCALED_RECIPE.learning_rate == 0.001
 
 
 def test_which_layers_get_gates():
@@ -85,10 +82,10 @@ class Given(nn.Module):
 
 
 def test_a_video_is_judged_by_the_mean_of_its_clips_softmax():
-    """One sure clip outweighs two that hesitate: the votes would say otherwise, and so would the
-    mean of logits, which the softmax bounds."""
+    """One certain clip outweighs two uncertain ones. A vote would differ, and so would the mean of
+    the logits, which the softmax bounds."""
     clips = {
-        "sure": [[5.0, 0, 0], [0, 0.2, 0], [0, 0.2, 0]],
+        "certain": [[5.0, 0, 0], [0, 0.2, 0], [0, 0.2, 0]],
         "bounded": [[99.0, 0, 0], [0, 9, 0], [0, 9, 0]],
         "wrong": [[0, 0, 1.0], [0, 0, 1.0]],
     }
@@ -103,17 +100,17 @@ def test_a_video_is_judged_by_the_mean_of_its_clips_softmax():
     assert video == pytest.approx(2 / 3)
 
 
-def test_the_table_is_over_seeds_and_beside_the_network_without_gates():
+def test_the_table_has_means_over_seeds_and_gains_over_no_gates():
     def made(clip, video):
         return {"clip": clip, "video": video, "parameters": 1234}
 
-    found = [
+    results = [
         ("none", 0, made(0.5, 0.5)),
         ("a", 0, made(0.5, 0.75)),
         ("none", 1, made(0.75, 1.0)),
         ("a", 1, made(0.5, 1.0)),
     ]
-    assert train_gated.summary(found) == (
+    assert train_gated.summary(results) == (
         "| gates | parameters | clips | videos | videos, gain |\n"
         "|---|---|---|---|---|\n"
         "| none | 1,234 | 62.5 ± 17.7 | 75.0 ± 35.4 | |\n"
@@ -134,19 +131,19 @@ def done(tmp_path_factory):
     return folder, text
 
 
-def test_a_run_trains_each_row_and_says_how_well(done):
+def test_a_run_trains_and_measures_each_row(done):
     folder, text = done
-    found = figures(folder)
-    assert list(found) == ["none-0", "stem-layer4-0"]
+    results = figures(folder)
+    assert list(results) == ["none-0", "stem-layer4-0"]
     assert (folder / "table.md").read_text() == text + "\n"
     lines = text.splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| none", "| stem + layer4"]
-    backbone = found["none-0"]["parameters"]
-    # The stem's gate sees 16 channels and layer4's 64, each over 8 or 2 moments.
+    backbone = results["none-0"]["parameters"]
+    # The stem's gate has 16 channels and layer4's 64, pooled to 8 and 2 frames.
     gates = (16 * 8 + 1) * 8 + (64 * 2 + 1) * 8
-    assert found["stem-layer4-0"]["parameters"] == backbone + gates
-    assert found["none-0"]["settings"]["recipe"]["epochs"] == 3
-    for row in found.values():
+    assert results["stem-layer4-0"]["parameters"] == backbone + gates
+    assert results["none-0"]["settings"]["recipe"]["epochs"] == 3
+    for row in results.values():
         assert 0 <= row["clip"] <= 1
         assert row["video"] * 3 == pytest.approx(round(row["video"] * 3))
 
@@ -160,7 +157,7 @@ def test_the_whole_network_is_trained(done):
             assert not torch.equal(value, after[f"backbone.{name}"]), name
 
 
-def test_the_rate_is_divided_by_ten_after_a_step(done):
+def test_the_learning_rate_is_divided_by_ten_after_a_step(done):
     folder, _ = done
     state = torch.load(folder / "none-0.pt", weights_only=True)
     assert state["epoch"] == 3
@@ -169,7 +166,7 @@ def test_the_rate_is_divided_by_ten_after_a_step(done):
     assert (group["momentum"], group["weight_decay"]) == (0.9, 5e-4)
 
 
-def test_a_finished_run_is_not_done_again(done, monkeypatch):
+def test_a_finished_run_is_not_repeated(done, monkeypatch):
     folder, text = done
     monkeypatch.setattr(train_gated, "train", None)
     assert run(folder) == text
@@ -181,18 +178,18 @@ def test_the_files_of_other_settings_are_refused(done):
         run(folder, "--learning-rate", "0.1")
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(done, tmp_path, monkeypatch):
+def test_a_stopped_run_resumes_to_the_same_weights(done, tmp_path, monkeypatch):
     folder, text = done
     epochs = Counter()
-    keep = train_gated.keep
+    save_epoch = train_gated.save_epoch
 
     def stop_after_one(path, state):
-        keep(path, state)
+        save_epoch(path, state)
         epochs[path.stem] += 1
         if sum(epochs.values()) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_gated, "keep", stop_after_one)
+    monkeypatch.setattr(train_gated, "save_epoch", stop_after_one)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path)
     assert not list(tmp_path.glob("*.json"))
@@ -202,7 +199,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(done, tmp_path, monkeypatch
         assert same(weights(folder, name), weights(tmp_path, name))
 
 
-def test_seeds_draw_other_videos_and_gates():
+def test_seeds_determine_videos_and_gates():
     options = dict.fromkeys(("videos", "held_out"), 2)
     task = train_gated.synthetic_task(
         type("Options", (), {**options, "size": 32, "checkpoint": None})
@@ -222,7 +219,7 @@ def test_seeds_draw_other_videos_and_gates():
 @pytest.mark.parametrize(
     "name, write, classes", [("ucf101", write_ucf101, 2), ("hmdb51", write_hmdb51, 2)]
 )
-def test_folders_of_videos(name, write, classes, tmp_path, monkeypatch):
+def test_datasets_on_disk(name, write, classes, tmp_path, monkeypatch):
     write(tmp_path / "data")
     monkeypatch.setattr(train_gated, "resnext101_3d", lambda c: ResNeXt3D((1, 1, 1, 1), c))
     checkpoint = tmp_path / "kinetics.pth"
@@ -231,12 +228,12 @@ def test_folders_of_videos(name, write, classes, tmp_path, monkeypatch):
     arguments += ["--checkpoint", str(checkpoint), "--epochs", "1", "--seeds", "0"]
     text = train_gated.main([*arguments, "--gates", "layer4", "--output", str(tmp_path / "out")])
     assert "| layer4 |" in text
-    found = figures(tmp_path / "out")["layer4-0"]
-    assert found["settings"]["recipe"] == {**vars(PAPER), "epochs": 1}
+    result = figures(tmp_path / "out")["layer4-0"]
+    assert result["settings"]["recipe"] == {**vars(PAPER_RECIPE), "epochs": 1}
     state = weights(tmp_path / "out", "layer4-0")
     assert state["backbone.fc.weight"].shape == (classes, 2048)
 
 
-def test_a_folder_is_needed(capsys):
-    with pytest.raises(SystemExit, match="--dataset hmdb51 needs --root, the folder that it lies"):
+def test_a_dataset_needs_its_folder(capsys):
+    with pytest.raises(SystemExit, match="--dataset hmdb51 needs --root, the folder"):
         train_gated.main(["--dataset", "hmdb51"])

@@ -1,4 +1,4 @@
-"""What the paper's networks cost to explain: small ones here, the full size in its own process."""
+"""The paper's networks on small clips here, and at full size in their own processes."""
 
 import json
 import math
@@ -12,9 +12,9 @@ import torch
 pytest.importorskip("resource")  # Windows has none
 
 import explain_backbones
-from evaluate_localization import METHODS
+from _methods import METHODS
 
-EXAMPLES = Path(explain_backbones.__file__).parent
+STUDIES = Path(explain_backbones.__file__).parent
 CLASSES = [method.__name__ for method in METHODS.values()]
 SMALL = ["--frames", "8", "--size", "32", "--classes", "6"]
 
@@ -44,7 +44,7 @@ def check_rows(report, size) -> None:
         assert row["seconds"] > 0
     peaks = [row["peak_gib"] for row in report["rows"]]
     assert 0.1 < peaks[0] <= peaks[-1]
-    # The system counts by the processor and sums up now and then.
+    # The system counts for each core and adds the counts up from time to time.
     assert peaks == pytest.approx(sorted(peaks), abs=0.001)
 
 
@@ -53,14 +53,14 @@ def test_the_table_and_the_file_have_every_class(model, tmp_path, capsys):
     report = run(tmp_path, "--model", model, "--threads", "1")
     assert (report["model"], report["weights"], report["threads"]) == (model, "random", 1)
     check_rows(report, (8, 32, 32))
-    head, _, *rows = capsys.readouterr().out.splitlines()
-    assert head == "| class | seconds | lowest | highest | peak memory, GiB |"
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header == "| class | seconds | lowest | highest | peak memory, GiB |"
     shown = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     keys = ("seconds", "lowest", "highest", "peak_gib")
     assert shown == [[row["class"], *(f"{row[key]:.2f}" for key in keys)] for row in report["rows"]]
 
 
-def test_a_checkpoint_is_what_is_explained(tmp_path):
+def test_a_checkpoint_is_explained(tmp_path):
     torch.manual_seed(5)
     donor = explain_backbones.i3d(6)
     torch.save({"state_dict": donor.state_dict()}, tmp_path / "i3d.pt")
@@ -95,9 +95,9 @@ def test_arguments_that_do_not_fit(arguments, capsys):
     ("model", "size"), [("resnext101_3d", (16, 112, 112)), ("i3d", (16, 224, 224))]
 )
 def test_the_full_size_fits_in_12_gib(model, size, tmp_path):
-    """In a process of its own, so that the peak is that of this network."""
+    """In its own process, so that the peak is that of this network."""
     output = tmp_path / "backbones.json"
-    command = [sys.executable, "-W", "error", EXAMPLES / "explain_backbones.py", "--model", model]
+    command = [sys.executable, "-W", "error", STUDIES / "explain_backbones.py", "--model", model]
     subprocess.run([*command, "--threads", "1", "--output", output], check=True)
     report = json.loads(output.read_text(encoding="utf-8"))
     check_rows(report, size)

@@ -1,4 +1,4 @@
-"""Residual networks at full size, with random weights: what the benchmark explains.
+"""Residual networks at full size, with random weights, for the benchmark.
 
 The layers have torchvision's names. ``r3d_18`` has the shapes of torchvision's network of that name
 (Tran et al., arXiv 1711.11248); ``resnet50_2d`` those of its ResNet-50 (He et al., arXiv
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(rank: int, inputs: int, outputs: int, stride: int) -> nn.Module:
-    """The way past a block, with a 1x1(x1) convolution where the shape changes."""
+    """The identity, or a 1x1(x1) convolution where the shape changes."""
     if inputs == outputs and stride == 1:
         return nn.Identity()
     return nn.Sequential(CONV[rank](inputs, outputs, 1, stride, bias=False), NORM[rank](outputs))
@@ -86,12 +86,12 @@ class ResNet(nn.Module):
         self.stem = stem
         inputs = WIDTHS[0]
         for stage, (count, width) in enumerate(zip(blocks, WIDTHS, strict=True), start=1):
-            stages = []
-            for place in range(count):
-                stride = 2 if stage > 1 and place == 0 else 1
-                stages.append(block(rank, inputs, width, stride))
+            blocks_of_stage = []
+            for position in range(count):
+                stride = 2 if stage > 1 and position == 0 else 1
+                blocks_of_stage.append(block(rank, inputs, width, stride))
                 inputs = width * block.expansion
-            self.add_module(f"layer{stage}", nn.Sequential(*stages))
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks_of_stage))
         self.fc = nn.Linear(inputs, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:

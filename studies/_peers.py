@@ -1,12 +1,13 @@
-"""How other packages explain several layers of a network at once, for the benchmark.
+"""Several layers of a network explained by other packages, for the benchmark.
 
-The extra ``bench`` has them. They bring torchvision, with that perhaps another PyTorch, and a
-package named ``tests``; ``make bench`` installs them without, into a folder of their own:
+The extra ``bench`` installs them. They depend on torchvision, which may replace PyTorch, and on a
+package named ``tests``; ``make bench`` installs them without their dependencies, into a folder of
+their own:
 
     pip install --no-deps --target peers torchcam==0.5.0 grad-cam==1.5.7 medcam==0.1.22 ttach
     PYTHONPATH=peers python studies/benchmark.py
 
-One that cannot be imported is not left out in silence: ``missing()`` says why.
+``missing()`` names those that cannot be imported, and why.
 """
 
 import importlib
@@ -23,41 +24,42 @@ import torch.nn.functional as F
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
+from captum_3dcam.functional import LINEAR_MODES
+
 Explain = Callable[[Tensor, list[int]], Any]
 """Explains (inputs, the class of each sample)."""
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class Peer(NamedTuple):
-    """Another package's way to explain several layers."""
+    """A package, and how it explains several layers."""
 
     distribution: str
     module: str
-    """What must be importable."""
+    """What is imported of it."""
     make: Callable[[nn.Module, Sequence[str]], Explain]
 
 
-# ------------------------------------------------------------------------------------- each of them
+# ----------------------------------------------------------------------------------------- packages
 
 
 def captum_loop(network: nn.Module, layers: Sequence[str]) -> Explain:
-    """LayerGradCam takes one layer, so: a call for each, upsampled and summed."""
+    """LayerGradCam takes one layer: a call for each, its maps upsampled and summed."""
 
     def explain(x: Tensor, classes: list[int]) -> Tensor:
         size = x.shape[2:]
         fused = torch.zeros(len(x), 1, *size, device=x.device)
         for name in layers:
             cam = LayerGradCam(network, network.get_submodule(name))
-            # Detached, for its map comes with the graph of the pass.
+            # Its map holds the graph of the pass.
             coarse = cam.attribute(x, target=classes, relu_attributions=True).detach()
-            fused += LayerAttribution.interpolate(coarse, tuple(size), MODES[len(size)])
+            fused += LayerAttribution.interpolate(coarse, tuple(size), LINEAR_MODES[len(size)])
         return fused
 
     return explain
 
 
 def torch_cam(network: nn.Module, layers: Sequence[str]) -> Explain:
-    """GradCAM over all layers, fused by its maximum, and brought to the input's size."""
+    """GradCAM over all layers, fused by its maximum, and upsampled to the input's size."""
     methods = importlib.import_module("torchcam.methods")
 
     def explain(x: Tensor, classes: list[int]) -> Tensor:
@@ -65,7 +67,7 @@ def torch_cam(network: nn.Module, layers: Sequence[str]) -> Explain:
             scores = network(x)
             fused = cam.fuse_cams(cam(classes, scores))[:, None]
         size = x.shape[2:]
-        return F.interpolate(fused, size, mode=MODES[len(size)])
+        return F.interpolate(fused, size, mode=LINEAR_MODES[len(size)])
 
     return explain
 
@@ -80,14 +82,14 @@ def torch_cam_classes(network: nn.Module, layers: Sequence[str]) -> Callable[...
             scores = network(x)
             for each in classes:
                 fused = cam.fuse_cams(cam(each, scores, retain_graph=True))[:, None]
-                maps.append(F.interpolate(fused, size, mode=MODES[len(size)]))
+                maps.append(F.interpolate(fused, size, mode=LINEAR_MODES[len(size)]))
         return maps
 
     return explain
 
 
 def pytorch_grad_cam(network: nn.Module, layers: Sequence[str]) -> Explain:
-    """GradCAM over all layers; it resizes and averages them itself, in NumPy."""
+    """GradCAM over all layers; it resizes and averages the maps itself, in NumPy."""
     with placeholder_for_torchvision():
         package = importlib.import_module("pytorch_grad_cam")
         targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
@@ -101,19 +103,19 @@ def pytorch_grad_cam(network: nn.Module, layers: Sequence[str]) -> Explain:
 
 
 def med_cam(network: nn.Module, layers: Sequence[str]) -> Explain:
-    """Grad-CAM of each layer at its own size: it fuses none. One class for the whole batch.
+    """Grad-CAM of each layer at its own size, not fused; one class for the whole batch.
 
-    Of several layers it gives no map back, but saves them to files, if it is told to.
+    Of several layers it returns no map; it can write them to files.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old Python, at its import
+        warnings.simplefilter("ignore")  # its import has deprecated syntax
         injected = importlib.import_module("medcam.medcam_inject").inject(
             network, backend="gcam", layer=list(layers), label=0
         )
 
     def explain(x: Tensor, classes: list[int]) -> Any:
         injected(x, label=classes[0])
-        network.zero_grad(set_to_none=True)  # it leaves its gradients in the parameters
+        network.zero_grad(set_to_none=True)  # it leaves gradients in the parameters
         return injected.get_attention_map()
 
     return explain
@@ -127,17 +129,17 @@ PEERS = {
 }
 
 
-# ----------------------------------------------------------------------------------------- are they
+# ---------------------------------------------------------------------------------------- installed
 
 
 def missing() -> dict[str, str]:
-    """The peers that are not there, and why."""
+    """The peers that cannot be imported, and why."""
     reasons = {name: why_missing(peer) for name, peer in PEERS.items()}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
 def why_missing(peer: Peer) -> str:
-    """What its import says; nothing if it can be imported."""
+    """The error of its import; empty if there is none."""
     try:
         with placeholder_for_torchvision(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -150,7 +152,7 @@ def why_missing(peer: Peer) -> str:
 def versions() -> str:
     absent = missing()
     parts = [
-        f"{name} not there ({absent[name]})"
+        f"{name} missing ({absent[name]})"
         if name in absent
         else f"{name} {version(peer.distribution)}"
         for name, peer in PEERS.items()
@@ -159,7 +161,7 @@ def versions() -> str:
 
 
 class Placeholder(ModuleType):
-    """A module whose every name is a class that cannot be made."""
+    """A module whose every name is a class that cannot be instantiated."""
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):
@@ -173,10 +175,10 @@ class Placeholder(ModuleType):
 
 @contextmanager
 def placeholder_for_torchvision() -> Iterator[None]:
-    """While it is open, torchvision can be imported, be it there or not.
+    """Inside, torchvision can be imported, whether or not it is installed.
 
-    pytorch-grad-cam imports it, for other things than its GradCAM. Where it is there but does not
-    fit the PyTorch that is, it does not import either.
+    pytorch-grad-cam imports it, though its GradCAM does not use it. An installed torchvision that
+    does not fit the installed PyTorch cannot be imported either.
     """
     try:
         importlib.import_module("torchvision")

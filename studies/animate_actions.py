@@ -19,10 +19,9 @@ from torch import Tensor
 
 from captum_3dcam import LayerwiseWhatWhereCAM
 from captum_3dcam.datasets import ACTIONS, ActionClip, SyntheticActions
-from trained_networks.action_net import LAYERS, load_action_net
+from trained_networks.action_net import HELD_OUT_SEED, LAYERS, load_action_net
 
 ROOT = Path(__file__).parent.parent
-HELD_OUT_SEED = 10**6  # as in train_actions.py
 CLIP = 2
 FPS = 8
 COLOURS = ("deepskyblue", "orange")  # of the actors

@@ -1,6 +1,6 @@
 """Check every statement of docs/comparison.md by running the package that it is about.
 
-The other packages do not belong in the environment (see ``peers.py``). Install them beside it:
+The other packages do not belong in the environment (see ``_peers.py``). Install them beside it:
 
     make compare
 
@@ -18,8 +18,8 @@ from importlib.metadata import version
 
 import torch
 
+from _peers import placeholder_for_torchvision
 from comparison_statements import STATEMENTS, Statement
-from peers import placeholder_for_torchvision
 
 DISTRIBUTIONS = {  # name in the page: (distribution, module)
     "captum_3dcam": ("captum_3dcam", "captum_3dcam"),

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
+from _peers import placeholder_for_torchvision
 from captum_3dcam import GlobalLocalCAM3D, LayerwiseGradCAM, functional, visualization
 from comparison_probes import (
     CLASSES,
@@ -31,7 +32,6 @@ from comparison_probes import (
     passes,
     raises,
 )
-from peers import placeholder_for_torchvision
 
 
 class Statement(NamedTuple):

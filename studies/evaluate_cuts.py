@@ -53,18 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     cuts = options.target or find_cuts(probabilities)
     if not cuts:
         raise SystemExit("No cut found in this video. Give the frame to explain with --target.")
-    report = {
-        "video": path.name,
-        "fps": video.fps,
-        "cuts": [
-            {
-                "frame": cut,
-                "probability": round(float(probabilities[cut]), 4),
-                **evaluate_cut(network, frames, cut, video.fps),
-            }
-            for cut in cuts
-        ],
-    }
+    rows = [
+        {
+            "frame": cut,
+            **evaluate_cut(network, frames, cut, video.fps),
+            "probability": round(float(probabilities[cut]), 4),
+        }
+        for cut in cuts
+    ]
+    report = {"video": path.name, "fps": video.fps, "cuts": rows}
     write_report(options.output, "cuts", report, text_of(report))
     return report
 

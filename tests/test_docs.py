@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import _peers
 import captum_3dcam
-import peers
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -84,7 +84,7 @@ def test_the_code_of_other_packages_runs_where_they_are_installed(page, tmp_path
             exec(compile(code, str(page), "exec"), names)
         elif language == "py":
             package = re.search(r"^from (\w+)", code)[1]
-            with peers.placeholder_for_torchvision(), warnings.catch_warnings():
+            with _peers.placeholder_for_torchvision(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
                     importlib.import_module(package)

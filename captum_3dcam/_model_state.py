@@ -56,6 +56,9 @@ def preserved_state(
         handle.remove()
         parametrize._cache = cache
         snapshot.restore()
+        # The caller keeps ``restore``. With the caller's own methods in the snapshot, this would be
+        # a reference cycle, which keeps tensors until the garbage collector runs.
+        snapshot.drop_callbacks()
 
 
 class _Snapshot:
@@ -94,6 +97,9 @@ class _Snapshot:
                 continue
             if tensor.device not in self._generators:
                 self._generators[tensor.device] = _generator_state(tensor.device)
+
+    def drop_callbacks(self) -> None:
+        self._on_new_module = self._on_new_root = None
 
     def restore(self) -> None:
         for undo in self._undo:

@@ -1,15 +1,16 @@
 """What an explanation costs, counted: passes, what the graph keeps, buffers. Seconds are in
 studies/benchmark.py."""
 
+import gc
 import weakref
 from collections import Counter
 
 import pytest
 import torch
-from resnet import LAYERS, r3d_18
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from _resnet import LAYERS, r3d_18
 from captum_3dcam import (
     CounterfactualCAM,
     LayerwiseGlobalLocalCAM,
@@ -176,3 +177,22 @@ def test_what_where_takes_three_buffers_too(network, clip):
     with Buffers(2 * torch.Size(size).numel()) as buffers:
         LayerwiseWhatWhereCAM(network, LAYERS).attribute(clip, output_size=size)
     assert 2 <= buffers.most <= 3
+
+
+@each_method
+def test_a_call_leaves_no_tensor_to_the_garbage_collector(network, clip, method):
+    """In a reference cycle, tensors stay in memory until the collector runs."""
+    cam = method(network, LAYERS)
+    cam.attribute(clip)
+    gc.collect()
+    gc.disable()
+    try:
+        cam.attribute(clip)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        gc.set_debug(0)
+        assert [each.shape for each in gc.garbage if isinstance(each, torch.Tensor)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()

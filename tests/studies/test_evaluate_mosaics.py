@@ -16,6 +16,7 @@ Image = pytest.importorskip("PIL.Image")
 
 import evaluate_mosaics as mosaics  # noqa: E402
 from _report import to_json  # noqa: E402
+from captum_3dcam import Layer  # noqa: E402
 from captum_3dcam.evaluation import Bootstrap, Interval  # noqa: E402
 from captum_3dcam.metrics import max_box_acc  # noqa: E402
 
@@ -74,7 +75,8 @@ def test_one_run_for_all_sets_gives_the_maps_of_a_run_for_each(classifier):
         joint = name in mosaics.JOINT
         maps_of_sets = mosaics.maps_of_sets(method, joint, classifier, sets, x, [3, 9])
         for layers, maps in maps_of_sets.items():
-            direct = method(classifier, sets[layers]).attribute(x, target=[3, 9])
+            last_calls = [Layer(layer, calls="last") for layer in sets[layers]]
+            direct = method(classifier, last_calls).attribute(x, target=[3, 9])
             torch.testing.assert_close(maps, direct, rtol=1e-4, atol=1e-5)
 
 

@@ -78,7 +78,7 @@ def test_no_score_depends_on_the_patch_tokens_of_the_last_block(network, sample)
 
 def test_before_a_layer_normalisation_the_gradient_cancels(network, sample):
     cam = GlobalLocalCAM3D(network, Layer("blocks.0", RESHAPE))
-    with pytest.warns(UserWarning, match="the sum over channels of the gradient cancels"):
+    with pytest.warns(UserWarning, match="cancels, so its map is zero"):
         cam.attribute(sample.clip[None])
 
 

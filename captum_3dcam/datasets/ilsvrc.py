@@ -180,8 +180,8 @@ class ILSVRCLocalization(Dataset[LocalizedImage]):
 
 def _to_exclusive(boxes: list[list[int]]) -> Tensor:
     """Boxes that include their last pixel -> (B, 4), inclusive-exclusive."""
-    inclusive = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    return inclusive + torch.tensor([0.0, 0.0, 1.0, 1.0])
+    exclusive = [[x0, y0, x1 + 1, y1 + 1] for x0, y0, x1, y1 in boxes]
+    return torch.tensor(exclusive, dtype=torch.float32).reshape(-1, 4)
 
 
 def _parse_number(text: str | None, location: str) -> int:

@@ -31,8 +31,8 @@ class JHMDB(VideoDataset):
         puppet_mask/<class>/<video>/puppet_mask.mat
         splits/<class>_test_split1.txt, or the split files without the folder
 
-    The classes are those with a split file, in alphabetical order. Arguments and errors are those
-    of :class:`UCF101`, and
+    The classes are those with a split file, in alphabetical order. Other arguments and errors are
+    those of :class:`UCF101`.
 
     Args:
         boxes: ``"mask"``: tight around the puppet mask and, in frames without a mask, around the

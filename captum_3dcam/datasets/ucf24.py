@@ -78,7 +78,7 @@ class UCF101_24(VideoDataset):  # noqa: N801  (its name)
     frames, ``rgb-images/<class>/<video>/00001.jpg``, or the videos, ``<class>/<video>.avi``. Videos
     in a list without an annotation are left out; :meth:`check` reports them.
 
-    Arguments and errors are those of :class:`UCF101`, and
+    Other arguments and errors are those of :class:`UCF101`; there is only one split.
 
     Args:
         annotated_only: leave out clips without any box.
@@ -182,8 +182,9 @@ def load_pyannot(path: str | PathLike[str]) -> dict[str, VideoAnnotation]:
         path_inside(Path(), str(name), f"{str(path)!r}")
         try:
             annotations[name] = _parse_video(name, record)
-        except Exception as error:  # whatever another type or a missing key leads to
-            reason = str(error) if isinstance(error, ValueError) else repr(error)
+        except Exception as error:  # a wrong type or a missing key can raise any error
+            is_ours = isinstance(error, ValueError)
+            reason = str(error) if is_ours else f"malformed annotation, {error!r}"
             raise ValueError(f"{str(path)!r}, video {name!r}: {reason}") from error
     return annotations
 

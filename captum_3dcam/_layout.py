@@ -1,7 +1,7 @@
 """Names of axes, as "N H W C" or "(N T) C H W", and tensors brought to (N, C, *S) by them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -9,16 +9,19 @@ from math import prod
 from torch import Tensor
 
 _ORDER = "TDZHYWX"  # of a map's spatial axes: time or depth, height, width; others follow
+_ENTRY = re.compile(r"([^\W\d]\w*)(?:=([1-9]\d*))?")
+_TOKENS = "L"
 _MAX_PREFIX_TOKENS = 64  # class and register tokens; more are tokens of another grid
 
 Shape = tuple[int, ...]
+Axes = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Layout:
     """The axes of a tensor, each as the names that share it: (("N", "T"), ("C",), ("H",))."""
 
-    axes: tuple[tuple[str, ...], ...]
+    axes: Axes
     given: Mapping[str, int]
     """The sizes that the text names."""
     text: str
@@ -30,115 +33,136 @@ class Layout:
         >>> Layout.from_text("(N T=8) C H W").axes
         (('N', 'T'), ('C',), ('H',), ('W',))
         """
-        words = re.findall(r"\(([^()]*)\)|([^\W\d]\w*(?:=\d+)?)|(\S)", str(text))
-        groups = [group.split() or [name] for group, name, _ in words]
-        entries = [entry.split("=") for entry in chain(*groups)]
-        names = [name for name, *_ in entries]
-        stray = any(stray for *_, stray in words)
-        if stray or len(set(names)) < len(names) or not {"N", "C"} < set(names):
+        groups = re.findall(r"\([^()]*\)|[^\s()]+|[()]", str(text))
+        entries = [
+            [_ENTRY.fullmatch(word) for word in group.strip("()").split() or [""]]
+            for group in groups
+        ]
+        matches = [match for match in chain(*entries) if match is not None]
+        names = [match[1] for match in matches]
+        is_complete = len(matches) == len(list(chain(*entries)))
+        if not is_complete or len(set(names)) < len(names) or not {"N", "C"} < set(names):
             raise ValueError(
                 f"layout={text!r}: expected the names of all axes in their order, N (batch), C "
                 "(channels) and at least one other, as 'N H W C', 'N L C' (tokens) or "
                 "'(N T) C H W' (frames folded into the batch)."
             )
-        axes = tuple(tuple(entry.split("=")[0] for entry in group) for group in groups)
-        return cls(axes, {name: int(size[0]) for name, *size in entries if size}, str(text))
+        axes = tuple(tuple(match[1] for match in group if match) for group in entries)
+        return cls(axes, {match[1]: int(match[2]) for match in matches if match[2]}, str(text))
 
     @property
     def needs_grid(self) -> bool:
         """Whether the sizes of the axes follow from more than the tensor and the batch size."""
-        return any(axis == ("L",) or len(self._unknown(axis)) > 1 for axis in self.axes)
+        return any(self._is_grid(names, {"N", *self.given}) for names in self.axes)
 
     def sizes(self, shape: Shape) -> tuple[int, tuple[int, ...]]:
         """The number of samples in an input of this shape, and its spatial size.
 
         Raises ValueError for an input that cannot have this layout, or whose axes it leaves open.
         """
-        if len(shape) != len(self.axes):
-            raise ValueError(self._misfit(shape, f"it has {len(shape)} axes"))
-        sizes = dict(self.given)
-        for names, size in zip(self.axes, shape, strict=True):
+        self._check_length(shape)
+        sizes: dict[str, int] = {}
+        for axis, names in enumerate(self.axes):
             unknown = [name for name in names if name not in self.given]
-            known = prod(self.given[name] for name in names if name in self.given)
-            if len(unknown) > 1 or size % known:
-                raise ValueError(
-                    self._misfit(shape, f"it leaves the sizes of {' and '.join(unknown)} open")
-                    if len(unknown) > 1
-                    else self._misfit(shape, f"{size} is no multiple of {known}")
-                )
-            sizes |= dict.fromkeys(unknown, size // known)
+            if len(unknown) > 1:
+                reason = f"it leaves the sizes of {' and '.join(unknown)} open"
+                raise ValueError(self._misfit(shape, reason))
+            sizes |= self._axis_sizes(shape, axis, names, self.given)
         return sizes["N"], tuple(sizes[name] for name in spatial_order(list(sizes)))
-
-    def _unknown(self, axis: Sequence[str]) -> list[str]:
-        return [name for name in axis if name != "N" and name not in self.given]
 
     def arrange(
         self, x: Tensor, batch_size: int, rank: int | None = None, shapes: Sequence[Shape] = ()
     ) -> Tensor:
         """The tensor as (N, C, *S): its spatial axes as time or depth, height, width.
 
-        The size of token axes is that of the last grid among ``shapes``, (N, C, *S) or
-        (N*T, C, *S) with ``rank`` spatial axes; tokens in excess come first and are dropped.
+        ``rank`` is the number of the map's spatial axes. The tokens L have those that no other
+        name has. Their size is that of the last grid among ``shapes``, (N, C, *S) or (N*T, C, *S);
+        tokens in excess come first and are dropped.
 
         Raises ValueError for a tensor that cannot have this layout.
         """
-        if x.ndim != len(self.axes):
-            raise ValueError(self._misfit(x.shape, f"it has {x.ndim} axes"))
-        sizes: dict[str, int] = {}
-        for axis in range(x.ndim):
-            of_axis = self._sizes(x.shape, axis, batch_size, rank, shapes)
-            kept = prod(of_axis.values())
-            if kept < x.shape[axis]:
-                x = x.narrow(axis, x.shape[axis] - kept, kept)
-            sizes.update(of_axis)
+        self._check_length(x.shape)
+        known = {"N": batch_size, **self.given}
+        axes = self._split_tokens(rank)
+        of_axes: list[dict[str, int]] = [{} for _ in axes]
+        # The axes of a grid come last: the sizes of the others narrow down which grid it is.
+        for axis in sorted(range(x.ndim), key=lambda axis: self._is_grid(self.axes[axis], known)):
+            if self._is_grid(self.axes[axis], known):
+                of_axes[axis] = self._grid_sizes(x.shape, axis, axes, known, shapes)
+            else:
+                of_axes[axis] = self._axis_sizes(x.shape, axis, axes[axis], known)
+            known = {**known, **of_axes[axis]}
+            kept = prod(of_axes[axis].values())
+            x = x.narrow(axis, x.shape[axis] - kept, kept)
+        sizes = dict(chain(*(of_axis.items() for of_axis in of_axes)))
         names = list(sizes)
         order = ["N", "C", *spatial_order(names)]
         return x.reshape(list(sizes.values())).permute([names.index(name) for name in order])
 
-    def _sizes(
-        self, shape: Shape, axis: int, batch_size: int, rank: int | None, shapes: Sequence[Shape]
+    @staticmethod
+    def _is_grid(names: Sequence[str], known: Container[str]) -> bool:
+        """Whether the names share an axis from whose size theirs do not follow."""
+        return _TOKENS in names or sum(name not in known for name in names) > 1
+
+    def _split_tokens(self, rank: int | None) -> Axes:
+        """The axes with a name for each spatial axis of the tokens: L0, L1."""
+        others = len(spatial_order(list(chain(*self.axes)))) - 1
+        tokens = [f"{_TOKENS}{i}" for i in range(max(1, (rank or 1) - others))]
+        return tuple(
+            tuple(chain(*([name] if name != _TOKENS else tokens for name in names)))
+            for names in self.axes
+        )
+
+    def _axis_sizes(
+        self, shape: Shape, axis: int, names: Sequence[str], known: Mapping[str, int]
     ) -> dict[str, int]:
-        """The names on the axis, each with its size."""
-        names, size = self.axes[axis], shape[axis]
-        if len(names) == 1 and names != ("L",):
-            return {names[0]: size}
-        known = {"N": batch_size, **self.given}
-        unknown = self._unknown(names)
-        if "L" in names or len(unknown) > 1:
-            return self._grid_sizes(shape, axis, known, rank, shapes)
-        rest = size
-        for name in names:
-            rest, remainder = divmod(rest, known.get(name, 1))
-            if remainder:
-                raise ValueError(
-                    self._misfit(shape, f"{size} is no multiple of {name}={known[name]}")
-                )
-        if not unknown and rest != 1:
+        """The names on an axis with their sizes, of which one at most is not known."""
+        size = shape[axis]
+        if names == ("N",) and "N" not in self.given:
+            return {"N": size}
+        product = prod(known[name] for name in names if name in known)
+        unknown = [name for name in names if name not in known]
+        if size % product:
+            sizes = " ".join(f"{name}={known[name]}" for name in names if name in known)
+            raise ValueError(self._misfit(shape, f"{size} is no multiple of {sizes}"))
+        if not unknown and size != product:
             raise ValueError(self._misfit(shape, f"its axis {axis} has {size} entries"))
-        known |= dict.fromkeys(unknown, rest)
-        return {name: known[name] for name in names}
+        return {name: known.get(name, size // product) for name in names}
 
     def _grid_sizes(
         self,
         shape: Shape,
         axis: int,
+        axes: Axes,
         known: Mapping[str, int],
-        rank: int | None,
         shapes: Sequence[Shape],
     ) -> dict[str, int]:
         """The names on an axis of tokens, each with its size."""
-        names = self.axes[axis]
-        spatial = spatial_order(names)
-        batch = {"N": known["N"]} if "N" in names else {}
-        tokens = shape[axis] // prod(batch.values())
-        grid = _grid_of(tokens, rank if spatial == ["L"] else len(spatial), known["N"], shapes)
+        size, names = shape[axis], axes[axis]
+        spatial = spatial_order(list(chain(*axes)))
+        unknown = [name for name in spatial if name in names and name not in known]
+        channels = next((shape[i] for i, of_axis in enumerate(axes) if of_axis == ("C",)), None)
+        sizes: dict[str, int] = {}
         # Tokens in excess come before the grid, so that a batch cannot be folded with them.
-        if grid is None or (batch and prod(grid) != tokens):
+        least = 1 if "N" in names else _MAX_PREFIX_TOKENS + 1
+        for grid in _grids(shapes, size, channels, known["N"]):
+            of_grid = next((n for n in (spatial, unknown) if len(n) == len(grid)), ())
+            candidate = {**known, **dict(zip(of_grid, grid, strict=False))}
+            if not set(names) <= set(candidate) or any(
+                candidate[name] != known[name] for name in known
+            ):
+                continue
+            excess = size - prod(candidate[name] for name in names)
+            if 0 <= excess < least:
+                sizes, least = candidate, excess
+        if not sizes:
+            tokens = size // known["N"] if "N" in names else size
             raise ValueError(self._misfit(shape, f"no grid of {tokens} tokens came before it"))
-        if spatial == ["L"]:
-            return batch | {f"L{i}": length for i, length in enumerate(grid)}
-        sizes = batch | dict(zip(spatial, grid, strict=True))
         return {name: sizes[name] for name in names}
+
+    def _check_length(self, shape: Shape) -> None:
+        if len(shape) != len(self.axes):
+            raise ValueError(self._misfit(shape, f"it has {len(shape)} axes"))
 
     def _misfit(self, shape: Shape, reason: str) -> str:
         return (
@@ -157,18 +181,15 @@ def spatial_order(names: Sequence[str]) -> list[str]:
     return sorted(spatial, key=lambda name: _ORDER.find(name) % (len(_ORDER) + 1))
 
 
-def _grid_of(
-    tokens: int, rank: int | None, batch_size: int, shapes: Sequence[Shape]
-) -> Shape | None:
-    """The grid that these tokens fill but for a few: of those that fit best, the last one."""
-    grids = [
-        shape[2:] if shape[0] == batch_size else (shape[0] // batch_size, *shape[2:])
-        for shape in shapes
-        if shape[0] % batch_size == 0
-    ]
-    fitting = [
-        grid
-        for grid in reversed(grids)
-        if len(grid) == rank and 0 <= tokens - prod(grid) <= _MAX_PREFIX_TOKENS
-    ]
-    return min(fitting, key=lambda grid: tokens - prod(grid), default=None)
+def _grids(
+    shapes: Sequence[Shape], tokens: int, channels: int | None, batch_size: int
+) -> Iterator[Shape]:
+    """The grids that tensors (N, C, *S) or (N*T, C, *S) of these shapes may have, from the last."""
+    for shape in reversed(shapes):
+        rows, entries, *grid = shape
+        # Tokens (N, L, C) are not on a grid of C positions.
+        if len(grid) == 1 and entries == tokens and (channels != tokens or grid[0] == channels):
+            continue
+        yield tuple(grid)
+        if len(grid) > 1 and rows % batch_size == 0:
+            yield (rows // batch_size, *grid)

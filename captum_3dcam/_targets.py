@@ -27,9 +27,7 @@ def select_output(returned: Any, output: Any = None) -> Tensor:
     elif callable(output):
         selected = output(returned)
     else:
-        selected = _fields(returned).get(output)
-        if selected is None and isinstance(output, int) and isinstance(returned, (tuple, list)):
-            selected = returned[output] if -len(returned) <= output < len(returned) else None
+        selected = _item(returned, output)
     if isinstance(selected, Tensor):
         return selected
     fields = _fields(returned)
@@ -49,7 +47,18 @@ def _default_output(returned: Any) -> Any:
     tensors = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
     if len(tensors) == 1:
         return next(iter(tensors.values()))
-    return next((tensors[name] for name in ("logits", "out") if name in tensors), None)
+    named = (_item(returned, name) for name in ("logits", "out"))
+    return next((value for value in named if isinstance(value, Tensor)), None)
+
+
+def _item(returned: Any, key: Any) -> Any:
+    """What a container holds at a key or index, or as an attribute; None if nothing."""
+    if isinstance(returned, Tensor):
+        return None
+    try:
+        return returned[key]
+    except (LookupError, TypeError):
+        return getattr(returned, key, None) if isinstance(key, str) else None
 
 
 def _fields(returned: Any) -> dict[Any, Any]:

@@ -27,7 +27,6 @@ from captum_3dcam._capture import (
 from captum_3dcam._layer_calls import LayerCalls, gather
 from captum_3dcam._process_settings import process_wide_settings
 from captum_3dcam._reduction import LayerFactors, Reduction
-from captum_3dcam._targets import select_scores, top_classes
 from captum_3dcam.layers import resolve_layers
 
 PAIR = Reduction(
@@ -717,101 +716,6 @@ def test_on_a_gpu():
     assert parallel.attribute(x.cpu()).device == torch.device("cpu")
     cpu = GlobalLocalCAM3D(model.cpu(), ["0", "1"]).attribute(x.cpu())
     torch.testing.assert_close(expected.cpu(), cpu, atol=1e-3, rtol=1e-3)
-
-
-# ------------------------------------------------------------------------------------ scores
-
-SCORES = torch.arange(24.0).reshape(2, 3, 4)
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        ((1, 2), [6, 18]),
-        ((-1, -1), [11, 23]),
-        ([(0, 0), (2, 3)], [0, 23]),
-    ],
-)
-def test_targets_of_higher_rank_outputs(target, expected):
-    assert select_scores(SCORES, target).tolist() == expected
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [
-        (None, [3, 15]),
-        (1, [1, 13]),
-        (-1, [3, 15]),
-        ((2,), [2, 14]),
-        (torch.tensor(1), [1, 13]),
-        (torch.tensor([1]), [1, 13]),
-        (torch.tensor([3, 0]), [3, 12]),
-        ([0, 2], [0, 14]),
-        ([(0,), (2,)], [0, 14]),
-        (SCORES.numpy().argmax() * 0 + 1, [1, 13]),
-        (torch.tensor([3, 0]).numpy(), [3, 12]),
-        ([torch.tensor(0), torch.tensor(2)], [0, 14]),
-    ],
-)
-def test_targets_of_class_scores(target, expected):
-    assert select_scores(SCORES[:, 0], target).tolist() == expected
-
-
-def test_no_target_takes_each_samples_highest_and_the_lowest_index_on_ties():
-    scores = torch.tensor([[1.0, 5.0, 5.0], [7.0, 7.0, 7.0]], requires_grad=True)
-    select_scores(scores).sum().backward()
-    assert scores.grad.tolist() == [[0, 1, 0], [1, 0, 0]]
-    assert top_classes(scores, 3).tolist() == [[1, 2, 0], [0, 1, 2]]
-    many = torch.cat([torch.zeros(500), torch.ones(500)])[None].requires_grad_()
-    select_scores(many).sum().backward()
-    assert many.grad.nonzero().tolist() == [[0, 500]]
-    assert top_classes(many, 3).tolist() == [[500, 501, 502]]
-
-
-@pytest.mark.parametrize("shape", [(), (1,), (3,), (3, 1), (3, 1, 1)])
-def test_one_value_per_sample_or_batch_needs_no_target(shape):
-    output = torch.arange(float(max(1, torch.Size(shape).numel()))).reshape(shape)
-    assert select_scores(output).tolist() == output.flatten().tolist()
-
-
-@pytest.mark.parametrize(
-    ("shape", "target", "error", "message"),
-    [
-        ((2, 3), 3, IndexError, r"target 3 is out of range: axis 1 .* \(2, 3\), takes 0 to 2"),
-        ((2, 3), -4, IndexError, "target -4 is out of range"),
-        ((2, 3), [0, -1], IndexError, "target -1 is out of range"),
-        ((2, 3), torch.tensor([0, 9]), IndexError, "target 9 is out of range"),
-        ((2, 3, 4), (2, 4), IndexError, r"target 4 is out of range: axis 2 .* takes 0 to 3"),
-        ((2, 3), [0], ValueError, "target has 1 entries for a batch of 2"),
-        ((2, 3), (0, 1), ValueError, r"target \(0, 1\) does not fit an output of shape \(2, 3\)"),
-        ((2, 3, 4, 5), [(0, 1), (1, 0)], ValueError, r"selects \(2, 5\) values .* one per sample"),
-        ((2, 3, 4), 3, IndexError, r"target 3 is out of range: axis 1 .* takes 0 to 2"),
-        ((2, 3), 1.5, TypeError, "target must be None, an int, .* received 1.5"),
-        ((2, 3), "cat", TypeError, "received 'cat'"),
-        ((2, 3), slice(0, 1), TypeError, "received slice"),
-        ((2, 3), torch.tensor([0.5, 1.0]), TypeError, "target must be None, an int"),
-        ((2,), 0, ValueError, r"target \(0,\) is not needed: .* Pass target=None"),
-        ((2, 3), True, TypeError, "target must be None, an int, .* received True"),
-        ((2, 3), torch.tensor([True, False]), TypeError, "target must be None, an int"),
-        ((2, 3), [1, (2,)], TypeError, "or a list of ints or of tuples"),
-        ((), 0, ValueError, "output is a single number, so it takes no target"),
-        ((2, 3, 4), None, ValueError, r"An output of shape \(2, 3, 4\) needs a target"),
-    ],
-)
-def test_wrong_targets_are_named(shape, target, error, message):
-    with pytest.raises(error, match=message):
-        select_scores(torch.zeros(shape), target)
-
-
-@pytest.mark.parametrize("k", [0, 4, -1])
-def test_k_is_from_one_to_the_number_of_classes(k):
-    with pytest.raises(ValueError, match=f"k must be from 1 to the 3 classes; received {k}"):
-        top_classes(torch.zeros(2, 3), k)
-
-
-def test_top_classes_needs_class_scores():
-    with pytest.raises(ValueError, match=r"needs scores of shape \(N, classes\); .* \(2, 3, 4\)"):
-        top_classes(torch.zeros(2, 3, 4), 1)
 
 
 # ------------------------------------------------------------------------------------ errors

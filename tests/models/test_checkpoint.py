@@ -305,7 +305,10 @@ def test_tensors_that_are_not_dense_real_numbers_are_refused(tensor, trained, pa
 def test_a_nested_tensor_is_refused(trained, path):
     nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
     torch.save(dict(trained) | {"fc.bias": nested}, path)
-    assert "under 'fc.bias' it has a tensor of torch.float32 that is not dense" in refused(path)
+    message = refused(path)
+    # From PyTorch 2.15 on, the restricted unpickler refuses it before the tensor is seen.
+    not_loaded = "cannot be read as a checkpoint" in message and "run code" in message
+    assert not_loaded or "under 'fc.bias' it has a tensor of torch.float32 that is not" in message
 
 
 @pytest.mark.parametrize(

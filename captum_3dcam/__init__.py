@@ -14,7 +14,7 @@ from captum_3dcam.attribution import (
     LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
 )
-from captum_3dcam.layer_survey import LayerInfo, survey_layers
+from captum_3dcam.layer_survey import LayerInfo, suggest_layers, survey_layers
 from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
 from captum_3dcam.sliding import SlidingWindowCAM
 
@@ -37,6 +37,7 @@ __all__ = [
     "LayerwiseXGradCAM",
     "SlidingWindowCAM",
     "frames_to_clip",
+    "suggest_layers",
     "survey_layers",
     "tokens_to_grid",
 ]

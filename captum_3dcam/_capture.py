@@ -15,39 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_3dcam._captum import (
-    format_additional_forward_args,
-    format_tensor_into_tuples,
-    run_forward,
-)
+from captum_3dcam._captum import format_additional_forward_args
 from captum_3dcam._forward_run import ForwardRun, Mode
 from captum_3dcam._frozen_batch_norm import lean_graph
+from captum_3dcam._inputs import run_model
 from captum_3dcam._layer_calls import LayerCalls, plain_tensor
 from captum_3dcam._reduction import LayerFactors, Reduction
 from captum_3dcam._targets import select_output, select_scores
 from captum_3dcam.layers import Layer
-
-Inputs = Tensor | tuple[Tensor, ...]
-
-
-def format_inputs(inputs: Any) -> tuple[Tensor, ...]:
-    """Captum's ``inputs`` as a tuple of tensors; a TypeError for anything else."""
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-    if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
-        received = ", ".join(type(tensor).__name__ for tensor in tensors) or "an empty tuple"
-        raise TypeError(
-            f"inputs must be a tensor or a tuple of tensors, batch first; received {received}. "
-            "Other arguments go into additional_forward_args; wrap a model that takes a list: "
-            "lambda *tensors: model(list(tensors))."
-        )
-    if tensors[0].ndim == 0 or tensors[0].shape[0] == 0:
-        raise ValueError(
-            "inputs needs a batch of at least one sample; received shape "
-            f"{tuple(tensors[0].shape)}."
-        )
-    formatted: tuple[Tensor, ...] = format_tensor_into_tuples(tensors)
-    return formatted
-
 
 # ------------------------------------------------------------------------------ the two passes
 
@@ -77,6 +52,14 @@ class Recording:
         Raises what :func:`select_scores` does, and RuntimeError for a layer that does not reach
         the score or holds NaN or Inf.
         """
+        unreached = self.backward(target, retain_graph=retain_graph)
+        if unreached:
+            raise RuntimeError(_unreached(unreached))
+        _check_finite(self.layers)
+        return [layer.factors(self.device_ids) for layer in self.layers]
+
+    def backward(self, target: Any = None, *, retain_graph: bool = False) -> list[LayerCalls]:
+        """The backward pass; the layers that do not reach the target's score."""
         with torch.enable_grad():
             scores = select_scores(self.output, target)
         if not scores.requires_grad:
@@ -100,11 +83,7 @@ class Recording:
             if gradient is not None:
                 reached.add(id(call))
                 call.end_backward(gradient)
-        unreached = [layer for layer in self.layers if not _reaches(layer, reached)]
-        if unreached:
-            raise RuntimeError(_unreached(unreached))
-        _check_finite(self.layers)
-        return [layer.factors(self.device_ids) for layer in self.layers]
+        return [layer for layer in self.layers if not _reaches(layer, reached)]
 
 
 def _reaches(layer: LayerCalls, reached: set[int]) -> bool:
@@ -138,12 +117,14 @@ def record(
     create_graph: bool = False,
     device_ids: list[int] | None = None,
     output: Any = None,
+    as_list: bool = False,
 ) -> Recording:
     """The forward pass: run the model, as Captum would, and hold what the reduction needs.
 
     Afterwards the model's hooks, buffers and attributes and torch's random generators are as
     before, also when the forward raises. A model that switches gradients off or on by itself runs
-    twice, the second time with gradients from the start.
+    twice, the second time with gradients from the start. ``as_list``: the model takes its inputs
+    as one list.
 
     Raises RuntimeError for a layer that did not run, and ValueError for one without a spatial
     axis or of another batch size.
@@ -152,7 +133,7 @@ def record(
     arguments = format_additional_forward_args(additional_forward_args)
     inputs = tuple(_separate(value, mode) for value in inputs)
     arguments = arguments and tuple(_separate(value, mode) for value in arguments)
-    forward = partial(run_forward, forward_func, inputs, None, arguments)
+    forward = partial(run_model, forward_func, inputs, arguments, as_list)
     roots = [forward_func] if isinstance(forward_func, nn.Module) else []
     for from_start in (True,) if mode.by_edge else (False, True):
         calls = tuple(LayerCalls(layer, reduction) for layer in layers)

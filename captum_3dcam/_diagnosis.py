@@ -131,7 +131,7 @@ def misread_axes(
     for calls in recording.layers:
         shape = calls.shapes[0]
         grid, channels_last = shape[2:], shape[1:-1]
-        if _fits(channels_last, size) and not _fits(grid, size):
+        if fits(channels_last, size) and not fits(grid, size):
             yield (
                 f"Layer {calls.layer.name!r} gives shape {shape}, which fits a map of "
                 f"{tuple(size)} as channels last, and was read as channels first, a grid of "
@@ -146,7 +146,7 @@ def misread_axes(
             )
 
 
-def _fits(grid: Sequence[int], size: Sequence[int]) -> bool:
+def fits(grid: Sequence[int], size: Sequence[int]) -> bool:
     """Whether one stride leads to the grid's last two axes, and none is longer than the map's."""
     if any(k > n for k, n in zip(grid, size, strict=True)):
         return False

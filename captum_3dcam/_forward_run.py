@@ -115,8 +115,6 @@ class ForwardRun:
                 # A model that differentiates by itself needs the graph upstream.
                 self.needs_gradients_from_start = True
                 return None
-            if advice := _input_advice(self.inputs[0], str(error)):
-                raise RuntimeError(f"{error} {advice}") from error
             raise
         if self._thread in self._begun and not torch.is_grad_enabled():
             self.needs_gradients_from_start = True
@@ -267,22 +265,6 @@ def _refuse_inference_mode() -> None:
             "No gradient can be recorded under torch.inference_mode(). Call attribute() outside "
             "of it, or inside of torch.inference_mode(False); under torch.no_grad() it works."
         )
-
-
-def _input_advice(x: Tensor, error: str) -> str | None:
-    """What to do about an input that the model refuses."""
-    if "type" in error and not x.is_floating_point():
-        return (
-            f"The first input has dtype {x.dtype}; networks take floating-point numbers, scaled as "
-            "in training: e.g. inputs.float() / 255."
-        )
-    if "channels" in error:
-        return (
-            f"The first input has shape {tuple(x.shape)}; (N, C, *S) is usual. Move the channels, "
-            "e.g. inputs.movedim(-1, 1) if they are last, or inputs.movedim(2, 1) if frames are "
-            "first."
-        )
-    return None
 
 
 def _check_parameter(module: nn.Module, tensor: Tensor) -> None:

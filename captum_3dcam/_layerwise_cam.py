@@ -1,9 +1,10 @@
 """The base of the Captum classes: record the forward pass, reduce the layers, draw the map."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import index as to_int
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from captum.attr import GradientAttribution, LayerAttribution
@@ -11,7 +12,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_3dcam import functional
-from captum_3dcam._capture import Inputs, Recording, format_inputs, record
+from captum_3dcam._capture import Recording, record
 from captum_3dcam._diagnosis import (
     cancelled_sums,
     check_finite,
@@ -19,11 +20,16 @@ from captum_3dcam._diagnosis import (
     misread_axes,
     unchosen_calls,
 )
+from captum_3dcam._inputs import Inputs, format_inputs
+from captum_3dcam._layer_choice import choose_layers, reference_input
 from captum_3dcam._layout import Layout
 from captum_3dcam._reduction import LayerFactors, Reduction, whole_tensors
 from captum_3dcam._targets import top_classes
 from captum_3dcam._validation import warn
 from captum_3dcam.layers import Layer, resolve_layers
+
+_AUTO = "auto"
+_logger = logging.getLogger(__name__)
 
 LayerSpec = nn.Module | str | Layer
 Factors = list[list[LayerFactors]]
@@ -64,7 +70,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def __init__(
         self,
         forward_func: Callable[..., Any],
-        layers: LayerSpec | Sequence[LayerSpec],
+        layers: LayerSpec | Sequence[LayerSpec] | Literal["auto"],
         device_ids: list[int] | None = None,
         *,
         fusion: functional.Fusion = "sum",
@@ -78,6 +84,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         Args:
             forward_func: the model, or a function of its inputs, that returns scores (N, ...).
             layers: a module, a dotted name or a :class:`~captum_3dcam.Layer`, or a list of these.
+                "auto" takes those of :func:`~captum_3dcam.suggest_layers` for the first inputs
+                that are explained, and keeps them; ``cam.layers`` shows them.
             device_ids: as in Captum, only for a DataParallel model inside a function.
             fusion: how the layer maps become one: "sum" (the paper's), "mean", "max", "product",
                 "geometric_mean", or a callable from (K, N, 1, *S) to (N, 1, *S).
@@ -98,12 +106,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 f"device_ids must be a list of ints; received {device_ids!r}. Several layers go "
                 "into one list, layers=[first, second]; fusion and the rest are keywords."
             )
-        self.layers = resolve_layers(layers, forward_func)
-        modules = [layer.module for layer in self.layers]
-        # Captum's name for it: one module where one was passed, else the list.
-        LayerAttribution.__init__(
-            self, forward_func, modules if len(modules) > 1 else modules[0], device_ids
-        )
+        is_auto = isinstance(layers, str) and layers == _AUTO
+        self.layers = () if is_auto else resolve_layers(layers, forward_func)
+        """Empty until the first call, where they are chosen by the model's first inputs."""
+        LayerAttribution.__init__(self, forward_func, self._captum_layer(), device_ids)
         GradientAttribution.__init__(self, forward_func)
         self.fusion = fusion if callable(fusion) else functional.check_fusion(fusion)
         self.interpolate_mode = functional.check_interpolation(
@@ -112,6 +118,11 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         self.align_corners = align_corners
         self.output = output
         self.input_layout = None if input_layout is None else Layout.from_text(input_layout)
+
+    def _captum_layer(self) -> Any:
+        """Captum's ``layer``: one module where there is one, else the list."""
+        modules = [layer.module for layer in self.layers]
+        return modules[0] if len(modules) == 1 else modules
 
     @classmethod
     def get_name(cls) -> str:
@@ -124,11 +135,12 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         return re.sub(boundary, " ", cls.__name__)
 
     def __repr__(self) -> str:
-        names = ", ".join(repr(layer.name) for layer in self.layers)
+        names = f"[{', '.join(repr(layer.name) for layer in self.layers)}]"
+        layers = names if self.layers else repr(_AUTO)
         model = self.forward_func
         name = getattr(model, "__name__", type(model).__name__)
         fusion = getattr(self.fusion, "__name__", repr(self.fusion))
-        return f"{type(self).__name__}({name}, layers=[{names}], fusion={fusion})"
+        return f"{type(self).__name__}({name}, layers={layers}, fusion={fusion})"
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -144,7 +156,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """The fused map (N, 1, *S) of each sample, from one forward and one backward pass.
 
         Args:
-            inputs: a tensor (N, C, *S), or a tuple of tensors for a model of several inputs.
+            inputs: a tensor (N, C, *S), or a tuple of tensors for a model of several inputs. A
+                list for a model that takes a list, as of pathways; the map lies over the largest.
             target: which score to explain, in any of Captum's forms, or a function of the output
                 that returns one score per sample. None takes each sample's highest class (the
                 lowest index on ties). A class of a segmentation (N, C, *S) means the sum of its
@@ -295,7 +308,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         output_size: int | Sequence[int] | None,
     ) -> tuple[Recording, Geometry]:
         tensors = format_inputs(inputs)
-        geometry = self._geometry(tensors[0], output_size)
+        if not self.layers:
+            self._choose_layers(inputs, additional_forward_args)
+        geometry = self._geometry(reference_input(inputs), output_size)
         recording = record(
             self.forward_func,
             self.layers,
@@ -307,9 +322,25 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             attribute_to_layer_input=attribute_to_layer_input,
             device_ids=self.device_ids,
             output=self.output,
+            as_list=isinstance(inputs, list),
         )
         self._check_rank(recording, geometry)
         return recording, geometry
+
+    def _choose_layers(self, inputs: Inputs, additional_forward_args: Any) -> None:
+        """Resolve "auto", by a trial run on these inputs."""
+        choice = choose_layers(
+            self.forward_func,
+            inputs,
+            additional_forward_args,
+            output=self.output,
+            input_layout=self.input_layout,
+        )
+        self.layers = resolve_layers(choice.layers, self.forward_func)
+        self.layer = self._captum_layer()
+        if choice.input_layout is not None:
+            self.input_layout = Layout.from_text(choice.input_layout)
+        _logger.info("%r, input_layout=%r", self, choice.input_layout)
 
     def _geometry(self, x: Tensor, output_size: int | Sequence[int] | None) -> Geometry:
         if self.input_layout is None:

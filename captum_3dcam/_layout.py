@@ -11,6 +11,7 @@ from torch import Tensor
 _ORDER = "TDZHYWX"  # of a map's spatial axes: time or depth, height, width; others follow
 _ENTRY = re.compile(r"([^\W\d]\w*)(?:=([1-9]\d*))?")
 _TOKENS = "L"
+_STRIDES = (2, 4, 8, 16, 32)
 _MAX_PREFIX_TOKENS = 64  # class and register tokens; more are tokens of another grid
 
 Shape = tuple[int, ...]
@@ -145,7 +146,8 @@ class Layout:
         sizes: dict[str, int] = {}
         # Tokens in excess come before the grid, so that a batch cannot be folded with them.
         least = 1 if "N" in names else _MAX_PREFIX_TOKENS + 1
-        for grid in _grids(shapes, size, channels, known["N"]):
+        grids = list(dict.fromkeys(_grids(shapes, size, channels, known["N"])))
+        for grid in (*grids, *_strided(grids)):
             of_grid = next((n for n in (spatial, unknown) if len(n) == len(grid)), ())
             candidate = {**known, **dict(zip(of_grid, grid, strict=False))}
             if not set(names) <= set(candidate) or any(
@@ -193,3 +195,14 @@ def _grids(
         yield tuple(grid)
         if len(grid) > 1 and rows % batch_size == 0:
             yield (rows // batch_size, *grid)
+
+
+def _strided(grids: Sequence[Shape]) -> Iterator[Shape]:
+    """What a stride leaves of the grids, over all axes, or over height and width.
+
+    Networks that merge tokens from stage to stage make a grid only once, of patches.
+    """
+    for stride in _STRIDES:
+        for grid in grids:
+            for kept in sorted({0, max(0, len(grid) - 2)}):
+                yield (*grid[:kept], *(-(-size // stride) for size in grid[kept:]))

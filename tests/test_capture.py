@@ -21,9 +21,9 @@ from captum_3dcam import (
     functional,
 )
 from captum_3dcam._capture import (
-    format_inputs,
     record,
 )
+from captum_3dcam._inputs import format_inputs
 from captum_3dcam._layer_calls import LayerCalls, gather
 from captum_3dcam._process_settings import process_wide_settings
 from captum_3dcam._reduction import LayerFactors, Reduction

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_3dcam import survey_layers
+from captum_3dcam import GlobalLocalCAM2D, Layer, LayerwiseGradCAM, suggest_layers, survey_layers
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CONSTANT = "the score's gradient is the same at every position"
@@ -16,7 +16,7 @@ UNREACHED = "the highest score does not depend on this layer. Leave it out."
 
 def survey(model, *size, nested=False):
     inputs = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
-    return survey_layers(model.eval(), inputs, nested=nested)
+    return survey_layers(model.eval(), inputs, nested=nested, all_receptive_fields=True)
 
 
 def recommended(layers):
@@ -137,9 +137,10 @@ class Mirrored(nn.Module):
 def test_a_residual_network_gets_the_ends_of_its_stages():
     layers = survey(Residual(), 3, 32, 40)
     assert [layer.name for layer in layers] == [
-        "conv1", "bn1", "relu", "maxpool", "layer1", "layer2",
+        "conv1", "bn1", "relu", "maxpool", "layer1", "layer2.0", "layer2",
     ]  # fmt: skip
-    assert recommended(layers) == ["relu", "layer1", "layer2"]
+    # At layer2, before average pooling and a linear head, the gradient is constant.
+    assert recommended(layers) == ["relu", "layer1", "layer2.0"]
     assert [layer.output_shape for layer in layers if layer.recommended] == [
         (4, 16, 20), (4, 8, 10), (8, 4, 5),
     ]  # fmt: skip
@@ -156,13 +157,14 @@ def test_a_wrapper_around_the_network_changes_only_the_names():
             return self.backbone(self.norm(x))
 
     assert recommended(survey(Wrapped(), 3, 32, 32)) == [
-        "backbone.relu", "backbone.layer1", "backbone.layer2",
+        "backbone.relu", "backbone.layer1", "backbone.layer2.0",
     ]  # fmt: skip
 
 
 def test_of_single_operations_the_last_rectified_one_at_each_resolution():
-    # At 8x8 a convolution follows the ReLU that is recommended; at 4x4 a dropout follows.
-    assert recommended(survey(plain(), 3, 16, 16)) == ["0.1", "0.4", "0.9"]
+    # At 8x8 a convolution follows the ReLU that is recommended; at 4x4 a dropout, which returns the
+    # same tensor.
+    assert recommended(survey(plain(), 3, 16, 16)) == ["0.1", "0.4", "0.8"]
 
 
 def test_padding_neither_begins_a_stage_nor_changes_the_depth():
@@ -206,14 +208,14 @@ def test_nested_adds_the_layers_inside_and_recommends_the_same():
     layers = survey(Residual(), 3, 32, 40, nested=True)
     names = {name for name, module in Residual().named_modules() if name}
     assert {layer.name for layer in layers} == names - {"avgpool", "fc"}
-    assert recommended(layers) == ["relu", "layer1", "layer2"]
+    assert recommended(layers) == ["relu", "layer1", "layer2.0"]
 
 
 def test_the_last_layer_before_average_pooling_gets_a_warning():
     layers = {layer.name: layer for layer in survey(Residual(), 3, 32, 32)}
     assert layers["layer2"].gradient_is_constant
     assert not any(layers[name].gradient_is_constant for name in ("relu", "maxpool", "layer1"))
-    assert recommended(layers.values()) == ["relu", "layer1", "layer2"]
+    assert recommended(layers.values()) == ["relu", "layer1", "layer2.0"]
     assert warned(layers.values(), CONSTANT) == ["layer2"]
     assert not any(layer.warnings for layer in layers.values() if layer.name in ("relu", "layer1"))
     head = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
@@ -277,9 +279,9 @@ def test_the_model_is_left_as_it_was():
     "model, size, error, message",
     [
         (nn.Linear(4, 3), (9, 4), ValueError,
-         "No layer of this model outputs a feature map (1, C, *S) with 1 spatial axes and more "
-         "than one position. For a layer of tokens, pass captum_3dcam.Layer(..., "
-         "reshape=tokens_to_grid(...))."),
+         "No layer of this model gives a grid with 1 spatial axes and several positions, for an "
+         "input of shape (1, 9, 4). Pass layers by name, with Layer(..., layout=...) for tokens "
+         "and other axes."),
         (nn.Linear(4, 3), (4,), ValueError,
          "inputs: expected one sample or more, (N, C, *S), with a spatial axis; received "
          "shape (2, 4)."),
@@ -292,3 +294,237 @@ def test_errors(model, size, error, message):
     with pytest.raises(error) as caught:
         survey(model, *size)
     assert str(caught.value) == message
+
+
+# ---------------------------------------------------------------------------------- suggestions
+
+
+def names(layers):
+    return [layer.module for layer in layers]
+
+
+class Attention(nn.Module):
+    """A block over tokens (N, L, C), as in a vision transformer."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, 2, batch_first=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, 2 * channels), nn.GELU(), nn.Linear(2 * channels, channels)
+        )
+
+    def forward(self, x):
+        y = self.norm1(x)
+        x = x + self.attention(y, y, y)[0]
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    """Patches, a class token, blocks, normalisation, a linear head on the class token."""
+
+    def __init__(self, rank=2, folds_frames=False):
+        super().__init__()
+        self.folds_frames = folds_frames
+        self.patches = CONV[2 if folds_frames else rank](3, 8, 4, 4)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.blocks = nn.Sequential(*(Attention(8) for _ in range(3)))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x):
+        if self.folds_frames:  # (N, T, C, H, W): tokens (N, H W T, C), as in TimeSformer
+            n, t = x.shape[:2]
+            tokens = self.patches(x.flatten(0, 1)).flatten(2)
+            tokens = tokens.unflatten(0, (n, t)).permute(0, 3, 1, 2).flatten(1, 2)
+        else:
+            tokens = self.patches(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), tokens], dim=1)
+        return self.head(self.norm(self.blocks(tokens))[:, 0])
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_tokens_come_with_their_layout(rank):
+    # The class token alone leaves the last block; the blocks themselves meet layer normalisation.
+    (layer,) = suggest_layers(Transformer(rank).eval(), torch.rand(2, 3, *[16] * rank))
+    assert (layer.module, layer.layout) == ("blocks.1.mlp.1", "N L C")
+
+
+def test_frames_first_and_tokens_whose_time_runs_fastest():
+    model, clip = Transformer(folds_frames=True).eval(), torch.rand(2, 6, 3, 16, 8)
+    assert suggest_layers(model, clip) == [Layer("blocks.1.mlp.1", layout="N (H W T) C")]
+    cam = LayerwiseGradCAM(model, "auto")
+    assert cam.attribute(clip).shape == (2, 1, 6, 16, 8)
+    assert cam.input_layout.text == "N T C H W"
+
+
+class ChannelsLast(nn.Module):
+    """Patches, then layers on (N, *S, C), the last of which a layer normalisation reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 12, 4, 4)
+        self.mix = nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 9), nn.ReLU())
+        self.norm, self.head = nn.LayerNorm(9), nn.Linear(9, 4)
+
+    def forward(self, x):
+        y = self.mix(self.patches(x).movedim(1, -1))
+        return self.head(self.norm(y * y).amax((1, 2)))
+
+
+def test_channels_last_are_recognised():
+    assert suggest_layers(ChannelsLast().eval(), torch.rand(1, 3, 32, 24)) == [
+        Layer("mix", layout="N H W C")
+    ]
+
+
+def test_layers_whose_sums_cancel_are_left_out():
+    rows = {layer.name: layer for layer in survey(Transformer(), 3, 16, 16, nested=True)}
+    assert rows["blocks.0"].sums_cancel
+    assert rows["norm"].sums_cancel
+    assert not rows["blocks.1.mlp.1"].sums_cancel
+    assert not rows["blocks.2.mlp.1"].reaches_score
+    assert rows["blocks.1.mlp.1"].recommended
+
+
+def test_the_scores_of_a_segmentation_are_left_out():
+    class Segmentation(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+            self.classes = nn.Sequential(nn.Conv2d(8, 4, 1), nn.ReLU())
+
+        def forward(self, x):
+            return nn.functional.interpolate(self.classes(self.features(x)), scale_factor=2)
+
+    assert names(suggest_layers(Segmentation(), torch.rand(1, 3, 16, 16))) == ["features"]
+
+
+def test_factorised_convolutions_are_not_entered():
+    class Factorised(nn.Sequential):
+        def __init__(self, channels):
+            over_space = nn.Conv3d(channels, 4, (1, 3, 3), (1, 2, 2), (0, 1, 1)), nn.ReLU()
+            over_time = nn.Conv3d(4, 4, (3, 1, 1), (2, 1, 1), (1, 0, 0)), nn.ReLU()
+            super().__init__(nn.Sequential(*over_space), nn.Sequential(*over_time))
+
+    model = nn.Sequential(Factorised(3), Factorised(4), nn.Flatten(), nn.LazyLinear(3))
+    clip = torch.rand(1, 3, 16, 16, 16)
+    model(clip)
+    assert names(suggest_layers(model, clip)) == ["0", "1"]
+
+
+def test_folded_frames_and_frames_in_a_loop():
+    class Folded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+            self.head = nn.LazyLinear(3)
+
+        def forward(self, x):
+            y = self.net(x.transpose(1, 2).flatten(0, 1))
+            return self.head(y.unflatten(0, (len(x), -1)).flatten(1))
+
+    class Loop(Folded):
+        def forward(self, x):
+            y = torch.stack([self.net(frame) for frame in x.unbind(2)], dim=1)
+            return self.head(y.flatten(1))
+
+    clip = torch.rand(2, 3, 4, 8, 8)
+    folded, loop = Folded(), Loop()
+    loop(clip)
+    loop.load_state_dict((folded(clip), folded)[1].state_dict())
+    assert suggest_layers(folded, clip) == [Layer("net", layout="(N T) C H W")]
+    assert suggest_layers(loop, clip) == [Layer("net", calls="stack")]
+    maps = [LayerwiseGradCAM(model, "auto").attribute(clip) for model in (folded, loop)]
+    torch.testing.assert_close(*maps)
+    named = LayerwiseGradCAM(folded, Layer("net", layout="(N T) C H W")).attribute(clip)
+    assert torch.equal(maps[0], named)
+
+
+def test_pathways_in_a_list():
+    class Pathways(nn.Module):
+        """As SlowFast: two streams at two frame rates, in a list."""
+
+        def __init__(self):
+            super().__init__()
+            stages = [
+                [nn.Sequential(nn.Conv3d(i, 4, 3, (1, 2, 2), 1), nn.ReLU()) for _ in "ab"]
+                for i in (3, 4)
+            ]
+            self.stages = nn.ModuleList(Both(stage) for stage in stages)
+            self.head = nn.LazyLinear(3)
+
+        def forward(self, x):
+            for stage in self.stages:
+                x = stage(x)
+            return self.head(torch.cat([y.flatten(1) for y in x], dim=1))
+
+    class Both(nn.Module):
+        def __init__(self, paths):
+            super().__init__()
+            self.paths = nn.ModuleList(paths)
+
+        def forward(self, x):
+            for i, path in enumerate(self.paths):
+                x[i] = path(x[i])  # into the caller's list, as pytorchvideo does
+            return x
+
+    model, clips = Pathways(), [torch.rand(1, 3, t, 16, 16) for t in (2, 8)]
+    model(list(clips))
+    assert suggest_layers(model, clips) == [
+        Layer(f"stages.{stage}", index=path) for stage in (0, 1) for path in (0, 1)
+    ]
+    assert LayerwiseGradCAM(model, "auto").attribute(clips).shape == (1, 1, 8, 16, 16)
+    assert [clip.shape[1] for clip in clips] == [3, 3]
+
+
+def test_the_layers_of_the_model_itself_come_first():
+    model = Residual()
+    model.LAYERS = {"first": "relu", "last": Layer("layer2", calls="last")}
+    x = torch.rand(1, 3, 32, 32)
+    assert suggest_layers(model, x) == [Layer("relu"), Layer("layer2", calls="last")]
+    assert recommended(survey(model, 3, 32, 32)) == ["relu", "layer2"]
+
+
+def test_a_head_of_zeros_tells_no_layer_from_another():
+    model = Residual()
+    nn.init.zeros_(model.fc.weight)
+    assert names(suggest_layers(model, torch.rand(1, 3, 32, 32))) == ["relu", "layer1", "layer2"]
+
+
+def test_auto_is_resolved_at_the_first_call_and_kept():
+    model, x = Residual().eval(), torch.rand(2, 3, 32, 32)
+    cam = GlobalLocalCAM2D(model, "auto")
+    assert (cam.layers, "layers='auto'" in repr(cam)) == ((), True)
+    attribution = cam.attribute(x)
+    assert [layer.name for layer in cam.layers] == ["relu", "layer1", "layer2.0"]
+    assert "layers=['relu', 'layer1', 'layer2.0']" in repr(cam)
+    assert torch.equal(attribution, GlobalLocalCAM2D(model, suggest_layers(model, x)).attribute(x))
+    cam.attribute(torch.rand(1, 3, 8, 8))  # at which layer2 has few positions
+    assert len(cam.layers) == 3
+    wrapped = GlobalLocalCAM2D(lambda x: model(x), "auto")
+    assert torch.equal(wrapped.attribute(x), attribution)
+    assert torch.equal(GlobalLocalCAM2D(nn.DataParallel(model), "auto").attribute(x), attribution)
+
+
+def test_a_suggestion_leaves_the_model_as_it_was_also_in_train_mode():
+    model, x = Residual().train(), torch.rand(2, 3, 16, 16)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    kept = x.clone()
+    with torch.no_grad():
+        suggest_layers(model, x)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(x, kept)
+    assert torch.equal(torch.get_rng_state(), generator)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_suggestion_takes_two_forward_passes():
+    model = Residual().eval()
+    runs = []
+    model.register_forward_hook(lambda *_: runs.append(torch.is_grad_enabled()))
+    suggest_layers(model, torch.rand(1, 3, 16, 16))
+    assert len(runs) == 2

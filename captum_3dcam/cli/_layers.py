@@ -10,6 +10,7 @@ from captum_3dcam.cli._errors import FailedError, UsageError, usage_errors
 from captum_3dcam.cli._model import load_model
 from captum_3dcam.cli._output import shows_progress, to_json
 from captum_3dcam.layer_survey import LayerInfo, survey_layers
+from captum_3dcam.layers import Layer
 
 _SAMPLES = 2  # their receptive fields are joined
 
@@ -47,11 +48,12 @@ def _survey(options: Namespace) -> list[LayerInfo]:
 
 def table(layers: Sequence[LayerInfo]) -> list[str]:
     """The lines of a table, with a star before each recommended layer."""
-    rows = [["", "layer", "type", "output", "receptive field"]]
+    rows = [["", "layer", "type", "output", "receptive field", "why"]]
     for layer in layers:
         field = (">= " if layer.receptive_field_clipped else "") + _by(layer.receptive_field)
+        output = _by(layer.output_shape) + (f" of {layer.layout}" if layer.layout else "")
         star = "*" if layer.recommended else ""
-        rows.append([star, layer.name, layer.type, _by(layer.output_shape), field])
+        rows.append([star, layer.name, layer.type, output, field, layer.reason])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -67,10 +69,25 @@ def advice(layers: Sequence[LayerInfo]) -> list[str]:
         for warning in layer.warnings:
             names_by_warning.setdefault(warning, []).append(layer.name)
     return [
-        f"--layers {' '.join(layer.name for layer in recommended)}",
+        *_arguments(recommended),
         *(f"{', '.join(names)}: {warning}" for warning, names in names_by_warning.items()),
     ]
 
 
+def _arguments(recommended: Sequence[LayerInfo]) -> list[str]:
+    """The recommended layers, for the command line and, if a name does not suffice, in Python."""
+    layers = [layer.layer for layer in recommended]
+    if all(layer == Layer(layer.module) for layer in layers):
+        return [f"--layers {' '.join(layer.name for layer in recommended)}"]
+    return ["--layers auto", f"layers=[{', '.join(map(_code, layers))}]"]
+
+
+def _code(layer: Layer) -> str:
+    """The layer as an expression of Python."""
+    options = {"layout": layer.layout, "index": layer.index, "calls": layer.calls}
+    given = [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    return f"Layer({', '.join([repr(layer.module), *given])})" if given else repr(layer.module)
+
+
 def _by(sizes: Sequence[int]) -> str:
-    return "x".join(map(str, sizes)) or "none"
+    return "x".join(map(str, sizes)) or "-"

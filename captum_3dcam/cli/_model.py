@@ -125,14 +125,13 @@ def choose_layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, An
     """The layers by their names in ``--layers``; by default all of the model's ``LAYERS``.
 
     ``LAYERS`` may be a dict from own names to dotted names or :class:`captum_3dcam.Layer` objects.
+    A model without them has the layers of :func:`captum_3dcam.suggest_layers`, as with the name
+    "auto".
     """
     own = getattr(model, "LAYERS", {})
     known = dict(own) if isinstance(own, Mapping) else {name: name for name in own}
-    if names is None and not known:
-        raise UsageError(
-            "The model has no LAYERS: pass --layers. 'captum-3dcam layers --model ... "
-            "--input-size ...' recommends some."
-        )
+    if names == ["auto"] or (names is None and not known):
+        return {"auto": "auto"}
     return {name: known.get(name, name) for name in (known if names is None else names)}
 
 
@@ -145,5 +144,6 @@ def make_cam(
     cam_class = getattr(attribution, METHODS[method])
     arguments = {} if fusion is None else {"fusion": fusion}
     with usage_errors("--layers: ", TypeError):
-        cam: LayerwiseCAM = cam_class(model, list(layers.values()), **arguments)
+        chosen = "auto" if list(layers) == ["auto"] else list(layers.values())
+        cam: LayerwiseCAM = cam_class(model, chosen, **arguments)
         return cam

@@ -69,7 +69,12 @@ def _add_explain(commands: Any) -> None:
     add = parser.add_argument
     add("input", metavar="INPUT", type=Path, help="image, video, .nii, .nii.gz, DICOM folder")
     _add_model(parser)
-    add("--layers", nargs="+", metavar="NAME", help="to explain (default: the model's LAYERS)")
+    add(
+        "--layers",
+        nargs="+",
+        metavar="NAME",
+        help="to explain, or auto (default: the model's LAYERS, or auto)",
+    )
     add("--method", type=_method, choices=METHODS, default="GlobalLocal", metavar="METHOD",
         help=f"{', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
     _add_fusion(parser)
@@ -124,7 +129,7 @@ def _add_evaluate(commands: Any) -> None:
         help=f"{', '.join(DATASETS)}; actions are synthetic")  # fmt: skip
     _add_model(parser)
     add("--layers", nargs="+", action="append", metavar="NAME",
-        help="a set of layers; repeat for more sets (default: the model's LAYERS)")  # fmt: skip
+        help="a set; repeat for more (default: the model's LAYERS, else auto)")  # fmt: skip
     add("--methods", nargs="+", type=_method, choices=METHODS, default=["GlobalLocal"],
         metavar="METHOD", help=f"{', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
     _add_fusion(parser)

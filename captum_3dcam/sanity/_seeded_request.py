@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from captum_3dcam._capture import Inputs, format_inputs
+from captum_3dcam._inputs import Inputs, format_inputs
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam._targets import predicted_target, select_output
 from captum_3dcam.sanity.comparison import MapComparison

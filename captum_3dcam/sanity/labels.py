@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from captum_3dcam._capture import Inputs
+from captum_3dcam._inputs import Inputs
 from captum_3dcam._targets import per_sample_targets, simplest_target
 from captum_3dcam.sanity._seeded_request import (
     SeededRequest,

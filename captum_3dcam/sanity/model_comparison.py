@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from captum_3dcam._capture import Inputs
+from captum_3dcam._inputs import Inputs
 from captum_3dcam.sanity._seeded_request import SeededRequest, copy_model, explicit_target
 from captum_3dcam.sanity.comparison import MapComparison
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from captum_3dcam._capture import Inputs
+from captum_3dcam._inputs import Inputs
 from captum_3dcam._validation import check_choice
 from captum_3dcam.layers import resolve_layers
 from captum_3dcam.sanity._plotting import (

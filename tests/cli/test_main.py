@@ -141,11 +141,6 @@ USAGE_ERRORS = {
         "captum-3dcam layers: error: argument --input-size: expected an integer, 1 or more; "
         "received '0'",
     ),
-    "no layers": (
-        explain(),
-        "captum-3dcam explain: error: The model has no LAYERS: pass --layers. 'captum-3dcam layers "
-        "--model ... --input-size ...' recommends some.",
-    ),
     "no such layer": (
         explain("--layers", "feature"),
         "captum-3dcam explain: error: --layers: The model has no layer named 'feature'. The "
@@ -249,7 +244,9 @@ def test_usage_errors_exit_with_2(case, folder, capsys):
         ("broken", "--model: calling model.py:broken failed: KeyError: 'weights'"),
         ("instance", "The model failed on an input of shape (1, 7, 8, 8): RuntimeError: "
          "Given groups=1, weight of size [4, 3, 3, 3], expected input[1, 7, 8, 8] to "
-         "have 3 channels, but got 7 channels instead"),
+         "have 3 channels, but got 7 channels instead The first input has shape (1, 7, 8, 8); "
+         "(N, C, *S) is usual. Move the channels, e.g. inputs.movedim(-1, 1) if they are last, or "
+         "inputs.movedim(2, 1) if frames are first."),
     ],
 )  # fmt: skip
 def test_failures_of_the_users_code_exit_with_1(name, message, folder, capsys):

@@ -4,7 +4,7 @@ Each class is one layer rule of :mod:`captum_3dcam.functional` over a list of la
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -183,7 +183,7 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
     def __init__(
         self,
         forward_func: Callable[..., Tensor],
-        layers: LayerSpec | Sequence[LayerSpec],
+        layers: LayerSpec | Sequence[LayerSpec] | Literal["auto"],
         device_ids: list[int] | None = None,
         *,
         interpolate_mode: str | None = None,

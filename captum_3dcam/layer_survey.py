@@ -159,7 +159,7 @@ def survey_layers(
         ValueError: for inputs without a spatial axis, and if there is no such layer.
         RuntimeError: if the model fails on the inputs.
 
-    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.MaxPool2d(2), nn.Flatten())
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten())
     >>> for layer in survey_layers(model, torch.rand(1, 3, 8, 8)):
     ...     print(layer.name, layer.output_shape, layer.receptive_field, layer.recommended)
     0 (4, 6, 6) () False

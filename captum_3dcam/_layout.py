@@ -3,7 +3,7 @@
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from math import prod
 
 from torch import Tensor
@@ -13,6 +13,7 @@ _ENTRY = re.compile(r"([^\W\d]\w*)(?:=([1-9]\d*))?")
 _TOKENS = "L"
 _STRIDES = (2, 4, 8, 16, 32)
 _MAX_PREFIX_TOKENS = 64  # class and register tokens; more are tokens of another grid
+_FEW_PREFIX_TOKENS = 9  # with more, a strided grid that fits better is likelier
 
 Shape = tuple[int, ...]
 Axes = tuple[tuple[str, ...], ...]
@@ -147,7 +148,9 @@ class Layout:
         # Tokens in excess come before the grid, so that a batch cannot be folded with them.
         least = 1 if "N" in names else _MAX_PREFIX_TOKENS + 1
         grids = list(dict.fromkeys(_grids(shapes, size, channels, known["N"])))
-        for grid in (*grids, *_strided(grids)):
+        for grid, is_strided in chain(zip(grids, repeat(False)), _strided(grids)):
+            if is_strided and sizes and least <= _FEW_PREFIX_TOKENS:
+                break
             of_grid = next((n for n in (spatial, unknown) if len(n) == len(grid)), ())
             candidate = {**known, **dict(zip(of_grid, grid, strict=False))}
             if not set(names) <= set(candidate) or any(
@@ -197,7 +200,7 @@ def _grids(
             yield (rows // batch_size, *grid)
 
 
-def _strided(grids: Sequence[Shape]) -> Iterator[Shape]:
+def _strided(grids: Sequence[Shape]) -> Iterator[tuple[Shape, bool]]:
     """What a stride leaves of the grids, over all axes, or over height and width.
 
     Networks that merge tokens from stage to stage make a grid only once, of patches.
@@ -205,4 +208,4 @@ def _strided(grids: Sequence[Shape]) -> Iterator[Shape]:
     for stride in _STRIDES:
         for grid in grids:
             for kept in sorted({0, max(0, len(grid) - 2)}):
-                yield (*grid[:kept], *(-(-size // stride) for size in grid[kept:]))
+                yield (*grid[:kept], *(-(-size // stride) for size in grid[kept:])), True

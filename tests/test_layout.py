@@ -408,3 +408,15 @@ def test_an_input_layout_of_another_rank():
     cam = GlobalLocalCAM2D(Folded("frames first"), "net.0", input_layout="N T C H W")
     with pytest.raises(ValueError, match=r"makes maps of 2 spatial axes; .* asks for 3: \(4, 6, 7"):
         cam.attribute(CLIP.transpose(1, 2))
+
+
+# -------------------------------------------------------------------------------- merged tokens
+
+
+@pytest.mark.parametrize("prefix", [0, 1])
+def test_tokens_that_stages_merge_have_the_grid_of_the_patches_at_a_stride(prefix):
+    patches = (1, 16, 4, 15, 8)  # (N, C, T, H, W)
+    for grid in ((4, 8, 4), (4, 4, 2), (2, 8, 4), (1, 4, 2)):
+        tokens = numbered(1, prefix + grid[0] * grid[1] * grid[2], 16)
+        arranged = arrange("N L C", tokens, 1, 3, [patches])
+        assert torch.equal(arranged, tokens_to_grid(grid, prefix)(tokens)), grid

@@ -9,13 +9,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_SMALLEST = 2**18
-"""Elements of a tensor below which keeping it is cheaper than a call of Python's."""
+_SMALLEST, _SMALLEST_ON_ACCELERATORS = 2**18, 2**23
+"""Elements of a tensor below which storing it takes less time than a call of Python functions."""
 
 
 def lean_graph(inputs: Iterable[Tensor]) -> AbstractContextManager[Any]:
     """:class:`LeanBatchNorm` for a network's passes, if its inputs are large enough to gain."""
-    return LeanBatchNorm() if sum(x.numel() for x in inputs) >= _SMALLEST else nullcontext()
+    inputs = list(inputs)
+    large = sum(x.numel() for x in inputs) >= _smallest(inputs[0])
+    return LeanBatchNorm() if large else nullcontext()
+
+
+def _smallest(x: Tensor) -> int:
+    return _SMALLEST if x.device.type == "cpu" else _SMALLEST_ON_ACCELERATORS
 
 
 class LeanBatchNorm(TorchFunctionMode):
@@ -69,7 +75,7 @@ def _batch_norm(
 
 
 def _worth_it(x: Tensor) -> bool:
-    return type(x) is Tensor and x.requires_grad and x.numel() >= _SMALLEST
+    return type(x) is Tensor and x.requires_grad and x.numel() >= _smallest(x)
 
 
 class _FrozenBatchNorm(torch.autograd.Function):

@@ -71,6 +71,7 @@ class _Snapshot:
     ) -> None:
         self._on_new_module, self._on_new_root = on_new_module, on_new_root
         self._modules: dict[int, nn.Module] = {}
+        self._copied: set[int] = set()
         self._undo: list[Callable[[], None]] = []
         self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
         self._generators: dict[torch.device, Tensor] = {}
@@ -78,25 +79,25 @@ class _Snapshot:
     def add(self, root: nn.Module) -> None:
         """The module and all modules in it, unless they are known."""
         if id(root) in self._modules:
+            self._add_state(root)
             return
         for module in root.modules():
             if id(module) not in self._modules:
                 self._modules[id(module)] = module
                 self._add_state(module)
-                self.add_generators([*module._parameters.values(), *module._buffers.values()])
+                self.add_generators(module._parameters.values())
+                self.add_generators(module._buffers.values())
                 if self._on_new_module is not None:
                     self._on_new_module(module)
-
         if self._on_new_root is not None:
             self._on_new_root(root)
 
     def add_generators(self, tensors: Iterable[Tensor | None]) -> None:
         """The random generators of the devices that the tensors lie on."""
-        for tensor in tensors:
-            if tensor is None or tensor.device.type == "meta":
-                continue
-            if tensor.device not in self._generators:
-                self._generators[tensor.device] = _generator_state(tensor.device)
+        devices = {tensor.device for tensor in tensors if tensor is not None}
+        for device in devices.difference(self._generators):
+            if device.type != "meta":
+                self._generators[device] = _generator_state(device)
 
     def drop_callbacks(self) -> None:
         self._on_new_module = self._on_new_root = None
@@ -113,8 +114,9 @@ class _Snapshot:
             _set_generator_state(device, state)
 
     def _add_state(self, module: nn.Module) -> None:
-        if any(is_lazy(p) for p in module._parameters.values() if p is not None):
-            return  # its first run makes another module of it
+        if id(module) in self._copied or _keeps_its_state(module):
+            return
+        self._copied.add(id(module))
         attributes = {
             name: value for name, value in module.__dict__.items() if name not in _MODULE_ATTRIBUTES
         }
@@ -140,6 +142,18 @@ class _Snapshot:
             return  # a forward pass does not train
         if id(value) not in self._tensors and _is_writable(value):
             self._tensors[id(value)] = (value, value.detach().clone())
+
+
+def _keeps_its_state(module: nn.Module) -> bool:
+    """Whether a forward pass cannot change it: PyTorch's own modules in eval mode.
+
+    A module's hooks may change it, as those of torch.nn.utils.weight_norm, and the first run of a
+    lazy module makes another module of it, which cannot be undone.
+    """
+    own = type(module).__module__.startswith("torch.nn.modules.")
+    if own and not module.training and not module._forward_pre_hooks:
+        return True
+    return any(is_lazy(p) for p in module._parameters.values() if p is not None)
 
 
 def _restore_attributes(module: nn.Module, attributes: dict[str, Any]) -> None:

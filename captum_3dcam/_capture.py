@@ -39,6 +39,10 @@ class Recording:
     """Whether the factors are to be differentiable."""
     training: bool = False
     """Whether a module was in train mode."""
+    channels_first: frozenset[tuple[int, ...]] = frozenset()
+    """Shapes (C, *S) that convolutions, pooling and batch normalisation gave."""
+    first_grid: tuple[int, ...] = ()
+    """The shape of what the first of them took."""
     notes: tuple[str, ...] = ()
     """What to warn of."""
     restore_state: Callable[[], None] = field(default=lambda: None, repr=False)
@@ -152,6 +156,8 @@ def record(
         device_ids=device_ids or run.device_ids,
         create_graph=create_graph,
         training=run.training,
+        channels_first=frozenset(run.channels_first),
+        first_grid=run.first_grid,
         notes=tuple(run.notes),
         restore_state=run.restore_state,
     )
@@ -225,7 +231,7 @@ def _check_finite(layers: Iterable[LayerCalls]) -> None:
     ]
     # One transfer for all layers: on a GPU each would wait for the device.
     device = noted[0][1].device
-    finite = torch.stack([extreme.to(device) for _, extreme in noted]).isfinite().tolist()
+    finite = torch.stack([e.isfinite().all().to(device) for _, e in noted]).tolist()
     broken = [what for (what, _), is_finite in zip(noted, finite, strict=True) if not is_finite]
     if broken:
         raise RuntimeError(

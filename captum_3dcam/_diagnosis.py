@@ -6,26 +6,36 @@ import torch
 from torch import Tensor
 
 from captum_3dcam._capture import Recording
-from captum_3dcam._layer_calls import LayerCalls
 from captum_3dcam._reduction import LayerFactors
 
 Factors = Sequence[Sequence[LayerFactors]]
 """Of each layer, those of each of its calls."""
 
 
-def empty_maps(recording: Recording, factors: Factors, maps: Sequence[Tensor]) -> Iterator[str]:
-    """Why samples have no map at all. ``maps`` are one or several of the same, (N, 1, *S) each."""
-    peaks = _peaks(maps)
-    empty = [sample for sample, peak in enumerate(peaks) if peak == 0]
+def empty_maps(
+    recording: Recording, factors: Factors, maps: Sequence[Tensor], evidence: str
+) -> Iterator[str]:
+    """Why samples have no map at all. ``maps`` are one or several of the same, (N, 1, *S) each.
+
+    ``evidence`` is what the maps show, that "for" or "against" the score.
+    """
+    empty = [sample for sample, peak in enumerate(_peaks(maps)) if peak == 0]
     if not empty:
         return
-    layers = zip(recording.layers, factors, strict=True)
-    reasons = "; ".join(_reason(calls, of_layer, empty) for calls, of_layer in layers)
+    peaks = [calls.gradient_peaks(recording.device_ids).tolist() for calls in recording.layers]
+    samples: dict[str, list[str]] = {}
+    for sample in empty:
+        reasons = [
+            f"At layer {calls.layer.name!r} {_reason(of_layer, sample, evidence, peak[sample])}"
+            for calls, of_layer, peak in zip(recording.layers, factors, peaks, strict=True)
+        ]
+        samples.setdefault("; ".join(reasons), []).append(str(sample))
     training = " The model is in train mode; call model.eval() to explain it as it predicts."
-    yield (
-        f"The map of sample(s) {', '.join(map(str, empty))} is zero everywhere. {reasons}."
-        f"{training if recording.training else ''}"
-    )
+    for reason, numbers in samples.items():
+        yield (
+            f"The map of sample(s) {', '.join(numbers)} is zero everywhere. {reason}."
+            f"{training if recording.training else ''}"
+        )
 
 
 def check_finite(maps: Sequence[Tensor]) -> None:
@@ -43,44 +53,49 @@ def _peaks(maps: Sequence[Tensor]) -> list[float]:
     return peaks
 
 
-def _reason(calls: LayerCalls, of_layer: Sequence[LayerFactors], empty: Sequence[int]) -> str:
-    name = repr(calls.layer.name)
-    gradients = [extreme for call in calls for extreme in call.extremes.get("gradient", ())]
-    if not any(extreme.item() for extreme in gradients):
-        return (
-            f"At layer {name} the gradient is zero everywhere: the score does not depend on it "
-            "there (a saturated softmax: explain the logits; a class that no position is "
-            "predicted as; tokens of the last block beside the class token; a dead ReLU)"
-        )
-    positive = [
-        _has_positive(parts, empty) for parts in zip(*(f.factors for f in of_layer), strict=True)
+def _reason(calls: Sequence[LayerFactors], sample: int, evidence: str, peak: float) -> str:
+    """Why a layer's map of a sample is zero; ``peak`` is the largest magnitude of its gradient."""
+    first, *others = [
+        [factor[sample] for factor in same]
+        for same in zip(*(call.factors for call in calls), strict=True)
     ]
-    if len(positive) == 2 and positive[0] and not positive[1]:
+    if peak == 0:
         return (
-            f"At layer {name} the sum of the activation over channels is positive nowhere: take "
-            "the layer after its ReLU"
+            "the gradient is zero everywhere: the score does not depend on it there (a saturated "
+            "softmax: explain the logits; a class that no position is predicted as; tokens of the "
+            "last block beside the class token; a dead ReLU)"
         )
-    if not positive[0]:
-        constant = all(_is_constant(f.factors[0][empty]) for f in of_layer)
+    if not _is_positive(first):
+        sign, other = (
+            ("positive", "CounterfactualCAM")
+            if evidence == "for"
+            else ("negative", "LayerwiseGlobalLocalCAM")
+        )
         pooling = (
             "; it is constant over space, as before global average pooling, where the layer's map "
             "does not depend on the class: choose layers before it"
         )
         return (
-            f"At layer {name} nothing speaks for the score (its gradient, weighed as this class "
-            "does, is positive nowhere): see CounterfactualCAM, or explain another class"
-            f"{pooling if constant and len(positive) == 2 else ''}"
+            f"nothing speaks {evidence} the score (its gradient, weighed as this method does, is "
+            f"{sign} nowhere): see {other}, or explain another class"
+            f"{pooling if others and all(map(_is_constant, first)) else ''}"
         )
-    return f"At layer {name} the factors of the map are positive at no common position"
+    if others and not _is_positive(others[0]):
+        return (
+            "the sum of the activation over channels is positive nowhere: take the layer after "
+            "its ReLU"
+        )
+    return "the factors of the map are positive, but nowhere together, or not with other layers'"
 
 
-def _has_positive(parts: Sequence[Tensor], samples: Sequence[int]) -> bool:
-    return any(bool((part[list(samples)] > 0).any()) for part in parts)
+def _is_positive(calls: Sequence[Tensor]) -> bool:
+    return any(bool((factor > 0).any()) for factor in calls)
 
 
-def _is_constant(x: Tensor) -> bool:
-    flat = x.flatten(1)
-    return bool(torch.allclose(flat, flat[:, :1].expand_as(flat)))
+def _is_constant(factor: Tensor) -> bool:
+    """Whether it has one value, which is not zero, at all positions of several."""
+    values = factor.flatten()
+    return len(values) > 1 and bool(values[0] != 0) and bool(values.isclose(values[0]).all())
 
 
 def cancelled_sums(recording: Recording, factors: Factors) -> Iterator[str]:
@@ -122,27 +137,51 @@ def unchosen_calls(recording: Recording) -> Iterator[str]:
             )
 
 
-def misread_axes(
-    recording: Recording, size: Sequence[int], input_size: Sequence[int]
-) -> Iterator[str]:
-    """Layers whose shape fits the map's size with other axes than (N, C, *S)."""
-    if tuple(size) != tuple(input_size):
-        return  # the map's size was chosen
+def misread_layers(recording: Recording, size: Sequence[int]) -> Iterator[str]:
+    """Layers whose shape fits the map's size as (N, *S, C), and not as (N, C, *S)."""
     for calls in recording.layers:
-        shape = calls.shapes[0]
-        grid, channels_last = shape[2:], shape[1:-1]
-        if fits(channels_last, size) and not fits(grid, size):
+        layer, shape = calls.layer, calls.shapes[0]
+        if layer.layout or layer.reshape or shape[1:] in recording.channels_first:
+            continue
+        if fits(shape[1:-1], size) and not fits(shape[2:], size):
             yield (
-                f"Layer {calls.layer.name!r} gives shape {shape}, which fits a map of "
+                f"Layer {layer.name!r} gives shape {shape}, which fits a map of "
                 f"{tuple(size)} as channels last, and was read as channels first, a grid of "
-                f"{tuple(grid)}. Name its axes in their order: Layer(..., layout='N H W C'), or "
+                f"{shape[2:]}. Name its axes in their order: Layer(..., layout='N H W C'), or "
                 "layout='N C H W' if that is right."
             )
-        elif any(k > n for k, n in zip(grid, size, strict=True)) and not calls.layer.layout:
+
+
+def misread_input(recording: Recording, size: Sequence[int]) -> Iterator[str]:
+    """Signs that the first input is not (N, C, *S), as the size of the map supposes."""
+    shape, taken = tuple(recording.inputs[0].shape), recording.first_grid
+    spatial = [*"THW"[-len(size) :]]
+    frames_first = (shape[0], shape[2], shape[1], *shape[3:])
+    folded = (shape[0] * shape[1], *shape[2:])
+    channels_last = (shape[0], shape[-1], *shape[1:-1])
+    for others, names in (
+        ((frames_first, folded), ["N", spatial[0], "C", *spatial[1:]]),
+        ((channels_last,), ["N", *spatial, "C"]),
+    ):
+        if taken in others and taken != shape and shape[1] != shape[2]:
             yield (
-                f"Layer {calls.layer.name!r} has a grid of {tuple(grid)}, longer on an axis than "
-                f"the map, {tuple(size)}. For inputs with frames first, pass "
-                "input_layout='N T C H W'; for layers with other axes, Layer(..., layout=...)."
+                f"The model turns an input of shape {shape} into {taken} before its "
+                f"first convolution, so a map of {tuple(size)} mixes channels and positions. Pass "
+                f"input_layout={' '.join(names)!r}, or 'N C {' '.join(spatial)}' if that is right."
+            )
+            return
+    if taken[:2] == shape[:2] and len(taken) == len(shape):
+        return
+    for calls in recording.layers:
+        grid = calls.shapes[0][2:]
+        longer = [k > n for k, n in zip(grid, size, strict=True)]
+        # Longer on all axes is what padding and upsampling give.
+        if any(longer) and not all(longer):
+            yield (
+                f"Layer {calls.layer.name!r} has a grid of {grid}, longer on an axis than the map, "
+                f"{tuple(size)}. For inputs with frames first, pass input_layout='N T C H W', or "
+                f"'N C {' '.join(spatial)}' if that is right; for layers with other axes, "
+                "Layer(..., layout=...)."
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import batchnorm, conv, pooling
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -23,6 +24,17 @@ from captum_3dcam._process_settings import (
     switch_cudnn_off,
 )
 from captum_3dcam.layers import find_module, unknown_name
+
+_CHANNELS_FIRST = (
+    conv._ConvNd,
+    batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.Upsample,
+    pooling._MaxPoolNd,
+    pooling._AvgPoolNd,
+    pooling._AdaptiveMaxPoolNd,
+    pooling._AdaptiveAvgPoolNd,
+)
 
 
 class Mode(NamedTuple):
@@ -73,6 +85,10 @@ class ForwardRun:
         self.notes: dict[str, None] = {}
         self._shapes: list[tuple[int, ...]] = []
         """The shapes of what modules returned, for layouts that name tokens."""
+        self.channels_first: set[tuple[int, ...]] = set()
+        """Those (C, *S) that are surely channels first."""
+        self.first_grid: tuple[int, ...] = ()
+        """What the first convolution took."""
         self._stack = ExitStack()
         self._roots: list[nn.Module] = []
         self._named: list[LayerCalls] = []
@@ -97,8 +113,7 @@ class ForwardRun:
                 )
             )
             stack.callback(register_module_forward_pre_hook(self._before_call).remove)
-            if any(calls.layer.needs_grid for calls in self.layers):
-                stack.callback(register_module_forward_hook(self._note_grid).remove)
+            stack.callback(register_module_forward_hook(self._note_shape).remove)
             for calls in self.layers:
                 if isinstance(calls.layer.module, nn.Module):
                     self._hook(calls, calls.layer.module)
@@ -158,6 +173,8 @@ class ForwardRun:
             torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
         elif isinstance(module, nn.RNNBase) and not module.training:
             switch_cudnn_off()
+        if isinstance(module, _CHANNELS_FIRST) and not self.first_grid and args:
+            self.first_grid = tuple(args[0].shape)
         self._watch_gradients()
 
     def _watch_gradients(self) -> None:
@@ -181,9 +198,11 @@ class ForwardRun:
         if not self.mode.from_start and not begun:
             torch.set_grad_enabled(False)
 
-    def _note_grid(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _note_shape(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._is_ours() and isinstance(output, Tensor) and output.ndim > 2:
             self._shapes.append(tuple(output.shape))
+            if isinstance(module, _CHANNELS_FIRST):
+                self.channels_first.add(tuple(output.shape[1:]))
 
     def _hook_named(self, root: nn.Module) -> None:
         """Hook the layers that are named and lie in this network, which a function runs."""

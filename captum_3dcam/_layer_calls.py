@@ -34,6 +34,7 @@ class LayerCall:
         self.edge: GradientEdge | None = None
         """Where the gradient of the tensor itself arrives, if it is asked for instead."""
         self.extremes: dict[str, Parts] = {}
+        """The least and the largest entries of the activation and the gradient, (N,) each."""
         self.shape: tuple[int, ...] = ()
         self.activation: Parts = ()
         self.gradient: Parts = ()
@@ -44,12 +45,12 @@ class LayerCall:
     def hold(self, activation: Tensor) -> None:
         """Reduce the activation, arranged, which passes in the forward."""
         self.activation = self.reduction.of_activation(activation)
-        self.extremes["activation"] = torch.aminmax(self.activation[0].detach())
+        self.extremes["activation"] = _extremes(self.activation[0])
 
     def reduce(self, gradient: Tensor) -> None:
         """Reduce the gradient, which passes in the backward; join it with the activation."""
         self.gradient = self.reduction.of_gradient(self.arrange(plain_tensor(gradient)))
-        self.extremes["gradient"] = torch.aminmax(self.gradient[0].detach())
+        self.extremes["gradient"] = _extremes(self.gradient[0])
         if not self.stacked:  # else with those of the other calls
             self.factors = self.reduction.join(self.activation, self.gradient)
             self.gradient = ()
@@ -68,6 +69,10 @@ class LayerCall:
     def supersede(self) -> None:
         """The layer ran again, and a later call is explained."""
         self.superseded, self.activation, self.error = True, (), None
+
+
+def _extremes(x: Tensor) -> Parts:
+    return tuple(torch.aminmax(x.detach().flatten(1), dim=1))
 
 
 def plain_tensor(tensor: Tensor) -> Tensor:
@@ -136,6 +141,16 @@ class LayerCalls:
             _gather_factors(dict(zip(by_device, each, strict=True)), device_ids)
             for each in zip(*by_device.values(), strict=True)
         ]
+
+    def gradient_peaks(self, device_ids: list[int] | None) -> Tensor:
+        """The largest magnitude of each sample's gradient, (N,), over all calls."""
+        peaks = {
+            device: torch.stack(
+                [part.abs() for call in calls for part in call.extremes.get("gradient", ())]
+            ).amax(dim=0)
+            for device, calls in self.by_device.items()
+        }
+        return gather(peaks, device_ids)
 
     def _factors_on(self, calls: list[LayerCall]) -> list[LayerFactors]:
         if self.stacked:

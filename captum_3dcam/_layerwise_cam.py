@@ -17,7 +17,8 @@ from captum_3dcam._diagnosis import (
     cancelled_sums,
     check_finite,
     empty_maps,
-    misread_axes,
+    misread_input,
+    misread_layers,
     unchosen_calls,
 )
 from captum_3dcam._inputs import Inputs, format_inputs
@@ -56,6 +57,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 
     rank: ClassVar[int | None] = None
     """The number of spatial axes that the class is pinned to; None takes any."""
+    _evidence: ClassVar[str] = "for"
+    """What the map shows: evidence "for" the score, or "against" it."""
 
     @staticmethod
     def rule(activation: Tensor, gradient: Tensor) -> functional.Factors:
@@ -277,7 +280,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             requested = list(targets(recording))
             notes = dict.fromkeys(recording.notes)
             notes |= dict.fromkeys(unchosen_calls(recording))
-            notes |= dict.fromkeys(misread_axes(recording, geometry.size, geometry.input_size))
+            if geometry.size == geometry.input_size:  # else the map's size was chosen
+                notes |= dict.fromkeys(misread_layers(recording, geometry.size))
+                if self.input_layout is None:
+                    notes |= dict.fromkeys(misread_input(recording, geometry.size))
             maps: list[Tensor] = []
             for position, target in enumerate(requested, start=1):
                 factors = recording.factors(target, retain_graph=position < len(requested))
@@ -285,7 +291,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 notes |= dict.fromkeys(cancelled_sums(recording, factors))
                 check_finite(drawn)
                 if not may_be_empty:
-                    notes |= dict.fromkeys(empty_maps(recording, factors, drawn))
+                    notes |= dict.fromkeys(empty_maps(recording, factors, drawn, self._evidence))
                 maps += drawn
             for note in notes:
                 warn(note)

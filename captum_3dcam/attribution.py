@@ -91,6 +91,7 @@ class CounterfactualCAM(_ChannelSumCAM):
     """
 
     rule = staticmethod(functional.counterfactual)
+    _evidence = "against"
 
 
 class CounterfactualCAM2D(CounterfactualCAM):

@@ -289,13 +289,15 @@ def grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Factors:
     """Grad-CAM++ (Chattopadhay et al., 2018, arXiv 1710.11063), for the score exp(y).
 
     relu Σ_c w_c A_c with w_c = Σ_s relu(G_cs) / (2 + G_cs Σ_s' A_cs'). The paper's
-    G² / (2 G² + G³ ΣA), with G² cancelled so that a small gradient does not underflow;
-    where a gradient or the denominator is zero the weight is zero.
+    G² / (2 G² + G³ ΣA), as 1 / (2 / G + ΣA), so that neither small nor large gradients are lost;
+    where a gradient is not positive or the denominator is zero, the weight is zero.
     """
     gradient, activation = _widen(gradient), _widen(activation)
     axes = _spatial_axes(activation)
-    denominator = 2 + gradient * activation.sum(dim=axes, keepdim=True)
-    weights = gradient.relu() / torch.where(denominator == 0, torch.inf, denominator)
+    is_positive = gradient > 0
+    total = activation.sum(dim=axes, keepdim=True)
+    denominator = 2 / torch.where(is_positive, gradient, 1) + total
+    weights = is_positive / torch.where(denominator == 0, torch.inf, denominator)
     return (_weighted(activation, weights.sum(dim=axes, keepdim=True)),)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from captum_3dcam._capture import Recording
-from captum_3dcam._reduction import LayerFactors
+from captum_3dcam._capture.recording import Recording
+from captum_3dcam._capture.reduction import LayerFactors
 
 Factors = Sequence[Sequence[LayerFactors]]
 """Of each layer, those of each of its calls."""

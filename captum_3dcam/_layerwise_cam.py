@@ -12,7 +12,8 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_3dcam import functional
-from captum_3dcam._capture import Recording, record
+from captum_3dcam._capture.recording import Recording, record
+from captum_3dcam._capture.reduction import LayerFactors, Reduction, whole_tensors
 from captum_3dcam._diagnosis import (
     cancelled_sums,
     check_finite,
@@ -22,9 +23,8 @@ from captum_3dcam._diagnosis import (
     unchosen_calls,
 )
 from captum_3dcam._inputs import Inputs, format_inputs
-from captum_3dcam._layer_choice import choose_layers, reference_input
+from captum_3dcam._layer_choice.choice import choose_layers, reference_input
 from captum_3dcam._layout import Layout
-from captum_3dcam._reduction import LayerFactors, Reduction, whole_tensors
 from captum_3dcam._targets import top_classes
 from captum_3dcam._validation import warn
 from captum_3dcam.layers import Layer, resolve_layers

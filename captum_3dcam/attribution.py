@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from captum_3dcam import _reduction, functional
-from captum_3dcam._capture import Recording
+from captum_3dcam import functional
+from captum_3dcam._capture import reduction as _reduction
+from captum_3dcam._capture.recording import Recording
+from captum_3dcam._capture.reduction import Reduction
 from captum_3dcam._layerwise_cam import Factors, Geometry, LayerSpec, LayerwiseCAM
-from captum_3dcam._reduction import Reduction
 
 __all__ = [
     "CounterfactualCAM",

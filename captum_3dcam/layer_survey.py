@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from captum_3dcam._capture.layer_output import select_tensor
 from captum_3dcam._inputs import Inputs, format_inputs, run_model
-from captum_3dcam._layer_choice import LayerChoice, SurveyedLayer, choose_layers, own_layers
-from captum_3dcam._layer_output import select_tensor
+from captum_3dcam._layer_choice.choice import LayerChoice, SurveyedLayer, choose_layers, own_layers
 from captum_3dcam._layout import Layout
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam.layers import Layer, find_module

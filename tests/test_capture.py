@@ -20,13 +20,13 @@ from captum_3dcam import (
     LayerwiseGradCAM,
     functional,
 )
-from captum_3dcam._capture import (
+from captum_3dcam._capture.layer_calls import LayerCalls, gather
+from captum_3dcam._capture.process_settings import process_wide_settings
+from captum_3dcam._capture.recording import (
     record,
 )
+from captum_3dcam._capture.reduction import LayerFactors, Reduction
 from captum_3dcam._inputs import format_inputs
-from captum_3dcam._layer_calls import LayerCalls, gather
-from captum_3dcam._process_settings import process_wide_settings
-from captum_3dcam._reduction import LayerFactors, Reduction
 from captum_3dcam.layers import resolve_layers
 
 cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="DataParallel would use the GPUs")

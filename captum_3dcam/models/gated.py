@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from captum_3dcam import functional
-from captum_3dcam._layer_output import select_tensor
+from captum_3dcam._capture.layer_output import select_tensor
 from captum_3dcam._validation import check_choice, check_integer, describe
 from captum_3dcam.layers import Layer, resolve_layers
 

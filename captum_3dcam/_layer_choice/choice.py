@@ -10,12 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from captum_3dcam._captum import format_additional_forward_args
-from captum_3dcam._capture import record
+from captum_3dcam._capture.recording import record
 from captum_3dcam._inputs import format_inputs, run_model
-from captum_3dcam._layer_grids import GridLayer, frames_come_first, has_folded_tokens, on_grids
-from captum_3dcam._layer_statistics import STATISTICS, Statistics, statistics_of
+from captum_3dcam._layer_choice.grids import (
+    GridLayer,
+    frames_come_first,
+    has_folded_tokens,
+    on_grids,
+)
+from captum_3dcam._layer_choice.statistics import STATISTICS, Statistics, statistics_of
+from captum_3dcam._layer_choice.trial_run import Shape, Trace, trace
 from captum_3dcam._layout import Layout
-from captum_3dcam._trial_run import Shape, Trace, trace
 from captum_3dcam.layers import Layer
 
 _NEW_STAGE = 1.5  # a stride of 2 halves the size; padding changes it by less

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_3dcam._captum import format_additional_forward_args
-from captum_3dcam._forward_run import ForwardRun, Mode
+from captum_3dcam._capture.forward_run import ForwardRun, Mode
+from captum_3dcam._capture.layer_calls import LayerCalls, plain_tensor
+from captum_3dcam._capture.reduction import LayerFactors, Reduction
 from captum_3dcam._frozen_batch_norm import lean_graph
 from captum_3dcam._inputs import run_model
-from captum_3dcam._layer_calls import LayerCalls, plain_tensor
-from captum_3dcam._reduction import LayerFactors, Reduction
 from captum_3dcam._targets import select_output, select_scores
 from captum_3dcam.layers import Layer
 

@@ -9,7 +9,7 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from captum_3dcam._captum import sort_key_list
-from captum_3dcam._reduction import LayerFactors, Parts, Reduction, stack_calls
+from captum_3dcam._capture.reduction import LayerFactors, Parts, Reduction, stack_calls
 from captum_3dcam.layers import Layer
 
 

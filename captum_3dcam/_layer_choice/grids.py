@@ -7,7 +7,7 @@ from math import prod
 import torch
 
 from captum_3dcam._diagnosis import fits
-from captum_3dcam._trial_run import Call, Shape, Trace
+from captum_3dcam._layer_choice.trial_run import Call, Shape, Trace
 from captum_3dcam.layers import Layer, Reshape
 
 _MAX_PREFIX_TOKENS = 9  # class, distillation and register tokens; with more it is another grid

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from captum_3dcam import functional
-from captum_3dcam._layer_calls import LayerCalls
-from captum_3dcam._reduction import LayerFactors, Parts, Reduction, stack_calls
+from captum_3dcam._capture.layer_calls import LayerCalls
+from captum_3dcam._capture.reduction import LayerFactors, Parts, Reduction, stack_calls
 
 _CONSTANT = 1e-4  # rounding, relative to the gradient's largest magnitude
 

@@ -14,15 +14,15 @@ from torch.nn.modules.module import (
 )
 from torch.nn.parameter import is_lazy
 
-from captum_3dcam._frozen_batch_norm import lean_graph
-from captum_3dcam._layer_calls import LayerCalls, rejoin
-from captum_3dcam._layer_output import check_differentiable, replaced, select_tensor
-from captum_3dcam._model_state import preserved_state
-from captum_3dcam._process_settings import (
+from captum_3dcam._capture.layer_calls import LayerCalls, rejoin
+from captum_3dcam._capture.layer_output import check_differentiable, replaced, select_tensor
+from captum_3dcam._capture.process_settings import (
     process_wide_settings,
     restore_cudnn,
     switch_cudnn_off,
 )
+from captum_3dcam._frozen_batch_norm import lean_graph
+from captum_3dcam._model_state import preserved_state
 from captum_3dcam.layers import find_module, unknown_name
 
 _CHANNELS_FIRST = (

@@ -1,0 +1,1 @@
+"""Which layers are worth explaining, found in a trial run."""

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from operator import index as to_int
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -155,6 +156,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         attribute_to_layer_input: bool = False,
         output_size: int | Sequence[int] | None = None,
         per_layer: bool = False,
+        create_graph: bool = False,
     ) -> Tensor | tuple[Tensor, ...]:
         """The fused map (N, 1, *S) of each sample, from one forward and one backward pass.
 
@@ -170,10 +172,13 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             output_size: *S; by default that of the first input, ``inputs.shape[2:]``. One
                 number stands for all axes.
             per_layer: return the tuple of layer maps, each (N, 1, *S) in [0, 1], before fusion.
+            create_graph: return maps that one can differentiate, to train a model by them. The
+                forward pass keeps its whole graph.
 
         Returns:
-            A float32 (or float64) tensor without gradient, on the device of the first input.
-            Inputs given as a tuple of one come back as a tuple of one, as Captum's metrics expect.
+            A float32 (or float64) tensor on the device of the first input, without gradient unless
+            ``create_graph``. Inputs given as a tuple of one come back as a tuple of one, as
+            Captum's metrics expect.
 
         Raises:
             TypeError, ValueError, IndexError: for inputs, targets, layers or sizes that do not
@@ -182,7 +187,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         maps, _ = self._explain(
             inputs,
-            (additional_forward_args, attribute_to_layer_input, output_size),
+            (additional_forward_args, attribute_to_layer_input, output_size, create_graph),
             lambda recording: [target],
             self._layer_maps if per_layer else self._fused,
         )
@@ -209,7 +214,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         maps, output = self._explain(
             inputs,
-            (additional_forward_args, attribute_to_layer_input, output_size),
+            (additional_forward_args, attribute_to_layer_input, output_size, False),
             lambda recording: top_classes(recording.output, k).unbind(dim=1),
             self._fused,
         )
@@ -243,7 +248,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             raise ValueError("classes is empty. Pass at least one class.")
         maps, _ = self._explain(
             inputs,
-            (additional_forward_args, attribute_to_layer_input, output_size),
+            (additional_forward_args, attribute_to_layer_input, output_size, False),
             lambda recording: targets,
             self._fused,
         )
@@ -258,7 +263,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         (fused,), output = self._explain(
             inputs,
-            (additional_forward_args, False, None),
+            (additional_forward_args, False, None, False),
             lambda recording: [target],
             self._fused,
             may_be_empty=True,
@@ -268,7 +273,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def _explain(
         self,
         inputs: Inputs,
-        options: tuple[Any, bool, int | Sequence[int] | None],
+        options: tuple[Any, bool, int | Sequence[int] | None, bool],
         targets: Callable[[Recording], Sequence[Any]],
         draw: Callable[[Factors, Recording, Geometry], Iterable[Tensor]],
         may_be_empty: bool = False,
@@ -287,7 +292,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             maps: list[Tensor] = []
             for position, target in enumerate(requested, start=1):
                 factors = recording.factors(target, retain_graph=position < len(requested))
-                drawn = tuple(draw(factors, recording, geometry))
+                with torch.enable_grad() if recording.create_graph else nullcontext():
+                    drawn = tuple(draw(factors, recording, geometry))
                 notes |= dict.fromkeys(cancelled_sums(recording, factors))
                 check_finite(drawn)
                 if not may_be_empty:
@@ -297,10 +303,11 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 warn(note)
             return tuple(maps), recording.output.detach()
 
+        *_, create_graph = options
         try:
             return explain()
         except RuntimeError as error:
-            if "modified by an inplace operation" not in str(error):
+            if create_graph or "modified by an inplace operation" not in str(error):
                 raise
         # The model writes into what its backward pass needs: keep copies of that.
         with torch.autograd.graph.allow_mutation_on_saved_tensors():
@@ -312,6 +319,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         additional_forward_args: Any,
         attribute_to_layer_input: bool,
         output_size: int | Sequence[int] | None,
+        create_graph: bool = False,
     ) -> tuple[Recording, Geometry]:
         tensors = format_inputs(inputs)
         if not self.layers:
@@ -326,6 +334,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             batch_size=geometry.batch_size,
             rank=len(geometry.size),
             attribute_to_layer_input=attribute_to_layer_input,
+            create_graph=create_graph,
             device_ids=self.device_ids,
             output=self.output,
             as_list=isinstance(inputs, list),

@@ -31,14 +31,32 @@ _FUSIONS: dict[str, tuple[Callable[[Tensor, int], Tensor], Callable[[Tensor, Ten
     # take one map at a time, so that K maps are never in memory together.
     "sum": (lambda layer_map, count: layer_map, Tensor.add_),
     "mean": (lambda layer_map, count: layer_map / count, Tensor.add_),
-    "max": (
-        lambda layer_map, count: layer_map,
-        lambda fused, x: torch.maximum(fused, x, out=fused),
-    ),
+    "max": (lambda layer_map, count: layer_map, lambda fused, x: _maximum_(fused, x)),
     "product": (lambda layer_map, count: layer_map, Tensor.mul_),
-    "geometric_mean": (lambda layer_map, count: layer_map.pow(1 / count), Tensor.mul_),
+    "geometric_mean": (lambda layer_map, count: _root(layer_map, count), Tensor.mul_),
 }
 FUSIONS = tuple(_FUSIONS)
+
+
+def _maximum_(fused: Tensor, x: Tensor) -> Tensor:
+    in_place = not (fused.requires_grad or x.requires_grad)
+    return torch.maximum(fused, x, out=fused if in_place else None)
+
+
+def _root(x: Tensor, degree: int) -> Tensor:
+    """The root of x >= 0; its derivative is 0 where x is 0, instead of infinite."""
+    if not x.requires_grad:
+        return x.pow(1 / degree)
+    is_zero = x == 0
+    return x.masked_fill(is_zero, 1).pow(1 / degree).masked_fill(is_zero, 0)
+
+
+def _logarithm_(x: Tensor) -> Tensor:
+    """The logarithm of x >= 0, in place; its derivative is 0 where x is 0, instead of infinite."""
+    if not x.requires_grad:
+        return x.log_()
+    is_zero = x == 0
+    return x.masked_fill(is_zero, 1).log().masked_fill(is_zero, -torch.inf)
 
 
 def _accumulation_dtype(x: Tensor) -> torch.dtype:
@@ -139,8 +157,10 @@ def normalize(x: Tensor) -> Tensor:
 
 
 def _over_peak_(positive: Tensor) -> Tensor:
+    """In place, unless a derivative needs what is overwritten."""
     peak = positive.amax(dim=tuple(range(1, positive.ndim)), keepdim=True)
-    return positive.div_(peak.masked_fill_(peak == 0, 1))
+    peak = torch.where(peak == 0, 1, peak)
+    return positive / peak if positive.requires_grad else positive.div_(peak)
 
 
 def _drawn(x: Tensor, size: Sequence[int], mode: str | None, align_corners: bool) -> Tensor:
@@ -401,9 +421,9 @@ def what_where(
 
 def _add_logarithm(logs: Tensor, local: Tensor) -> Tensor:
     """Add log(local) to ``logs`` for samples whose ``local`` is not zero; which they are."""
-    informed = local.amax(dim=tuple(range(1, local.ndim)), keepdim=True) > 0
+    informed = local.detach().amax(dim=tuple(range(1, local.ndim)), keepdim=True) > 0
     # A sum of logarithms: the product of many small energies would underflow.
-    logs += local.masked_fill_(~informed, 1).log_()
+    logs += _logarithm_(local.masked_fill_(~informed, 1))
     return informed
 
 

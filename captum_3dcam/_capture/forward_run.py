@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules import batchnorm, conv, pooling
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -117,7 +118,10 @@ class ForwardRun:
             for calls in self.layers:
                 if isinstance(calls.layer.module, nn.Module):
                     self._hook(calls, calls.layer.module)
-            if not self.mode.create_graph:
+            if self.mode.create_graph:
+                # Fused attention has no second derivative.
+                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            else:
                 stack.enter_context(lean_graph(self.inputs))
             yield
 
@@ -151,7 +155,7 @@ class ForwardRun:
         elif isinstance(module, nn.parallel.DistributedDataParallel):
             # No backward pass follows that DDP would have to synchronise.
             module.require_backward_grad_sync = module.require_forward_param_sync = False
-        elif isinstance(module, nn.RNNBase) and not module.training:
+        elif self._is_without_cudnn(module):
             restore = module.register_forward_hook(restore_cudnn, always_call=True)
             self._stack.callback(restore.remove)
 
@@ -165,13 +169,17 @@ class ForwardRun:
         """DataParallel's replicas run in threads; any other thread is not our business."""
         return self._parallel or get_ident() == self._thread
 
+    def _is_without_cudnn(self, module: nn.Module) -> bool:
+        """Recurrent networks that cuDNN cannot differentiate: in eval mode, or a second time."""
+        return isinstance(module, nn.RNNBase) and (self.mode.create_graph or not module.training)
+
     def _before_call(self, module: nn.Module, args: Any) -> None:
         """Before each call of a module, in any thread."""
         if not self._is_ours():
             return
         if isinstance(module, nn.DataParallel):
             torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
-        elif isinstance(module, nn.RNNBase) and not module.training:
+        elif self._is_without_cudnn(module):
             switch_cudnn_off()
         if isinstance(module, _CHANNELS_FIRST) and not self.first_grid and args:
             self.first_grid = tuple(args[0].shape)

@@ -60,7 +60,8 @@ class Recording:
         if unreached:
             raise RuntimeError(_unreached(unreached))
         _check_finite(self.layers)
-        return [layer.factors(self.device_ids) for layer in self.layers]
+        with torch.set_grad_enabled(self.create_graph):
+            return [layer.factors(self.device_ids) for layer in self.layers]
 
     def backward(self, target: Any = None, *, retain_graph: bool = False) -> list[LayerCalls]:
         """The backward pass; the layers that do not reach the target's score."""
@@ -77,16 +78,22 @@ class Recording:
             # A checkpoint runs its part of the model again.
             with nullcontext() if self.create_graph else lean_graph(self.inputs):
                 gradients = torch.autograd.grad(
-                    [begin], ends, [ones], retain_graph, self.create_graph, allow_unused=True
+                    [begin],
+                    ends,
+                    [ones],
+                    retain_graph or self.create_graph,
+                    self.create_graph,
+                    allow_unused=True,
                 )
         finally:
             if self.training:
                 self.restore_state()
         reached = set()
-        for call, gradient in zip(calls, gradients, strict=True):
-            if gradient is not None:
-                reached.add(id(call))
-                call.end_backward(gradient)
+        with torch.set_grad_enabled(self.create_graph):
+            for call, gradient in zip(calls, gradients, strict=True):
+                if gradient is not None:
+                    reached.add(id(call))
+                    call.end_backward(gradient)
         return [layer for layer in self.layers if not _reaches(layer, reached)]
 
 

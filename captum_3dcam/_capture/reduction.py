@@ -43,7 +43,8 @@ def whole_tensors(
     """
 
     def join(activation: Parts, gradient: Parts) -> LayerFactors:
-        pairs = sums(*activation, *gradient) if sums is not None else {}
+        detached = (part.detach() for part in (*activation, *gradient))
+        pairs = sums(*detached) if sums is not None else {}
         cancellations = {name: _ratio(*pair) for name, pair in pairs.items()}
         return LayerFactors(rule(*activation, *gradient), cancellations)
 
@@ -70,11 +71,11 @@ def channel_sums(rule: functional.LayerRule) -> Reduction:
 
 
 def _sum_and_noise(x: Tensor) -> Parts:
-    return functional.channel_sum(x), functional.rounding_noise(x)
+    return functional.channel_sum(x), functional.rounding_noise(x.detach())
 
 
 def _ratio(total: Tensor, noise: Tensor) -> Tensor:
-    ratio: Tensor = torch.linalg.vector_norm(total.flatten(1), dim=1) / noise
+    ratio: Tensor = torch.linalg.vector_norm(total.detach().flatten(1), dim=1) / noise
     return ratio
 
 

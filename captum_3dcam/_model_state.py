@@ -14,8 +14,10 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict)
-# nn.Module's own attributes are its hooks and tables, which a forward pass does not change.
+# nn.Module's own attributes are its hooks and tables, of which a forward pass changes hooks alone:
+# transformers' models install some in their first, and note that in an attribute.
 _MODULE_ATTRIBUTES = frozenset(nn.Module().__dict__) - {"training"}
+_HOOKS = sorted(name for name in _MODULE_ATTRIBUTES if name.startswith("_forward_"))
 
 
 @contextmanager
@@ -74,6 +76,7 @@ class _Snapshot:
         self._copied: set[int] = set()
         self._undo: list[Callable[[], None]] = []
         self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self._hooks: dict[int, Any] = {}
         self._generators: dict[torch.device, Tensor] = {}
 
     def add(self, root: nn.Module) -> None:
@@ -81,14 +84,16 @@ class _Snapshot:
         if id(root) in self._modules:
             self._add_state(root)
             return
-        for module in root.modules():
-            if id(module) not in self._modules:
-                self._modules[id(module)] = module
-                self._add_state(module)
-                self.add_generators(module._parameters.values())
-                self.add_generators(module._buffers.values())
-                if self._on_new_module is not None:
-                    self._on_new_module(module)
+        new = [module for module in root.modules() if id(module) not in self._modules]
+        for module in new:
+            self._modules[id(module)] = module
+            self._add_hooks(module)
+            self._add_state(module)
+            self.add_generators(module._parameters.values())
+            self.add_generators(module._buffers.values())
+        if self._on_new_module is not None:
+            for module in new:
+                self._on_new_module(module)
         if self._on_new_root is not None:
             self._on_new_root(root)
 
@@ -130,6 +135,15 @@ class _Snapshot:
                 self._add_items(value)
             self._add_tensor(value)
 
+    def _add_hooks(self, module: nn.Module) -> None:
+        if _is_lazy(module):
+            return
+        for name in _HOOKS:
+            hooks = module.__dict__.get(name, {})
+            if id(hooks) not in self._hooks:  # a replica of DataParallel shares its model's
+                self._hooks[id(hooks)] = hooks
+                self._add_items(hooks)
+
     def _add_items(self, container: Any) -> None:
         """The container's items, and the values of those that are tensors."""
         items = container.copy()
@@ -153,6 +167,10 @@ def _keeps_its_state(module: nn.Module) -> bool:
     own = type(module).__module__.startswith("torch.nn.modules.")
     if own and not module.training and not module._forward_pre_hooks:
         return True
+    return _is_lazy(module)
+
+
+def _is_lazy(module: nn.Module) -> bool:
     return any(is_lazy(p) for p in module._parameters.values() if p is not None)
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrize
 
+from captum_3dcam import LayerwiseGradCAM
 from captum_3dcam._model_state import preserved_state
 
 
@@ -209,3 +210,31 @@ def test_pytorchs_modules_in_eval_mode_are_not_copied_unless_they_may_change():
     assert norm.running_mean.tolist() == [1, 1]
     assert hooked.weight is weight
     assert all(torch.equal(v, state[name]) for name, v in switched.state_dict().items())
+
+
+def test_hooks_that_a_model_installs_in_its_first_forward_pass():
+    """As transformers' models do, which note it in an attribute."""
+
+    class Hooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 2, 3)
+            self.conv.register_forward_hook(lambda *_: None)
+
+        def forward(self, x):
+            if not getattr(self, "installed", False):
+                self.conv.register_forward_hook(lambda m, args, y: self.collected.append(y))
+                self.installed = True
+            self.collected = []
+            self.conv(x)
+            (features,) = self.collected
+            return features.amax(dim=2)
+
+    model, x = Hooked(), torch.rand(1, 1, 9)
+    maps = [LayerwiseGradCAM(model, "conv").attribute(x) for _ in range(2)]
+    assert torch.equal(*maps)
+    assert len(model.conv._forward_hooks) == 1
+    assert not hasattr(model, "installed")
+    model(x)
+    assert torch.equal(LayerwiseGradCAM(model, "conv").attribute(x), maps[0])
+    assert len(model.conv._forward_hooks) == 2

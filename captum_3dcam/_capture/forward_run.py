@@ -238,11 +238,13 @@ class ForwardRun:
         def after(module: nn.Module, args: Any, output: Any) -> Any:
             if not self._is_ours():
                 return None
+            # Another hook may have kept the tensor, as transformers' do for hidden states.
+            is_kept = len(module._forward_hooks) > 1
             if isinstance(output, Tensor):
-                is_input = any(argument is output for argument in args)
+                is_input = is_kept or any(argument is output for argument in args)
                 return self._keep(calls, check_differentiable(output, layer), is_input)
             key, tensor = select_tensor(output, layer)
-            return replaced(output, key, self._keep(calls, tensor))
+            return replaced(output, key, self._keep(calls, tensor, is_kept))
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not self._is_ours():

@@ -373,7 +373,7 @@ def _stage_end(
         and each.depth > stage[0].depth
         and not _is_new_stage(each, stage[0])
     ]
-    return _last_sound((*inside, *stage), allowed, stage[0].depth)
+    return _last_sound([*inside, *stage], allowed, stage[0].depth)
 
 
 def _uncovered(
@@ -396,38 +396,38 @@ def _uncovered(
 
 
 def _last_sound(
-    layers: Iterable[SurveyedLayer], allowed: Sequence[str], main_depth: int
+    layers: Sequence[SurveyedLayer], allowed: Sequence[str], main_depth: int
 ) -> SurveyedLayer | None:
-    """The last activated layer or block without a defect, at the least depth that has one."""
-    by_depth: dict[int, list[SurveyedLayer]] = {}
-    for each in layers:
-        by_depth.setdefault(each.depth, []).append(each)
+    """The last activated layer or block without a defect, preferably at the main depth."""
+    main = [each for each in layers if each.depth == main_depth and _is_candidate(each, layers)]
+    # Where a normalisation follows the end, the layers before it on the main path are like it.
+    goes_inside = bool(main) and main[-1].defect in (CANCELS, UNREACHED)
     for strict in (True, False):
-        for depth, at_depth in sorted(by_depth.items()):
-            blocks = [each for each in at_depth if each.is_block]
-            sound = [
-                each
-                for each in at_depth
-                if each.defect in (None, *allowed)
-                and not (strict and each.statistics.gradient_cancels_over_positions)
-                # A block of another kind than the last one may be a shortcut or an attention.
-                and (each.is_activated or _is_block_like(each, blocks, main_depth))
-            ]
-            activated = [each for each in sound if each.is_activated]
-            if depth != main_depth and activated:
-                return _earliest_name(activated[-1], activated)
-            if sound:
-                return _earliest_name(_last_activated(sound), sound)
+        sound = [
+            each
+            for each in layers
+            if each.defect in (None, *allowed)
+            and _is_candidate(each, layers)
+            and not (strict and each.statistics.gradient_cancels_over_positions)
+        ]
+        activated = [each for each in sound if each.is_activated]
+        preferred = [activated, sound]
+        if not goes_inside:
+            preferred.insert(0, [each for each in sound if each.depth == main_depth])
+        for group in preferred:
+            depth = min((each.depth for each in group), default=None)
+            at_depth = [each for each in group if each.depth == depth]
+            if at_depth:
+                return _earliest_name(_last_activated(at_depth), at_depth)
     return None
 
 
-def _is_block_like(layer: SurveyedLayer, blocks: Sequence[SurveyedLayer], main_depth: int) -> bool:
-    """Whether it is a block on the way: one of another kind than the last may be a shortcut."""
-    if not layer.is_block:
-        return False
-    return layer.depth == main_depth or (
-        layer.grid_layer.call.type == blocks[-1].grid_layer.call.type
-    )
+def _is_candidate(layer: SurveyedLayer, layers: Sequence[SurveyedLayer]) -> bool:
+    """Whether it is activated, or a block with an activation inside: no shortcut."""
+    if layer.is_activated or not layer.is_block:
+        return layer.is_activated
+    inside = [each for each in layers if each.name.startswith(f"{layer.name}.")]
+    return not inside or any(each.is_activated for each in inside)
 
 
 def _earliest_name(layer: SurveyedLayer, layers: Sequence[SurveyedLayer]) -> SurveyedLayer:

@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/peers
+ZOO := $(VENV)/zoo
 
 .PHONY: demo test lint docs bench compare coverage clean
 
@@ -17,7 +18,7 @@ demo: $(INSTALLED)
 	$(BIN)/python examples/explain_video.py --output out
 	$(BIN)/python examples/explain_actions.py --output out
 
-test: $(INSTALLED)
+test: $(INSTALLED) $(ZOO)/.installed
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)
@@ -41,7 +42,13 @@ $(PEERS)/.installed: $(INSTALLED)
 		--constraint constraints.txt torchcam grad-cam medcam monai ttach
 	touch $@
 
-coverage: $(INSTALLED)
+# The libraries of the extra zoo, likewise: torchvision and timm require another PyTorch.
+$(ZOO)/.installed: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(ZOO) \
+		$$(sed -n '/^zoo =/,/^docs =/s/^    //p' setup.cfg)
+	touch $@
+
+coverage: $(INSTALLED) $(ZOO)/.installed
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 

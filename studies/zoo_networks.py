@@ -1,15 +1,53 @@
 """Small networks of timm, torchvision, transformers, MONAI and pytorchvideo, with random weights.
 
 Each family is what its library builds, with few channels and blocks, and an input that it takes.
+The libraries lie beside the environment, where ``make test`` installs them.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+FOLDER = Path(__file__).parents[1] / ".venv" / "zoo"
+_OPERATORS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    *(f"{name}(Tensor x) -> Tensor" for name in (
+        "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d",
+        "_roi_align_backward", "_roi_pool_backward", "_ps_roi_align_backward",
+        "_ps_roi_pool_backward", "_deform_conv2d_backward",
+    )),
+)  # fmt: skip
+
+
+def find_libraries() -> None:
+    """Make the libraries importable, torchvision also beside another build of PyTorch.
+
+    Its compiled operators, for detection, fail to load there. They are declared without code.
+    """
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
+    try:
+        import_module("torchvision")
+    except ImportError:
+        return
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        _LIBRARIES.append(library)
+        for operator in _OPERATORS:
+            library.define(operator)
+        import_module("torchvision")
+
+
+_LIBRARIES: list[Any] = []  # a declaration lasts as long as its library
 
 
 @dataclass(frozen=True)
@@ -158,20 +196,20 @@ VIDEO = {
          ("features.2.1.mlp.1", "N T H W C", (4, 8, 8))),
     ),
     "R(2+1)D": Family(
-        "torchvision", _torchvision_video("r2plus1d_18"), ((1, 3, 8, 48, 48),),
-        (("layer1", None, (8, 24, 24)), ("layer2", None, (4, 12, 12)),
-         ("layer3", None, (2, 6, 6)), ("layer4.0", None, (1, 3, 3))),
+        "torchvision", _torchvision_video("r2plus1d_18"), ((1, 3, 8, 32, 32),),
+        (("layer1", None, (8, 16, 16)), ("layer2", None, (4, 8, 8)),
+         ("layer3", None, (2, 4, 4)), ("layer4.0", None, (1, 2, 2))),
     ),
     "S3D": Family(
-        "torchvision", _torchvision_video("s3d"), ((1, 3, 16, 224, 224),),
-        (("features.0", None, (8, 112, 112)), ("features.3", None, (8, 56, 56)),
-         ("features.6", None, (8, 28, 28)), ("features.12", None, (4, 14, 14)),
+        "torchvision", _torchvision_video("s3d"), ((1, 3, 13, 224, 224),),
+        (("features.0", None, (7, 112, 112)), ("features.3", None, (7, 56, 56)),
+         ("features.6", None, (7, 28, 28)), ("features.12", None, (4, 14, 14)),
          ("features.14", None, (2, 7, 7))),
     ),
     "r3d_18": Family(
-        "torchvision", _torchvision_video("r3d_18"), ((1, 3, 8, 48, 48),),
-        (("layer1", None, (8, 24, 24)), ("layer2", None, (4, 12, 12)),
-         ("layer3", None, (2, 6, 6)), ("layer4.0", None, (1, 3, 3))),
+        "torchvision", _torchvision_video("r3d_18"), ((1, 3, 8, 32, 32),),
+        (("layer1", None, (8, 16, 16)), ("layer2", None, (4, 8, 8)),
+         ("layer3", None, (2, 4, 4)), ("layer4.0", None, (1, 2, 2))),
     ),
     "X3D": Family(
         "pytorchvideo", _x3d, ((1, 3, 4, 64, 64),),
@@ -210,8 +248,8 @@ def _segresnet(monai: Any) -> nn.Module:
 
 VOLUMES = {
     "Swin UNETR": Family(
-        "monai", _swin_unetr, ((1, 1, 64, 64, 64),),
-        tuple((name, None, (size,) * 3) for name, size in (
+        "monai", _swin_unetr, ((1, 1, 32, 32, 64),),
+        tuple((name, None, (size // 2, size // 2, size)) for name, size in (
             ("encoder1", 64), ("encoder2", 32), ("encoder3", 16), ("encoder4", 8),
             ("encoder10", 2), ("decoder5", 4), ("decoder4", 8), ("decoder3", 16),
             ("decoder2", 32), ("decoder1", 64),
@@ -266,6 +304,13 @@ _SWIN = {
 }
 _HF_VIT = {**_TRANSFORMER, "image_size": 64, "patch_size": 16}
 del _HF_VIT["num_labels"]
+_HF_SWIN = {
+    "image_size": 64,
+    "embed_dim": 16,
+    "depths": [1, 1, 2],
+    "num_heads": [1, 2, 4],
+    "window_size": 4,
+}
 _STAGES = {"depths": [1, 1, 2, 1], "hidden_sizes": [8, 16, 24, 32]}
 _SEGFORMER = {
     **_STAGES,
@@ -339,8 +384,7 @@ IMAGES = {
     ),
     "transformers Swin": Family(
         "transformers",
-        _hf("Swin", image_size=64, embed_dim=16, depths=[1, 1, 2], num_heads=[1, 2, 4], window_size=4),
-        _IMAGE,
+        _hf("Swin", **_HF_SWIN), _IMAGE,
         _stages({"swin.encoder.layers.0.blocks.0.mlp.activation_fn": 16,
                  "swin.encoder.layers.1.blocks.0.mlp.activation_fn": 8,
                  "swin.encoder.layers.2.blocks.1.mlp.activation_fn": 4}, "N L C"),

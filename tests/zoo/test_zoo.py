@@ -1,0 +1,243 @@
+"""Networks as their libraries build them, explained without a line of glue.
+
+Values are derived once more from plain hooks on the same layers.
+"""
+
+import warnings
+from importlib.util import find_spec
+
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch.nn.functional import interpolate
+
+import captum_3dcam
+from captum_3dcam import (
+    Layer,
+    LayerwiseGlobalLocalCAM,
+    LayerwiseGradCAM,
+    suggest_layers,
+)
+from zoo_networks import FAMILIES
+
+pytestmark = [
+    # Of the libraries themselves.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*indexing argument.*:UserWarning"),
+]
+METHODS = [
+    getattr(captum_3dcam, name)
+    for name in captum_3dcam.__all__
+    if name.startswith("Layerwise") or name == "CounterfactualCAM"
+]
+
+
+@pytest.fixture(params=FAMILIES)
+def network(request, networks):
+    """A family, its model and its inputs."""
+    family = FAMILIES[request.param]
+    if find_spec(family.library) is None:
+        pytest.skip(f"{family.library} is not installed: make test installs it")
+    if request.param not in networks:
+        networks[request.param] = family.model(), family.inputs()
+    return family, *networks[request.param]
+
+
+def copy_of(inputs):
+    return [x.clone() for x in inputs] if isinstance(inputs, list) else inputs.clone()
+
+
+def state_of(model):
+    """All that a call could change: values, hooks, and what modules hold."""
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    modules = {
+        name: (
+            len(module._forward_hooks),
+            len(module._forward_pre_hooks),
+            sorted(module.__dict__),
+            module.training,
+        )
+        for name, module in model.named_modules()
+    }
+    return values, modules
+
+
+def check_state(model, before):
+    values, modules = state_of(model)
+    assert modules == before[1]
+    assert all(torch.equal(values[name], value) for name, value in before[0].items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+# ------------------------------------------------------------------------------- naive values
+
+
+def naive_grid(x, layout, grid):
+    """(N, C, *grid), by the letters of the layout."""
+    if layout is None:
+        return x
+    if layout == "N L C":  # tokens in excess come first
+        count = torch.Size(grid).numel()
+        return x[:, -count:].transpose(1, 2).unflatten(2, grid)
+    if layout == "N (H W T) C":
+        time, height, width = grid
+        count = time * height * width
+        return x[:, -count:].unflatten(1, (height, width, time)).permute(0, 4, 3, 1, 2)
+    assert layout in ("N H W C", "N T H W C")
+    return x.movedim(-1, 1)
+
+
+def naive_activations(model, inputs, family, layers, target):
+    """Each layer's activation and gradient, by plain hooks and one backward pass."""
+    outputs = {}
+
+    def keep(position, index):
+        def hook(module, args, output):
+            if not isinstance(output, list):
+                outputs[position] = output[0] if isinstance(output, tuple) else output
+                return None
+            # What a block of SlowFast hands on, apart from what it made of that inside.
+            outputs[position] = output[index] * 1
+            return [outputs[position] if i == index else x for i, x in enumerate(output)]
+
+        return hook
+
+    handles = [
+        model.get_submodule(layer.name).register_forward_hook(keep(position, layer.index))
+        for position, layer in enumerate(layers)
+    ]
+    returned = model(copy_of(inputs))
+    for handle in handles:
+        handle.remove()
+    logits = returned if isinstance(returned, torch.Tensor) else returned.logits
+    if target is None:
+        score = logits.max()
+    else:  # of a segmentation: its scores where it is predicted
+        score = logits[:, target][logits.argmax(dim=1) == target].sum()
+    tensors = [outputs[position] for position in range(len(layers))]
+    gradients = torch.autograd.grad(score, tensors)
+    grids = [(layout, grid) for _, layout, grid in family.layers]
+    return [
+        (naive_grid(a.detach(), *on), naive_grid(g, *on))
+        for a, g, on in zip(tensors, gradients, grids, strict=True)
+    ]
+
+
+def norm(x):
+    x = x.clamp(min=0)
+    peak = x.amax()
+    return x / peak if peak > 0 else x
+
+
+def enlarged(x, size):
+    return interpolate(x, size=size, mode="bilinear" if len(size) == 2 else "trilinear")
+
+
+# -------------------------------------------------------------------------------------- tests
+
+
+def test_layers_are_chosen(network):
+    family, model, inputs = network
+    before, kept = state_of(model), copy_of(inputs)
+    generator = torch.get_rng_state()
+    chosen = suggest_layers(model, inputs)
+    assert [(layer.module, layer.layout) for layer in chosen] == [
+        each[:2] for each in family.layers
+    ]
+    check_state(model, before)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(map(torch.equal, kept, inputs))
+
+
+def test_values_equal_plain_hooks(network):
+    family, model, inputs = network
+    before = state_of(model)
+    cam = LayerwiseGlobalLocalCAM(model, "auto")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layer_maps = cam.attribute(inputs, target=family.target, per_layer=True)
+    check_state(model, before)
+    assert torch.is_grad_enabled()
+    assert [(layer.name, layer.layout) for layer in cam.layers] == [e[:2] for e in family.layers]
+    naive = naive_activations(model, inputs, family, cam.layers, family.target)
+    for (activation, gradient), layer_map in zip(naive, layer_maps, strict=True):
+        alpha, beta = (x.sum(dim=1, keepdim=True) for x in (activation, gradient))
+        naive_map = norm(enlarged(alpha, family.size)) * norm(enlarged(beta, family.size))
+        assert layer_map.shape == (1, 1, *family.size)
+        torch.testing.assert_close(layer_map, naive_map, rtol=1e-3, atol=1e-3)
+    messages = [str(warning.message) for warning in caught]
+    assert any("is zero everywhere" in text for text in messages) or max(map(torch.max, layer_maps))
+    assert not any("cancels" in text or "channels last" in text for text in messages)
+
+
+def test_one_layer_equals_captum(network):
+    family, model, inputs = network
+    plain = [layer for layer in suggest_layers(model, inputs) if layer == Layer(layer.module)]
+    if not plain or isinstance(inputs, list):
+        pytest.skip("Captum reads (N, C, *S), from one input")
+    layer = plain[-1]
+    ours = LayerwiseGradCAM(model, layer).attribute(inputs, target=family.target or 0)
+    if family.target is None:
+        module = model.get_submodule(layer.module)
+        scores = model if family.library != "transformers" else lambda x: model(x).logits
+        theirs = LayerGradCam(scores, module).attribute(inputs, 0, relu_attributions=True)
+        theirs = norm(enlarged(theirs.detach(), family.size))
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_no_method_gives_a_zero_map_without_a_warning(network):
+    family, model, inputs = network
+    before = state_of(model)
+    # Up to the last two layers no graph is built.
+    layers = [Layer(name, layout=layout) for name, layout, _ in family.layers[-2:]]
+    frames_first = family.map_size and family.size != family.shapes[0][2:]
+    options = {"input_layout": "N T C H W"} if frames_first else {}
+    for method in METHODS:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            attribution = method(model, layers, **options).attribute(inputs, family.target)
+        messages = [str(warning.message) for warning in caught]
+        assert attribution.isfinite().all()
+        assert attribution.shape == (1, 1, *family.size)
+        assert attribution.max() > 0 or any("zero everywhere" in text for text in messages)
+    check_state(model, before)
+
+
+# --------------------------------------------------------------------------- layers of identity
+
+
+IDENTITIES = ("Dropout", "Identity", "DropPath", "LayerScale")
+
+
+@pytest.mark.parametrize("name", ["timm ViT", "timm Swin", "timm EdgeNeXt"])
+def test_layers_that_return_their_input(name, networks):
+    pytest.importorskip("timm")
+    family = FAMILIES[name]
+    model, inputs = networks.setdefault(name, (family.model(), family.inputs()))
+    outputs = {}
+
+    def keep(layer):
+        return lambda module, args, output: outputs.__setitem__(layer, output)
+
+    modules = [(n, m) for n, m in model.named_modules() if type(m).__name__ in IDENTITIES]
+    handles = [module.register_forward_hook(keep(n)) for n, module in modules]
+    score = model(inputs).max()
+    for handle in handles:
+        handle.remove()
+    names = list(outputs)
+    gradients = torch.autograd.grad(
+        score, list(outputs.values()), allow_unused=True, materialize_grads=True
+    )
+    expected = {n: (g * outputs[n]).detach() for n, g in zip(names, gradients, strict=True)}
+    reached = [n for n, g in zip(names, gradients, strict=True) if g.any()]
+    assert len(reached) > 8
+    # As one row of numbers, whatever their axes are: HiResCAM's product is then that of each.
+    layers = [Layer(n, reshape=lambda x: x.reshape(1, 1, -1), calls="last") for n in reached]
+    cam = captum_3dcam.LayerwiseHiResCAM(model, layers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        maps = cam.attribute(inputs, per_layer=True, output_size=(64,))
+    for n, layer_map in zip(reached, maps, strict=True):
+        row = interpolate(expected[n].reshape(1, 1, -1).clamp(min=0), size=64, mode="linear")
+        torch.testing.assert_close(layer_map, norm(row), rtol=1e-3, atol=1e-3, msg=n)

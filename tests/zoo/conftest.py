@@ -1,8 +1,17 @@
+import sys
+
 import pytest
 
-from zoo_networks import find_libraries
+from zoo_networks import FOLDER, find_libraries
 
-find_libraries()
+
+@pytest.fixture(scope="session", autouse=True)
+def libraries():
+    """Importable in these tests alone: others see what is installed in the environment."""
+    find_libraries()
+    yield
+    if str(FOLDER) in sys.path:
+        sys.path.remove(str(FOLDER))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,15 @@
 """Small networks of any rank, and the naive re-derivation that they are held against."""
 
+import threading
 from functools import partial
 from itertools import product
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="DataParallel would use the GPUs")
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOL = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -39,6 +42,61 @@ def conv_net(
 def random_input(batch: int, size: tuple[int, ...], channels: int = 2, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, channels, *size, generator=generator)
+
+
+class FramesInALoop(nn.Module):
+    """A 2D network on each frame of (N, C, T, H, W), then an LSTM over the frames."""
+
+    def __init__(self):
+        super().__init__()
+        self.cnn = nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU()
+        )
+        self.tail = nn.Sequential(nn.Conv2d(5, 5, 3, padding=1), nn.Tanh())
+        self.rnn, self.head = nn.LSTM(5, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, clip):
+        features = [self.tail(self.cnn(frame)).mean((2, 3)) for frame in clip.unbind(2)]
+        return self.head(self.rnn(torch.stack(features, dim=1))[0][:, -1])
+
+
+class Pyramid(nn.Module):
+    """A head that three feature levels of different sizes share; some levels may be detached."""
+
+    def __init__(self, detached=()):
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Conv2d(2 if level == 0 else 4, 4, 3, stride=2, padding=1) for level in range(3)
+        )
+        self.head = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.ReLU())
+        self.scores = nn.Sequential(nn.Conv2d(5, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 3, 1))
+        self.detached = detached
+
+    def forward(self, x):
+        scores = []
+        for number, level in enumerate(self.levels):
+            x = level(x).relu()
+            features = self.head(x)
+            features = features.detach() if number in self.detached else features
+            scores.append(self.scores(features).flatten(2).amax(2))
+        return torch.stack(scores).mean(0)
+
+
+class Threaded(nn.DataParallel):
+    """Does on the CPU what DataParallel does on GPUs: the module in a thread, in the grad mode
+    of the caller, and the output put together in the caller's thread."""
+
+    def forward(self, x):
+        outputs, mode = [], torch.is_grad_enabled()
+
+        def worker():
+            with torch.set_grad_enabled(mode):
+                outputs.append(self.module(x))
+
+        thread = threading.Thread(target=worker)
+        thread.start()
+        thread.join()
+        return torch.cat(outputs)
 
 
 # ------------------------------------------------------------------- the naive re-derivation

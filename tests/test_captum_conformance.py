@@ -16,6 +16,7 @@ from captum.attr import (
 )
 from captum.attr._utils.attribution import InternalAttribution
 from captum.metrics import infidelity, sensitivity_max
+from networks import cpu_only
 from torch import nn
 from torch.testing import assert_close
 
@@ -36,7 +37,6 @@ assert len(ENTRIES) >= 7, "Captum has renamed or dropped its LayerGradCam config
 
 every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 of_input = pytest.mark.parametrize("layer_input", [False, True], ids=["output", "input"])
-cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="DataParallel would use the GPUs")
 jit_is_deprecated = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 same = partial(assert_close, rtol=0, atol=1e-6)
 

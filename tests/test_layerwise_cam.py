@@ -2,10 +2,8 @@
 
 import pytest
 import torch
-from networks import conv_net, random_input
-from test_capture import Threaded
+from networks import FramesInALoop, Pyramid, Threaded, conv_net, random_input
 from test_diagnosis import METHODS
-from test_layer_calls import FramesInALoop, Pyramid
 from torch import nn
 
 from captum_3dcam import (

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from networks import naive_what_where, random_input
-from test_capture import Threaded, cpu_only
+from networks import FramesInALoop, Pyramid, Threaded, cpu_only, naive_what_where, random_input
 from torch import nn
 
 from captum_3dcam import (
@@ -68,22 +67,6 @@ def class_score(target):
 
 
 # ------------------------------------------------------------------------------------- stacked
-
-
-class FramesInALoop(nn.Module):
-    """A 2D network on each frame of (N, C, T, H, W), then an LSTM over the frames."""
-
-    def __init__(self):
-        super().__init__()
-        self.cnn = nn.Sequential(
-            nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU()
-        )
-        self.tail = nn.Sequential(nn.Conv2d(5, 5, 3, padding=1), nn.Tanh())
-        self.rnn, self.head = nn.LSTM(5, 6, batch_first=True), nn.Linear(6, 3)
-
-    def forward(self, clip):
-        features = [self.tail(self.cnn(frame)).mean((2, 3)) for frame in clip.unbind(2)]
-        return self.head(self.rnn(torch.stack(features, dim=1))[0][:, -1])
 
 
 @pytest.fixture
@@ -229,28 +212,6 @@ def test_a_class_does_not_inherit_the_gradient_of_the_class_before(calls):
 
 
 # -------------------------------------------------------------------------------------- summed
-
-
-class Pyramid(nn.Module):
-    """A head that three feature levels of different sizes share; some levels may be detached."""
-
-    def __init__(self, detached=()):
-        super().__init__()
-        self.levels = nn.ModuleList(
-            nn.Conv2d(2 if level == 0 else 4, 4, 3, stride=2, padding=1) for level in range(3)
-        )
-        self.head = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.ReLU())
-        self.scores = nn.Sequential(nn.Conv2d(5, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 3, 1))
-        self.detached = detached
-
-    def forward(self, x):
-        scores = []
-        for number, level in enumerate(self.levels):
-            x = level(x).relu()
-            features = self.head(x)
-            features = features.detach() if number in self.detached else features
-            scores.append(self.scores(features).flatten(2).amax(2))
-        return torch.stack(scores).mean(0)
 
 
 IMAGE = random_input(2, (17, 22)).double()

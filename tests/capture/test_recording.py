@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from networks import conv_net, random_input
+from networks import Threaded, conv_net, cpu_only, random_input
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -29,7 +29,6 @@ from captum_3dcam._capture.reduction import LayerFactors, Reduction
 from captum_3dcam._inputs import format_inputs
 from captum_3dcam.layers import resolve_layers
 
-cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="DataParallel would use the GPUs")
 PAIR = Reduction(
     of_activation=lambda activation: (activation.clone(),),
     of_gradient=lambda gradient: (gradient,),
@@ -581,23 +580,6 @@ def test_replicas_of_unknown_order_are_refused():
     per_device = {torch.device("cuda:0"): torch.ones(1), torch.device("cuda:1"): torch.ones(1)}
     with pytest.raises(ValueError, match="several devices, cuda:0, cuda:1, .* Pass device_ids"):
         gather(per_device)
-
-
-class Threaded(nn.DataParallel):
-    """Does on the CPU what DataParallel does on GPUs: the module in a thread, in the grad mode
-    of the caller, and the output put together in the caller's thread."""
-
-    def forward(self, x):
-        outputs, mode = [], torch.is_grad_enabled()
-
-        def worker():
-            with torch.set_grad_enabled(mode):
-                outputs.append(self.module(x))
-
-        thread = threading.Thread(target=worker)
-        thread.start()
-        thread.join()
-        return torch.cat(outputs)
 
 
 @cpu_only

@@ -45,7 +45,7 @@ $(PEERS)/.installed: $(INSTALLED)
 # The libraries of the extra zoo, likewise: torchvision and timm require another PyTorch.
 $(ZOO)/.installed: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(ZOO) \
-		$$(sed -n '/^zoo =/,/^docs =/s/^    //p' setup.cfg)
+		--constraint constraints.txt $$(sed -n '/^zoo =/,/^docs =/s/^    //p' setup.cfg)
 	touch $@
 
 coverage: $(INSTALLED) $(ZOO)/.installed

@@ -119,6 +119,22 @@ def naive_pairs(net: nn.Sequential, x: Tensor, layers: list[int], targets: list[
     return [(t.detach().numpy(), t.grad.numpy()) for t in kept]
 
 
+def calls_by_hand(model, module, *inputs, target, layer_input=False):
+    """Activation and gradient of each call of a module, with a hook and gradients everywhere."""
+    tensors = []
+
+    def keep(module, args, output):
+        tensors.append(args[0] if layer_input else output)
+
+    with module.register_forward_hook(keep):
+        score = model(*inputs)[:, target].sum()
+    gradients = torch.autograd.grad(score, tensors, allow_unused=True)
+    return [
+        (tensor.detach(), torch.zeros_like(tensor) if gradient is None else gradient)
+        for tensor, gradient in zip(tensors, gradients, strict=True)
+    ]
+
+
 def naive_channel_sum(x: np.ndarray) -> np.ndarray:
     total = np.zeros((x.shape[0], *x.shape[2:]))
     for sample, channel in product(range(x.shape[0]), range(x.shape[1])):

@@ -241,10 +241,12 @@ class ForwardRun:
             # Another hook may have kept the tensor, as transformers' do for hidden states.
             is_kept = len(module._forward_hooks) > 1
             if isinstance(output, Tensor):
-                is_input = is_kept or any(argument is output for argument in args)
-                return self._keep(calls, check_differentiable(output, layer), is_input)
+                is_input = any(argument is output for argument in args)
+                is_old = is_input and not getattr(module, "inplace", False)
+                tensor = check_differentiable(output, layer)
+                return self._keep(calls, tensor, is_shared=is_kept or is_input, is_old=is_old)
             key, tensor = select_tensor(output, layer)
-            return replaced(output, key, self._keep(calls, tensor, is_kept))
+            return replaced(output, key, self._keep(calls, tensor, is_shared=is_kept))
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not self._is_ours():
@@ -261,7 +263,14 @@ class ForwardRun:
             handle = module.register_forward_hook(after)
         self._stack.callback(handle.remove)
 
-    def _keep(self, calls: LayerCalls, tensor: Tensor, is_input: bool = False) -> Tensor:
+    def _keep(
+        self, calls: LayerCalls, tensor: Tensor, *, is_shared: bool = False, is_old: bool = False
+    ) -> Tensor:
+        """Hold the layer's tensor; what the model continues with.
+
+        ``is_shared``: it has the tensor under another name too. ``is_old``: it had it before the
+        layer ran, and may have used it.
+        """
         _refuse_inference_mode()
         arrange = calls.layer.arrangement(self.batch_size, self.rank, self._shapes)
         with torch.set_grad_enabled(self.mode.create_graph):
@@ -275,14 +284,15 @@ class ForwardRun:
                 self.needs_gradients_from_start = True
             torch.set_grad_enabled(True)
         self._begun.add(get_ident())
-        if self.mode.by_edge and tensor.requires_grad:
-            call.edge = torch.autograd.graph.get_gradient_edge(tensor)
-            return tensor
-        if is_input and not self.mode.from_start and tensor._is_view() and not tensor.requires_grad:
-            # Autograd follows both names of a view only if it was made with gradients on.
-            self.needs_gradients_from_start = True
-            is_input = False
-        return rejoin(tensor, call, is_input)
+        # Autograd follows both names of a view only if it was made with gradients on.
+        if self.mode.by_edge or is_old or (is_shared and tensor._is_view()):
+            if tensor.requires_grad:
+                call.edge = torch.autograd.graph.get_gradient_edge(tensor)
+                return tensor
+            if not self.mode.from_start:
+                self.needs_gradients_from_start = True
+                is_shared = False
+        return rejoin(tensor, call, is_shared)
 
 
 # -------------------------------------------------------------------------- input validation

@@ -217,10 +217,10 @@ class _Rejoin(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, token: Tensor, call: LayerCall, is_input: bool) -> Tensor:
+    def forward(ctx: Any, own: Tensor, token: Tensor, call: LayerCall, is_shared: bool) -> Tensor:
         ctx.call = call
         ctx.set_materialize_grads(False)
-        if is_input:  # the model may continue with either name
+        if is_shared:  # the model may continue with either name
             ctx.mark_dirty(own)
             return own
         return own.detach()
@@ -236,9 +236,9 @@ class _Rejoin(torch.autograd.Function):
         return gradient, plain_tensor(gradient).new_zeros(()), None, None
 
 
-def rejoin(own: Tensor, call: LayerCall, is_input: bool) -> Tensor:
+def rejoin(own: Tensor, call: LayerCall, is_shared: bool) -> Tensor:
     joined: Tensor
-    if is_input:
+    if is_shared:
         try:
             # Nothing is written, so what was saved of the tensor before stays valid.
             with _unsafe_preserve_version_counter(own):

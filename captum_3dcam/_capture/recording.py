@@ -133,25 +133,26 @@ def record(
     """The forward pass: run the model, as Captum would, and hold what the reduction needs.
 
     Afterwards the model's hooks, buffers and attributes and torch's random generators are as
-    before, also when the forward raises. A model that switches gradients off or on by itself runs
-    twice, the second time with gradients from the start. ``as_list``: the model takes its inputs
-    as one list.
+    before, also when the forward raises. A model that switches gradients off or on by itself, or
+    whose first layer returns its input, runs twice, the second time with gradients from the
+    start. ``as_list``: the model takes its inputs as one list.
 
     Raises RuntimeError for a layer that did not run, and ValueError for one without a spatial
     axis or of another batch size.
     """
     mode = Mode(attribute_to_layer_input, create_graph)
     arguments = format_additional_forward_args(additional_forward_args)
-    inputs = tuple(_separate(value, mode) for value in inputs)
-    arguments = arguments and tuple(_separate(value, mode) for value in arguments)
-    forward = partial(run_model, forward_func, inputs, arguments, as_list)
     roots = [forward_func] if isinstance(forward_func, nn.Module) else []
     for from_start in (True,) if mode.by_edge else (False, True):
         calls = tuple(LayerCalls(layer, reduction) for layer in layers)
         mode = mode._replace(from_start=from_start)
-        run = ForwardRun(calls, inputs, (batch_size, rank), mode)
+        own_inputs = tuple(_separate(value, mode) for value in inputs)
+        own_arguments = arguments and tuple(_separate(value, mode) for value in arguments)
+        run = ForwardRun(calls, own_inputs, (batch_size, rank), mode)
         with run.open(roots):
-            returned = run.call(forward)
+            returned = run.call(
+                partial(run_model, forward_func, own_inputs, own_arguments, as_list)
+            )
         if not run.needs_gradients_from_start:
             break
     run.check_names()
@@ -159,7 +160,7 @@ def record(
     return Recording(
         output=plain_tensor(select_output(returned, output)),
         layers=run.layers,
-        inputs=inputs,
+        inputs=own_inputs,
         device_ids=device_ids or run.device_ids,
         create_graph=create_graph,
         training=run.training,
@@ -176,7 +177,7 @@ def _separate(value: Any, mode: Mode) -> Any:
         return value
     # A tensor made under inference_mode cannot be saved for backward; a copy of it can.
     own = value.clone() if value.is_inference() else value.detach()
-    if mode.layer_input and own.is_floating_point():
+    if mode.from_start and own.is_floating_point():
         with torch.enable_grad():  # not a leaf, which the model could not write to
             own = own.requires_grad_().clone()
     return own

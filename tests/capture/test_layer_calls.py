@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from networks import FramesInALoop, Pyramid, Threaded, cpu_only, naive_what_where, random_input
+from networks import (
+    FramesInALoop,
+    Pyramid,
+    Threaded,
+    calls_by_hand,
+    cpu_only,
+    naive_what_where,
+    random_input,
+)
 from torch import nn
 
 from captum_3dcam import (
@@ -32,22 +40,6 @@ ONE_MAP_PER_LAYER = [
 ]
 
 
-def calls_by_hand(model, module, score, *inputs, layer_input=False):
-    """Activation and gradient of each call, with a hook and gradients everywhere."""
-    tensors = []
-
-    def keep(module, args, output):
-        tensors.append(args[0] if layer_input else output)
-
-    with module.register_forward_hook(keep):
-        total = score(model(*inputs)).sum()
-    gradients = torch.autograd.grad(total, tensors, allow_unused=True)
-    return [
-        (tensor.detach(), torch.zeros_like(tensor) if gradient is None else gradient)
-        for tensor, gradient in zip(tensors, gradients, strict=True)
-    ]
-
-
 def stacked_by_hand(calls):
     """(N, C, H, W) of each call -> (N, C, calls, H, W), for activation and gradient."""
     return [torch.stack(tensors, dim=2) for tensors in zip(*calls, strict=True)]
@@ -60,10 +52,6 @@ def summed_by_hand(rule, calls, size):
     for same in zip(*factors, strict=True):
         product = product * functional.normalize(sum(functional.upsample(f, size) for f in same))
     return product
-
-
-def class_score(target):
-    return lambda output: output[:, target]
 
 
 # ------------------------------------------------------------------------------------- stacked
@@ -83,7 +71,7 @@ def test_frames_in_a_loop_are_the_time_of_the_map(frames_in_a_loop, method, laye
     expected = 0
     for name in layers:
         module = frames_in_a_loop.get_submodule(name)
-        calls = calls_by_hand(frames_in_a_loop, module, class_score(1), CLIP)
+        calls = calls_by_hand(frames_in_a_loop, module, CLIP, target=1)
         assert len(calls) == 4
         pair = stacked_by_hand(calls)
         expected = expected + functional.layer_map(method.rule(*pair), (4, 9, 7))
@@ -97,7 +85,7 @@ def test_what_where_of_frames_in_a_loop(frames_in_a_loop):
     layers, pairs = ["cnn.1", "cnn.3"], []
     for name in layers:
         module = frames_in_a_loop.get_submodule(name)
-        pairs.append(stacked_by_hand(calls_by_hand(frames_in_a_loop, module, class_score(2), CLIP)))
+        pairs.append(stacked_by_hand(calls_by_hand(frames_in_a_loop, module, CLIP, target=2)))
     cam = LayerwiseWhatWhereCAM(frames_in_a_loop, [Layer(n, calls="stack") for n in layers])
     attribution = cam.attribute(CLIP, target=2)
     for sample, values in enumerate(attribution[:, 0]):
@@ -108,7 +96,7 @@ def test_what_where_of_frames_in_a_loop(frames_in_a_loop):
 
 def test_the_inputs_of_stacked_calls(frames_in_a_loop):
     module = frames_in_a_loop.cnn[2]
-    calls = calls_by_hand(frames_in_a_loop, module, class_score(0), CLIP, layer_input=True)
+    calls = calls_by_hand(frames_in_a_loop, module, CLIP, target=0, layer_input=True)
     expected = functional.layer_map(functional.layer_cam(*stacked_by_hand(calls)), (4, 9, 7))
     cam = LayerwiseLayerCAM(frames_in_a_loop, Layer("cnn.2", calls="stack"))
     attribution = cam.attribute(CLIP, target=0, attribute_to_layer_input=True)
@@ -160,7 +148,7 @@ class Weighted(nn.Module):
 @pytest.mark.parametrize("detached", [(0,), (3,), (1, 2)])
 def test_stacked_calls_that_do_not_reach_the_score_have_no_gradient(method, detached):
     model = Weighted((1.0, -2.0, 3.0, 0.5), detached).double()
-    calls = calls_by_hand(model, model.cnn, class_score(1), CLIP)
+    calls = calls_by_hand(model, model.cnn, CLIP, target=1)
     factors = method.rule(*stacked_by_hand(calls))
     attribution = method(model, Layer("cnn", calls="stack")).attribute(CLIP, target=1)
     if method is LayerwiseWhatWhereCAM:
@@ -221,7 +209,7 @@ IMAGE = random_input(2, (17, 22)).double()
 @pytest.mark.parametrize("detached", [(), (0,), (2,)])
 def test_a_head_shared_by_pyramid_levels(method, detached):
     model = Pyramid(detached).double()
-    calls = calls_by_hand(model, model.head, class_score(2), IMAGE)
+    calls = calls_by_hand(model, model.head, IMAGE, target=2)
     assert [tuple(activation.shape[2:]) for activation, _ in calls] == [(9, 11), (5, 6), (3, 3)]
     reached = [call for number, call in enumerate(calls) if number not in detached]
     expected = summed_by_hand(method.rule, reached, (17, 22))
@@ -242,7 +230,7 @@ def test_summed_calls_beside_another_layer():
 
 def test_the_inputs_of_summed_calls():
     model = Pyramid().double()
-    calls = calls_by_hand(model, model.head, class_score(0), IMAGE, layer_input=True)
+    calls = calls_by_hand(model, model.head, IMAGE, target=0, layer_input=True)
     expected = summed_by_hand(functional.grad_cam, calls, (17, 22))
     cam = LayerwiseGradCAM(model, Layer("head", calls="sum"))
     attribution = cam.attribute(IMAGE, target=0, attribute_to_layer_input=True)
@@ -278,7 +266,7 @@ PAIR = (random_input(2, (9, 8)).double(), random_input(2, (9, 8), seed=1).double
 @pytest.mark.parametrize("calls", [0, 1, "last"])
 def test_a_branch_of_a_siamese_network_by_its_number(method, calls):
     model = Siamese().double()
-    pairs = calls_by_hand(model, model.cnn, class_score(1), *PAIR)
+    pairs = calls_by_hand(model, model.cnn, *PAIR, target=1)
     expected = functional.layer_map(method.rule(*pairs[-1 if calls == "last" else calls]), (9, 8))
     attribution = method(model, Layer("cnn", calls=calls)).attribute(PAIR, target=1)
     torch.testing.assert_close(attribution, expected)

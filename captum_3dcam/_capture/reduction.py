@@ -9,7 +9,8 @@ from torch import Tensor
 from captum_3dcam import functional
 
 Parts = tuple[Tensor, ...]
-"""Tensors with an entry per sample: on a grid, (N, C, *S_k), or one number for each, (N,)."""
+"""Tensors with an entry per sample: on a grid, (N, C, *S_k), or one number for each, (N,), which
+is a norm."""
 
 
 class LayerFactors(NamedTuple):
@@ -106,11 +107,13 @@ def _product(activation: Tensor, gradient: Tensor) -> Tensor:
 def stack_calls(calls: list[Parts]) -> Parts:
     """The parts of several calls as those of one, the calls on a new first spatial axis.
 
+    Numbers are norms over the call, and become that over all calls.
+
     >>> grids, numbers = stack_calls([(torch.zeros(2, 1, 3, 3), torch.ones(2))] * 4)
     >>> grids.shape, numbers
-    (torch.Size([2, 1, 4, 3, 3]), tensor([4., 4.]))
+    (torch.Size([2, 1, 4, 3, 3]), tensor([2., 2.]))
     """
     return tuple(
-        torch.stack(parts, dim=2) if parts[0].ndim > 1 else torch.stack(parts).sum(dim=0)
+        torch.stack(parts, dim=2) if parts[0].ndim > 1 else torch.stack(parts).norm(dim=0)
         for parts in zip(*calls, strict=True)
     )

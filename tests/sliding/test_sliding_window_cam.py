@@ -1,5 +1,6 @@
 """Windows: each as the plain attribution, their blend from its definition, streams, scenes."""
 
+import gc
 import subprocess
 import sys
 import weakref
@@ -395,6 +396,22 @@ def test_ten_times_the_length_takes_the_same_memory():
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout))
     assert peaks[1] - peaks[0] < 30 * 1024
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_windows_leave_nothing_behind_for_the_collector(method):
+    """Which runs seldom, while each window would leave a graph."""
+    net, alive = conv_net(1), []
+    net[0].register_forward_hook(lambda module, args, output: alive.append(weakref.ref(output)))
+    sliding = SlidingWindowCAM(method(net, ["0", "1"]), 4, 4, batch_size=1)
+    gc.collect()
+    gc.disable()
+    try:
+        for number, _ in enumerate(sliding.stream((torch.rand(2, 8) for _ in range(9)), 0)):
+            assert sum(reference() is not None for reference in alive) <= 1, number
+    finally:
+        gc.enable()
+    assert len(alive) >= 18
 
 
 def test_a_stream_is_read_as_far_as_it_is_asked_for():

@@ -243,6 +243,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         >>> cam.attribute_classes(torch.rand(2, 3, 8, 8), [3, 0, 1]).shape
         torch.Size([2, 3, 8, 8])
         """
+        if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+            raise TypeError(
+                f"classes must be a sequence of targets, as [3, 0, 1]; received {classes!r}."
+            )
         targets = list(classes)
         if not targets:
             raise ValueError("classes is empty. Pass at least one class.")

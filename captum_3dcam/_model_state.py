@@ -165,7 +165,7 @@ def _keeps_its_state(module: nn.Module) -> bool:
     lazy module makes another module of it, which cannot be undone.
     """
     own = type(module).__module__.startswith("torch.nn.modules.")
-    if own and not module.training and not module._forward_pre_hooks:
+    if own and not module.training and not module._forward_pre_hooks and not module._forward_hooks:
         return True
     return _is_lazy(module)
 

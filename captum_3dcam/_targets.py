@@ -1,6 +1,7 @@
 """The model's output and Captum's ``target`` -> one score per sample; top classes."""
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from reprlib import repr as shorten
 from typing import Any
 
@@ -147,8 +148,8 @@ def top_classes(output: Tensor, k: int) -> Tensor:
             f"attribute_top_k needs scores of shape (N, classes); forward_func returned "
             f"{tuple(output.shape)}. Reduce its other axes in forward_func."
         )
-    if not 1 <= k <= output.shape[1]:
-        raise ValueError(f"k must be from 1 to the {output.shape[1]} classes; received {k}.")
+    if not isinstance(k, Integral) or not 1 <= k <= output.shape[1]:
+        raise ValueError(f"k must be from 1 to the {output.shape[1]} classes; received {k!r}.")
     return output.detach().argsort(dim=1, descending=True, stable=True)[:, :k]
 
 

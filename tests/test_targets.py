@@ -96,9 +96,9 @@ def test_wrong_targets_are_named(shape, target, error, message):
         select_scores(torch.zeros(shape), target)
 
 
-@pytest.mark.parametrize("k", [0, 4, -1])
+@pytest.mark.parametrize("k", [0, 4, -1, 2.0, "2", None])
 def test_k_is_from_one_to_the_number_of_classes(k):
-    with pytest.raises(ValueError, match=f"k must be from 1 to the 3 classes; received {k}"):
+    with pytest.raises(ValueError, match=f"k must be from 1 to the 3 classes; received {k!r}"):
         top_classes(torch.zeros(2, 3), k)
 
 

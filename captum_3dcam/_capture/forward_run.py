@@ -1,5 +1,6 @@
 """One run of the model: its hooks, and its gradient mode."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from threading import get_ident
@@ -17,11 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from captum_3dcam._capture.layer_calls import LayerCalls, rejoin
 from captum_3dcam._capture.layer_output import check_differentiable, replaced, select_tensor
-from captum_3dcam._capture.process_settings import (
-    process_wide_settings,
-    restore_cudnn,
-    switch_cudnn_off,
-)
+from captum_3dcam._capture.process_settings import process_wide_settings
 from captum_3dcam._frozen_batch_norm import lean_graph
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam.layers import find_module, unknown_name
@@ -91,6 +88,8 @@ class ForwardRun:
         self.first_grid: tuple[int, ...] = ()
         """What the first convolution took."""
         self._stack = ExitStack()
+        self._cudnn_enabled = False
+        """Whether recurrent networks lie on a GPU, and cuDNN is to be on beside them."""
         self._roots: list[nn.Module] = []
         self._named: list[LayerCalls] = []
         """Layers whose names were found in what runs."""
@@ -121,7 +120,8 @@ class ForwardRun:
             if self.mode.create_graph:
                 # Fused attention has no second derivative.
                 stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            else:
+            elif not self.mode.from_start:
+                # A model that differentiates by itself may need its batch norm's weights.
                 stack.enter_context(lean_graph(self.inputs))
             yield
 
@@ -130,7 +130,7 @@ class ForwardRun:
         try:
             output = forward()
         except RuntimeError as error:
-            if not self.mode.from_start and "grad" in str(error):
+            if not self.mode.from_start and re.search("grad|graph", str(error)):
                 # A model that differentiates by itself needs the graph upstream.
                 self.needs_gradients_from_start = True
                 return None
@@ -155,9 +155,11 @@ class ForwardRun:
         elif isinstance(module, nn.parallel.DistributedDataParallel):
             # No backward pass follows that DDP would have to synchronise.
             module.require_backward_grad_sync = module.require_forward_param_sync = False
-        elif self._is_without_cudnn(module):
-            restore = module.register_forward_hook(restore_cudnn, always_call=True)
+        elif isinstance(module, nn.RNNBase) and any(p.is_cuda for p in module.parameters()):
+            self._stack.callback(self._set_cudnn, torch.backends.cudnn.enabled)
+            restore = module.register_forward_hook(self._restore_cudnn, always_call=True)
             self._stack.callback(restore.remove)
+            self._cudnn_enabled = torch.backends.cudnn.enabled
 
     def check_names(self) -> None:
         """Raise ValueError for a layer's name that nothing has that ran."""
@@ -169,9 +171,18 @@ class ForwardRun:
         """DataParallel's replicas run in threads; any other thread is not our business."""
         return self._parallel or get_ident() == self._thread
 
-    def _is_without_cudnn(self, module: nn.Module) -> bool:
-        """Recurrent networks that cuDNN cannot differentiate: in eval mode, or a second time."""
-        return isinstance(module, nn.RNNBase) and (self.mode.create_graph or not module.training)
+    def _switch_cudnn_off(self, module: nn.RNNBase) -> None:
+        """cuDNN cannot differentiate recurrent networks in eval mode, nor a second time."""
+        if self._cudnn_enabled and (self.mode.create_graph or not module.training):
+            self._set_cudnn(False)
+
+    def _restore_cudnn(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._is_ours():
+            self._set_cudnn(self._cudnn_enabled)
+
+    @staticmethod
+    def _set_cudnn(enabled: bool) -> None:
+        torch.backends.cudnn.enabled = enabled
 
     def _before_call(self, module: nn.Module, args: Any) -> None:
         """Before each call of a module, in any thread."""
@@ -179,8 +190,8 @@ class ForwardRun:
             return
         if isinstance(module, nn.DataParallel):
             torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
-        elif self._is_without_cudnn(module):
-            switch_cudnn_off()
+        elif isinstance(module, nn.RNNBase):
+            self._switch_cudnn_off(module)
         if isinstance(module, _CHANNELS_FIRST) and not self.first_grid and args:
             self.first_grid = tuple(args[0].shape)
         self._watch_gradients()
@@ -238,15 +249,15 @@ class ForwardRun:
         def after(module: nn.Module, args: Any, output: Any) -> Any:
             if not self._is_ours():
                 return None
-            # Another hook may have kept the tensor, as transformers' do for hidden states.
-            is_kept = len(module._forward_hooks) > 1
             if isinstance(output, Tensor):
                 is_input = any(argument is output for argument in args)
                 is_old = is_input and not getattr(module, "inplace", False)
                 tensor = check_differentiable(output, layer)
-                return self._keep(calls, tensor, is_shared=is_kept or is_input, is_old=is_old)
+                is_shared = is_input or _may_be_kept(tensor, module)
+                return self._keep(calls, tensor, is_shared=is_shared, is_old=is_old)
             key, tensor = select_tensor(output, layer)
-            return replaced(output, key, self._keep(calls, tensor, is_shared=is_kept))
+            is_shared = _may_be_kept(tensor, module)
+            return replaced(output, key, self._keep(calls, tensor, is_shared=is_shared))
 
         def before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not self._is_ours():
@@ -296,6 +307,18 @@ class ForwardRun:
 
 
 # -------------------------------------------------------------------------- input validation
+
+
+def _may_be_kept(tensor: Tensor, module: nn.Module) -> bool:
+    """Whether the model may read the tensor under another name too, as a hook or an attribute.
+
+    A view is left out, because autograd cannot always follow both names, unless a hook may have
+    kept it; and so are the layer's own parameters and buffers, which must not join the graph.
+    """
+    if len(module._forward_hooks) > 1:
+        return True
+    own = (*module.parameters(), *module.buffers())
+    return not tensor._is_view() and all(tensor is not each for each in own)
 
 
 def _refuse_inference_mode() -> None:

@@ -5,23 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from threading import Lock
-from typing import Any
 
 import torch
-from torch import nn
-
-_cudnn_was_enabled: list[bool] = []
-
-
-def switch_cudnn_off() -> None:
-    """The backward pass of cuDNN's recurrent networks exists in training mode only."""
-    _cudnn_was_enabled.append(torch.backends.cudnn.enabled)
-    torch.backends.cudnn.enabled = False
-
-
-def restore_cudnn(module: nn.Module, args: Any, output: Any) -> None:
-    torch.backends.cudnn.enabled = _cudnn_was_enabled.pop()
-
 
 _settings, _settings_lock = ExitStack(), Lock()
 _settings_count = 0

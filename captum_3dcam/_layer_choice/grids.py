@@ -72,7 +72,8 @@ def _layers(
 ) -> Iterator[Layer]:
     """The ways in which a call's tensor may lie on a grid."""
     rank, rows, ndim, count = len(size), call.shape[0], len(call.shape), len(call.shapes)
-    calls = "last" if count > 1 else None
+    # For calls of one shape, as in a siamese network, a warning says that the last one is taken.
+    calls = "last" if len(set(call.shapes)) > 1 else None
     letters = " ".join("THW"[-rank:] if rank > 1 else "T")
     if rows == batch_size and ndim == rank + 2:
         axis = _channel_axis(call, trace, size)
@@ -132,4 +133,6 @@ def _grid_layer(
         return None
     if excess > _MAX_PREFIX_TOKENS or any(k > 2 * n for k, n in zip(grid, size, strict=True)):
         return None
+    if layer.layout is not None and not fits(grid, size):
+        return None  # tokens of windows or of several scales, which are no grid over the input
     return GridLayer(call, layer, shape[1], grid, arrange)

@@ -97,6 +97,12 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
                 "SlidingWindowCAM wraps an attribution of this package, as GlobalLocalCAM3D(model, "
                 f"layers); received {type(cam).__name__}."
             )
+        if cam.input_layout is not None:
+            raise ValueError(
+                "SlidingWindowCAM cuts inputs (N, C, *S); the attribution has input_layout="
+                f"{cam.input_layout.text!r}. Wrap the model, so that it moves the axes itself: "
+                "lambda x: model(x.movedim(1, 2)) for frames first, and leave input_layout out."
+            )
         if not callable(scale):
             check_choice("scale", scale, SCALES)
         LayerAttribution.__init__(self, cam.forward_func, cam.layer, cam.device_ids)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict)
 # nn.Module's own attributes are its hooks and tables, of which a forward pass changes hooks alone:
@@ -76,7 +77,7 @@ class _Snapshot:
         self._copied: set[int] = set()
         self._undo: list[Callable[[], None]] = []
         self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
-        self._hooks: dict[int, Any] = {}
+        self._first_hook = RemovableHandle.next_id
         self._generators: dict[torch.device, Tensor] = {}
 
     def add(self, root: nn.Module) -> None:
@@ -87,7 +88,6 @@ class _Snapshot:
         new = [module for module in root.modules() if id(module) not in self._modules]
         for module in new:
             self._modules[id(module)] = module
-            self._add_hooks(module)
             self._add_state(module)
             self.add_generators(module._parameters.values())
             self.add_generators(module._buffers.values())
@@ -110,6 +110,8 @@ class _Snapshot:
     def restore(self) -> None:
         for undo in self._undo:
             undo()
+        for module in self._modules.values():
+            _remove_new_hooks(module, self._first_hook)
         with torch.no_grad():
             for tensor, values in self._tensors.values():
                 # Through .data: a graph of the caller's that has saved the buffer, as batch
@@ -134,15 +136,6 @@ class _Snapshot:
             if type(value) in _CONTAINERS:
                 self._add_items(value)
             self._add_tensor(value)
-
-    def _add_hooks(self, module: nn.Module) -> None:
-        if _is_lazy(module):
-            return
-        for name in _HOOKS:
-            hooks = module.__dict__.get(name, {})
-            if id(hooks) not in self._hooks:  # a replica of DataParallel shares its model's
-                self._hooks[id(hooks)] = hooks
-                self._add_items(hooks)
 
     def _add_items(self, container: Any) -> None:
         """The container's items, and the values of those that are tensors."""
@@ -172,6 +165,21 @@ def _keeps_its_state(module: nn.Module) -> bool:
 
 def _is_lazy(module: nn.Module) -> bool:
     return any(is_lazy(p) for p in module._parameters.values() if p is not None)
+
+
+def _remove_new_hooks(module: nn.Module, first: int) -> None:
+    """Remove the hooks that the model has installed itself, as transformers' networks do.
+
+    They are those numbered from ``first`` on, but for this package's, which remove themselves.
+    """
+    for table in (module._forward_hooks, module._forward_pre_hooks):
+        for number in [n for n, hook in table.items() if n >= first and not _is_own(hook)]:
+            for name in _HOOKS:
+                module.__dict__.get(name, {}).pop(number, None)
+
+
+def _is_own(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith("captum_3dcam.")
 
 
 def _restore_attributes(module: nn.Module, attributes: dict[str, Any]) -> None:

@@ -141,16 +141,16 @@ def _predicted_scores(output: Tensor) -> Tensor:
     return output.gather(1, output.argmax(dim=1, keepdim=True)).reshape(-1)
 
 
-def top_classes(output: Tensor, k: int) -> Tensor:
+def top_classes(output: Tensor, k: Any) -> Tensor:
     """Indices (N, k) of the k highest scores of (N, C), the lowest index first on ties."""
     if output.ndim != 2:
         raise ValueError(
             f"attribute_top_k needs scores of shape (N, classes); forward_func returned "
             f"{tuple(output.shape)}. Reduce its other axes in forward_func."
         )
-    if not isinstance(k, Integral) or not 1 <= k <= output.shape[1]:
+    if not isinstance(k, Integral) or int(k) not in range(1, output.shape[1] + 1):
         raise ValueError(f"k must be from 1 to the {output.shape[1]} classes; received {k!r}.")
-    return output.detach().argsort(dim=1, descending=True, stable=True)[:, :k]
+    return output.detach().argsort(dim=1, descending=True, stable=True)[:, : int(k)]
 
 
 def normalize_target(target: Any) -> Any:

@@ -50,6 +50,8 @@ class LayerwiseGlobalLocalCAM(_ChannelSumCAM):
     linear head it is constant at the last layer, whose map is then the same for every class
     with a positive sum of weights: choose layers before it.
 
+    >>> import torch
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     >>> clip = torch.rand(2, 3, 4, 8, 8)
     >>> _ = model(clip)
@@ -71,6 +73,8 @@ class GlobalLocalCAM3D(LayerwiseGlobalLocalCAM):
 
     Raises ValueError for an input of another rank.
 
+    >>> import torch
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AvgPool3d(6), nn.Flatten())
     >>> GlobalLocalCAM3D(model, "1").attribute(torch.rand(1, 1, 8, 8, 8)).shape
     torch.Size([1, 1, 8, 8, 8])
@@ -86,6 +90,8 @@ class CounterfactualCAM(_ChannelSumCAM):
     (Yudistira, Kavitha, Kurita, IJCV 2022, eq. 7). Layer by layer its support is disjoint from
     that of :class:`LayerwiseGlobalLocalCAM`. In [0, K]; any number of spatial axes.
 
+    >>> import torch
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(6), nn.Flatten())
     >>> CounterfactualCAM(model, "0").attribute(torch.rand(1, 3, 8, 8), target=2).shape
     torch.Size([1, 1, 8, 8])
@@ -173,6 +179,8 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
 
     A layer with a single position equals its own mean, and contributes nothing.
 
+    >>> import torch
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     >>> clip = torch.rand(2, 3, 4, 8, 8)
     >>> _ = model(clip)

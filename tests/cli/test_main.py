@@ -192,7 +192,7 @@ USAGE_ERRORS = {
     ),
     "a scale of nothing": (
         explain("--layers", "0", "--scale", "0"),
-        "captum-3dcam explain: error: scale=0.0: expected a positive number.",
+        "captum-3dcam explain: error: scale=0.0: expected a finite number above 0.",
     ),
     "scores in a dict": (
         explain("--layers", "layer", name="Deep"),

@@ -61,7 +61,8 @@ class Family:
     """Of the input; of several, which the network takes in a list."""
     layers: tuple[tuple[str, str | None, tuple[int, ...]], ...]
     """What layers="auto" chooses: name, layout and grid."""
-    target: Any = None
+    target: int | None = None
+    """A class of which the map is not zero."""
     map_size: tuple[int, ...] = ()
     """Where it is not that of the input, as of frames first."""
 
@@ -180,7 +181,7 @@ VIDEO = {
     ),
     "ViViT": Family(
         "transformers", _vivit, _CLIP,
-        (("vivit.layers.1.mlp.activation_fn", "N L C", (4, 4, 4)),), map_size=(8, 32, 32),
+        (("vivit.layers.1.mlp.activation_fn", "N L C", (4, 4, 4)),), map_size=(8, 32, 32), target=2,
     ),
     "V-JEPA 2": Family(
         "transformers", _vjepa2, _CLIP,
@@ -332,7 +333,7 @@ IMAGES = {
     ),
     "timm DeiT": Family(
         "timm", _timm("deit_tiny_distilled_patch16_224", **_SMALL_VIT), _IMAGE,
-        _stages({"blocks.1.mlp.act": 4}, "N L C"),
+        _stages({"blocks.1.mlp.act": 4}, "N L C"), target=3,
     ),
     "timm Swin": Family(
         "timm", _timm("swin_tiny_patch4_window7_224", **_SWIN), _IMAGE,

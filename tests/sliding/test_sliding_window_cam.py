@@ -859,3 +859,16 @@ def test_the_map_is_bounded_by_that_of_the_attribution():
     assert found.min() >= 0
     assert 0 < found.max() <= 2
     assert functional.temporal_profile(found).shape == (1, 9)
+
+
+def test_layers_chosen_by_the_first_window():
+    features = nn.Sequential(
+        nn.Conv1d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv1d(4, 4, 3, 2), nn.ReLU()
+    )
+    model = nn.Sequential(features, nn.AdaptiveAvgPool1d(2), nn.Flatten(), nn.Linear(8, 3)).eval()
+    x = torch.rand(1, 2, 40)
+    cam = LayerwiseGlobalLocalCAM(model, "auto")
+    automatic = SlidingWindowCAM(cam, 16, 8).attribute(x, target=1)
+    assert [layer.name for layer in cam.layers] == ["0.1", "0.3"]
+    named = SlidingWindowCAM(LayerwiseGlobalLocalCAM(model, ["0.1", "0.3"]), 16, 8)
+    assert torch.equal(automatic, named.attribute(x, target=1))

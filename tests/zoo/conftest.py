@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+import torch
 
 from zoo_networks import FOLDER, find_libraries
 
@@ -9,7 +10,10 @@ from zoo_networks import FOLDER, find_libraries
 def libraries():
     """Importable in these tests alone: others see what is installed in the environment."""
     find_libraries()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so small, the networks are not faster on more
     yield
+    torch.set_num_threads(threads)
     if str(FOLDER) in sys.path:
         sys.path.remove(str(FOLDER))
 

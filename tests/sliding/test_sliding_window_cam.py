@@ -869,6 +869,6 @@ def test_layers_chosen_by_the_first_window():
     x = torch.rand(1, 2, 40)
     cam = LayerwiseGlobalLocalCAM(model, "auto")
     automatic = SlidingWindowCAM(cam, 16, 8).attribute(x, target=1)
-    assert [layer.name for layer in cam.layers] == ["0.1", "0.3"]
-    named = SlidingWindowCAM(LayerwiseGlobalLocalCAM(model, ["0.1", "0.3"]), 16, 8)
+    assert [layer.name for layer in cam.layers] == ["0.1", "0", "1"]
+    named = SlidingWindowCAM(LayerwiseGlobalLocalCAM(model, ["0.1", "0", "1"]), 16, 8)
     assert torch.equal(automatic, named.attribute(x, target=1))

@@ -293,7 +293,8 @@ def test_the_model_is_left_as_it_was():
 def test_errors(model, size, error, message):
     with pytest.raises(error) as caught:
         survey(model, *size)
-    assert str(caught.value) == message
+    # PyTorch 2.15 prefixes its own message.
+    assert str(caught.value).replace("addmm: ", "") == message
 
 
 # ---------------------------------------------------------------------------------- suggestions

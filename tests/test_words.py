@@ -66,12 +66,13 @@ def names_of(path):
 
 
 def words_of(name):
-    """The words of snake_case and CamelCase names; ground_truth is one word.
+    """The words of snake_case and CamelCase names; ground_truth and in_place are one each.
 
     >>> words_of("_MOST_PIXELS"), words_of("PlaceFinder"), words_of("ground_truth")
     (['MOST', 'PIXELS'], ['place', 'finder'], ['ground-truth'])
     """
     name = re.sub(r"ground_truth|GroundTruth", "ground-truth", name.strip("_"))
+    name = name.replace("in_place", "in-place")
     parts = [part for part in name.split("_") if part]
     words = []
     for part in parts:

@@ -385,10 +385,18 @@ def effect(activation: Tensor, gradient: Tensor) -> Effect:
     activation, gradient = _widen(activation), _widen(gradient)
     mean = activation.mean(dim=_spatial_axes(activation), keepdim=True)
     removed = gradient * (activation - mean)
-    largest = removed.abs().amax(dim=tuple(range(1, removed.ndim)), keepdim=True)
-    removed = removed / torch.where(largest > 0, largest, 1)
+    # Of activations without differences, rounding is all that is left.
+    rounding = 32 * torch.finfo(removed.dtype).eps * _largest(gradient * activation)
+    largest = _largest(removed)
+    is_noise = (largest <= rounding) & rounding.isfinite()
+    removed = removed / torch.where(is_noise, torch.inf, largest)
     energy = channel_sum(removed.square())
     return Effect(channel_sum(removed), _local_mean(energy))
+
+
+def _largest(x: Tensor) -> Tensor:
+    """The largest magnitude in each sample, (N, 1, ...)."""
+    return x.abs().amax(dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 def what_where(

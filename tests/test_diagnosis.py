@@ -181,6 +181,14 @@ def test_a_gradient_that_varies_is_not_said_to_be_constant():
     assert said == [no_map("0, 1", NOTHING_FOR.format("1"))]
 
 
+def test_a_layer_without_differences_is_not_said_to_be_pooled():
+    net = pooled_net([[1.0, 0.5]])
+    net[0].weight.data.zero_()
+    net[0].bias.data.uniform_(0.1, 1)
+    said = warnings_of(lambda: LayerwiseWhatWhereCAM(net, "1").attribute(X, target=0))
+    assert said == [no_map("0, 1", NOTHING_FOR.format("1"))]
+
+
 def test_an_activation_that_is_positive_nowhere():
     net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(108, 2)).eval()
     net[0].bias.data.fill_(-10)

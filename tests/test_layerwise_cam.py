@@ -5,6 +5,7 @@ import torch
 from networks import FramesInALoop, Pyramid, Threaded, conv_net, random_input
 from test_diagnosis import METHODS
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from captum_3dcam import (
     GlobalLocalCAM3D,
@@ -190,14 +191,22 @@ def test_the_derivative_is_finite_where_a_map_is_zero(method):
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_a_large_network_keeps_the_inputs_of_its_batch_normalisation():
+@pytest.mark.parametrize("is_checkpoint", [False, True])
+def test_a_large_network_keeps_the_inputs_of_its_batch_normalisation(is_checkpoint):
     """Which are dropped, for memory, where no derivative is asked for."""
-    net, x = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Softplus()).eval(), None
+    first = nn.Conv2d(1, 2, 3).eval()
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.Softplus(), nn.Conv2d(2, 2, 1)).eval()
+
+    def forward_func(x):
+        x = first(x)
+        x = checkpoint(net, x, use_reentrant=False) if is_checkpoint else net(x)
+        return x.square().sum((1, 2, 3))
+
     x = torch.randn(1, 1, 600, 600)
-    cam = LayerwiseLayerCAM(lambda x: net(x).square().sum((1, 2, 3)), net[2])
+    cam = LayerwiseLayerCAM(forward_func, first)
     loss_of(cam.attribute(x, create_graph=True)).backward()
-    assert net[1].weight.grad.any()
     assert net[0].weight.grad.any()
+    assert first.weight.grad.any()
 
 
 def test_a_model_learns_where_to_look():

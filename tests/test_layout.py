@@ -136,6 +136,7 @@ def test_tokens_that_run_over_space_first():
         [(2, 9, 2, 3, 2)],  # a convolution over time and space
         [(2, 9, 2, 3, 2), (4, 8, 7, 7), (4, 7, 7)],
         [(2, 9, 5, 3, 2), (4, 9, 3, 2)],  # pooled over time afterwards
+        [(4, 9, 3, 2), (2, 9, 5, 2, 3)],  # beside a grid of another number of frames
     ],
 )
 def test_tokens_of_frames_in_the_batch(shapes):

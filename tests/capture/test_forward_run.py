@@ -143,6 +143,45 @@ def test_a_shortcut_has_the_gradient_of_all_uses_of_its_tensor_as_in_captum(froz
     torch.testing.assert_close(maps[layers.index("same")], expected)
 
 
+class Kept(nn.Module):
+    """Continues with what it keeps beside a layer's output: the same view."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.conv, self.layer, self.fc = nn.Conv2d(2, 4, 3), layer, nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.conv(x).transpose(2, 3)
+        self.layer(x)
+        return self.fc(x.tanh().mean((2, 3)))
+
+
+@pytest.mark.parametrize("layers", [["layer"], ["conv", "layer"]])
+def test_an_in_place_layer_on_a_view_is_followed_under_its_other_name(layers):
+    model = Kept(nn.ReLU(inplace=True)).eval()
+    seen = model.conv(X).transpose(2, 3).relu().detach().requires_grad_()
+    scores = model.fc(seen.tanh().mean((2, 3)))
+    expected = map_by_hand(seen, scores, (7, 8))
+    maps = LayerwiseGradCAM(model, layers).attribute(X, target=1, per_layer=True)
+    torch.testing.assert_close(maps[-1], expected)
+
+
+def test_a_view_that_another_hook_keeps_is_followed():
+    model, kept = Kept(nn.Identity()).eval(), []
+    model.turn = nn.Unflatten(1, (4,))
+    model.turn.register_forward_hook(lambda module, args, output: kept.append(output))
+
+    def forward_func(x):
+        model.turn(model.conv(x))
+        return model.fc(kept.pop().tanh().mean((2, 3)))
+
+    seen = model.conv(X).detach().requires_grad_()
+    expected = map_by_hand(seen, model.fc(seen.tanh().mean((2, 3))), (7, 8))
+    for layers in ([model.turn], [model.conv, model.turn]):
+        maps = LayerwiseGradCAM(forward_func, layers).attribute(X, target=1, per_layer=True)
+        torch.testing.assert_close(maps[-1], expected)
+
+
 def test_one_identity_called_on_two_parts_of_a_tensor():
     class Parts(nn.Module):
         def __init__(self):
@@ -232,6 +271,27 @@ def test_a_model_that_is_left_without_gradients():
     expected = LayerwiseGradCAM(model.net, "0").attribute(X, target=1)
     assert torch.equal(LayerwiseGradCAM(model, "net.0").attribute(X, target=1), expected)
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_a_part_with_a_mode_of_its_own_before_functions(freeze):
+    """No module runs after it whose hook could see that gradients are off."""
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.weight = conv_net(2)[0], nn.Parameter(torch.randn(3, 4))
+
+        def forward(self, x):
+            with torch.set_grad_enabled(not freeze):
+                x = self.body(x)
+            return x.tanh().mean((2, 3)) @ self.weight
+
+    model = Functional().eval()
+    seen = model.body(X).detach().requires_grad_()
+    expected = map_by_hand(seen, seen.tanh().mean((2, 3)) @ model.weight, (7, 8))
+    attribution = LayerwiseGradCAM(model, "body").attribute(X, target=1)
+    torch.testing.assert_close(attribution, expected)
 
 
 class Saliency(nn.Module):

@@ -238,14 +238,14 @@ class _Rejoin(torch.autograd.Function):
 
 def rejoin(own: Tensor, call: LayerCall, is_shared: bool) -> Tensor:
     joined: Tensor
-    if is_shared:
-        try:
-            # Nothing is written, so what was saved of the tensor before stays valid.
-            with _unsafe_preserve_version_counter(own):
-                joined = _Rejoin.apply(own, call.token, call, True)
-        except RuntimeError:  # one of several views that an operation returned, as of chunk
-            pass
-        else:
-            return joined
-    joined = _Rejoin.apply(own, call.token, call, False)
+    if not is_shared:
+        joined = _Rejoin.apply(own, call.token, call, False)
+        return joined
+    try:
+        # Nothing is written, so what was saved of the tensor before stays valid.
+        with _unsafe_preserve_version_counter(own):
+            joined = _Rejoin.apply(own, call.token, call, True)
+    except RuntimeError:  # one of several views that an operation returned, as of chunk
+        call.edge = get_gradient_edge(own.requires_grad_())
+        return own
     return joined

@@ -12,14 +12,29 @@ Factors = Sequence[Sequence[LayerFactors]]
 """Of each layer, those of each of its calls."""
 
 
+def sample_peaks(maps: Sequence[Tensor]) -> list[float]:
+    """The largest value of each sample over its maps, (N, 1, *S) each.
+
+    Raises RuntimeError for NaN, which a rule makes of finite numbers that are too large.
+    """
+    peaks: list[float] = torch.stack([m.flatten(1).amax(dim=1) for m in maps]).amax(dim=0).tolist()
+    if not all(peak < float("inf") for peak in peaks):
+        raise RuntimeError(
+            "NaN or Inf in the map, though activations and gradients are finite: their products "
+            "are too large for the precision. Explain the model in double precision, or scale its "
+            "input or score down."
+        )
+    return peaks
+
+
 def empty_maps(
-    recording: Recording, factors: Factors, maps: Sequence[Tensor], evidence: str
+    recording: Recording, factors: Factors, map_peaks: Sequence[float], evidence: str
 ) -> Iterator[str]:
-    """Why samples have no map at all. ``maps`` are one or several of the same, (N, 1, *S) each.
+    """Why samples have no map at all: those whose :func:`sample_peaks` are 0.
 
     ``evidence`` is what the maps show, that "for" or "against" the score.
     """
-    empty = [sample for sample, peak in enumerate(_peaks(maps)) if peak == 0]
+    empty = [sample for sample, peak in enumerate(map_peaks) if peak == 0]
     if not empty:
         return
     peaks = [calls.gradient_peaks(recording.device_ids).tolist() for calls in recording.layers]
@@ -36,21 +51,6 @@ def empty_maps(
             f"The map of sample(s) {', '.join(numbers)} is zero everywhere. {reason}."
             f"{training if recording.training else ''}"
         )
-
-
-def check_finite(maps: Sequence[Tensor]) -> None:
-    """RuntimeError for NaN, which a rule makes of finite numbers that are too large."""
-    if not all(peak < float("inf") for peak in _peaks(maps)):
-        raise RuntimeError(
-            "NaN or Inf in the map, though activations and gradients are finite: their products "
-            "are too large for the precision. Explain the model in double precision, or scale its "
-            "input or score down."
-        )
-
-
-def _peaks(maps: Sequence[Tensor]) -> list[float]:
-    peaks: list[float] = torch.stack([m.flatten(1).amax(dim=1) for m in maps]).amax(dim=0).tolist()
-    return peaks
 
 
 def _reason(calls: Sequence[LayerFactors], sample: int, evidence: str, peak: float) -> str:

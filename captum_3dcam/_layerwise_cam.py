@@ -17,10 +17,10 @@ from captum_3dcam._capture.recording import Recording, record
 from captum_3dcam._capture.reduction import LayerFactors, Reduction, whole_tensors
 from captum_3dcam._diagnosis import (
     cancelled_sums,
-    check_finite,
     empty_maps,
     misread_input,
     misread_layers,
+    sample_peaks,
     unchosen_calls,
 )
 from captum_3dcam._inputs import Inputs, format_inputs
@@ -44,6 +44,15 @@ class Geometry(NamedTuple):
     size: tuple[int, ...]
     input_size: tuple[int, ...]
     batch_size: int
+
+
+class _Options(NamedTuple):
+    """The arguments of ``attribute`` that the forward pass needs."""
+
+    additional_forward_args: Any = None
+    attribute_to_layer_input: bool = False
+    output_size: int | Sequence[int] | None = None
+    create_graph: bool = False
 
 
 class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
@@ -187,7 +196,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         maps, _ = self._explain(
             inputs,
-            (additional_forward_args, attribute_to_layer_input, output_size, create_graph),
+            _Options(additional_forward_args, attribute_to_layer_input, output_size, create_graph),
             lambda recording: [target],
             self._layer_maps if per_layer else self._fused,
         )
@@ -214,7 +223,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         maps, output = self._explain(
             inputs,
-            (additional_forward_args, attribute_to_layer_input, output_size, False),
+            _Options(additional_forward_args, attribute_to_layer_input, output_size),
             lambda recording: top_classes(recording.output, k).unbind(dim=1),
             self._fused,
         )
@@ -252,7 +261,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             raise ValueError("classes is empty. Pass at least one class.")
         maps, _ = self._explain(
             inputs,
-            (additional_forward_args, attribute_to_layer_input, output_size, False),
+            _Options(additional_forward_args, attribute_to_layer_input, output_size),
             lambda recording: targets,
             self._fused,
         )
@@ -267,7 +276,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         (fused,), output = self._explain(
             inputs,
-            (additional_forward_args, False, None, False),
+            _Options(additional_forward_args),
             lambda recording: [target],
             self._fused,
             may_be_empty=True,
@@ -277,7 +286,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def _explain(
         self,
         inputs: Inputs,
-        options: tuple[Any, bool, int | Sequence[int] | None, bool],
+        options: _Options,
         targets: Callable[[Recording], Sequence[Any]],
         draw: Callable[[Factors, Recording, Geometry], Iterable[Tensor]],
         may_be_empty: bool = False,
@@ -299,19 +308,18 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 with torch.enable_grad() if recording.create_graph else nullcontext():
                     drawn = tuple(draw(factors, recording, geometry))
                 notes |= dict.fromkeys(cancelled_sums(recording, factors))
-                check_finite(drawn)
+                peaks = sample_peaks(drawn)
                 if not may_be_empty:
-                    notes |= dict.fromkeys(empty_maps(recording, factors, drawn, self._evidence))
+                    notes |= dict.fromkeys(empty_maps(recording, factors, peaks, self._evidence))
                 maps += drawn
             for note in notes:
                 warn(note)
             return tuple(maps), recording.output.detach()
 
-        *_, create_graph = options
         try:
             return explain()
         except RuntimeError as error:
-            if create_graph or "modified by an inplace operation" not in str(error):
+            if options.create_graph or "modified by an inplace operation" not in str(error):
                 raise
         # The model writes into what its backward pass needs: keep copies of that.
         with torch.autograd.graph.allow_mutation_on_saved_tensors():

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from captum_3dcam._capture.layer_calls import LayerCalls, rejoin
 from captum_3dcam._capture.layer_output import check_differentiable, replaced, select_tensor
-from captum_3dcam._capture.process_settings import process_wide_settings
+from captum_3dcam._capture.process_settings import process_wide_settings, set_cudnn
 from captum_3dcam._frozen_batch_norm import lean_graph
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam.layers import find_module, unknown_name
@@ -156,7 +156,6 @@ class ForwardRun:
             # No backward pass follows that DDP would have to synchronise.
             module.require_backward_grad_sync = module.require_forward_param_sync = False
         elif isinstance(module, nn.RNNBase) and any(p.is_cuda for p in module.parameters()):
-            self._stack.callback(self._set_cudnn, torch.backends.cudnn.enabled)
             restore = module.register_forward_hook(self._restore_cudnn, always_call=True)
             self._stack.callback(restore.remove)
             self._cudnn_enabled = torch.backends.cudnn.enabled
@@ -174,15 +173,11 @@ class ForwardRun:
     def _switch_cudnn_off(self, module: nn.RNNBase) -> None:
         """cuDNN cannot differentiate recurrent networks in eval mode, nor a second time."""
         if self._cudnn_enabled and (self.mode.create_graph or not module.training):
-            self._set_cudnn(False)
+            set_cudnn(False)
 
     def _restore_cudnn(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._is_ours():
-            self._set_cudnn(self._cudnn_enabled)
-
-    @staticmethod
-    def _set_cudnn(enabled: bool) -> None:
-        torch.backends.cudnn.enabled = enabled
+            set_cudnn(self._cudnn_enabled)
 
     def _before_call(self, module: nn.Module, args: Any) -> None:
         """Before each call of a module, in any thread."""

@@ -14,10 +14,11 @@ _settings_count = 0
 
 @contextmanager
 def process_wide_settings() -> Iterator[None]:
-    """Compiled code runs eagerly, and the fused transformer layers stay off.
+    """Compiled code runs eagerly, fused transformer layers stay off, cuDNN's switch is restored.
 
     Compiled code does not see hooks that came after it, and warns of global ones; the fused
-    layers, which PyTorch takes while gradients are off, run no modules inside. The settings are
+    layers, which PyTorch takes while gradients are off, run no modules inside; cuDNN is switched
+    off for recurrent networks, see :class:`ForwardRun`. The settings are
     the whole process's: of calls in several threads the first one makes them and the last one
     restores them.
     """
@@ -33,6 +34,7 @@ def process_wide_settings() -> Iterator[None]:
                 torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled()
             )
             torch.backends.mha.set_fastpath_enabled(False)
+            _settings.callback(set_cudnn, torch.backends.cudnn.enabled)
     try:
         yield
     finally:
@@ -40,3 +42,7 @@ def process_wide_settings() -> Iterator[None]:
             _settings_count -= 1
             if _settings_count == 0:
                 _settings.close()
+
+
+def set_cudnn(enabled: bool) -> None:
+    torch.backends.cudnn.enabled = enabled

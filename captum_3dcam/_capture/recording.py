@@ -237,10 +237,11 @@ def _check_finite(layers: Iterable[LayerCalls]) -> None:
         for kind, extremes in call.extremes.items()
         for extreme in extremes
     ]
-    # One transfer for all layers: on a GPU each would wait for the device.
+    # One test and transfer for all layers: on a GPU each would wait for the device.
     device = noted[0][1].device
-    finite = torch.stack([e.isfinite().all().to(device) for _, e in noted]).tolist()
-    broken = [what for (what, _), is_finite in zip(noted, finite, strict=True) if not is_finite]
+    finite = torch.cat([extreme.to(device) for _, extreme in noted]).isfinite().cpu()
+    parts = finite.split([len(extreme) for _, extreme in noted])
+    broken = [what for (what, _), part in zip(noted, parts, strict=True) if not part.all()]
     if broken:
         raise RuntimeError(
             f"NaN or Inf in {', '.join(dict.fromkeys(broken))}. Check the input and weights for "

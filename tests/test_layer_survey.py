@@ -9,6 +9,7 @@ from torch import nn
 from captum_3dcam import GlobalLocalCAM2D, Layer, LayerwiseGradCAM, suggest_layers, survey_layers
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 CONSTANT = "the score's gradient is the same at every position"
 SIGNED = "the output has negative values"
 UNREACHED = "the highest score does not depend on this layer. Leave it out."
@@ -529,3 +530,42 @@ def test_a_suggestion_takes_two_forward_passes():
     model.register_forward_hook(lambda *_: runs.append(torch.is_grad_enabled()))
     suggest_layers(model, torch.rand(1, 3, 16, 16))
     assert len(runs) == 2
+
+
+def test_layers_inside_of_fused_transformer_layers_are_seen():
+    """PyTorch fuses them while gradients are off, as in a trial run, and runs no modules inside."""
+
+    class Transformer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patch, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 5)
+            layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+
+        def forward(self, x):
+            return self.head(self.encoder(self.patch(x).flatten(2).transpose(1, 2)).mean(1))
+
+    names = [info.name for info in survey_layers(Transformer().eval(), IMAGE, nested=True)]
+    assert "encoder.layers.0.linear1" in names
+
+
+def test_an_empty_feature_is_passed_over():
+    """Encoders of segmentation networks return one for a resolution that they lack."""
+
+    class Encoder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, stride=2)
+
+        def forward(self, x):
+            return [x.new_empty(len(x), 0, 16, 16), self.conv(x).relu()]
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = Encoder(), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.head(self.encoder(x)[1].amax((2, 3)))
+
+    assert suggest_layers(Network().eval(), IMAGE)

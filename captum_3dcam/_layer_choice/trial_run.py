@@ -15,6 +15,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
+from captum_3dcam._capture.process_settings import process_wide_settings
 from captum_3dcam._model_state import preserved_state
 
 Shape = tuple[int, ...]
@@ -77,6 +78,7 @@ def trace(
     after = register_module_forward_hook(recorder.after)
     try:
         with (
+            process_wide_settings(),
             torch.no_grad(),
             preserved_state(
                 *([root] if root is not None else []),
@@ -135,7 +137,8 @@ class _Recorder:
         if isinstance(module, torch.jit.ScriptModule) or not name:
             return
         for index, tensor in _tensors(output).items():
-            if tensor.is_floating_point() and tensor.ndim > 2 and self._weights_used:
+            on_grid = tensor.ndim > 2 and tensor.numel() > 0
+            if tensor.is_floating_point() and on_grid and self._weights_used:
                 self._add(module, name, index, tensor)
 
     def _add(self, module: nn.Module, name: str, index: int | None, tensor: Tensor) -> None:

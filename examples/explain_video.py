@@ -19,7 +19,7 @@ from captum_3dcam.io import read_video
 from captum_3dcam.visualization import animate_video_attr, save_animation, visualize_video_attr
 from trained_networks import transnet
 
-METHODS = {"3dcam": GlobalLocalCAM3D, "counterfactual": CounterfactualCAM3D}
+METHODS = {"3DCAM": GlobalLocalCAM3D, "counterfactual": CounterfactualCAM3D}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
             name: method(network, options.layers).attribute(clip[None], **request)
             for name, method in METHODS.items()
         }
-        peak = start + int(temporal_profile(maps["3dcam"]).argmax())
+        peak = start + int(temporal_profile(maps["3DCAM"]).argmax())
         print(f"Frame {cut}: cut probability {probabilities[cut]:.2f}, map highest at {peak}.")
         draw(maps, start, cut, display, options.output)
     print(f"Wrote frame strips (.png) and an animation (.gif) of each cut to {options.output}.")
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
 def draw(maps, start, cut, video, output) -> None:
     """The second on either side of the cut; maps begin at frame ``start`` of the video."""
     fps, second = video.fps, round(video.fps)
-    first, end = max(cut - second, start), min(cut + second + 1, start + maps["3dcam"].shape[2])
+    first, end = max(cut - second, start), min(cut + second + 1, start + maps["3DCAM"].shape[2])
     clip, window = video.frames[first:end], slice(first - start, end - start)
     shown = [cut + t - first for t in (-12, -2, -1, 0, 1, 2, 12) if first <= cut + t < end]
     common = {"fps": fps, "start": first}
@@ -59,8 +59,8 @@ def draw(maps, start, cut, video, output) -> None:
         around = attribution[:, :, window]
         figure, axes = visualize_video_attr(around, clip, frames=shown, title=title, **common)
         axes[-1].axvline((cut + 0.5) / fps, color="black", linestyle="--")
-        figure.savefig(output / f"cut_{cut:04d}_{name}.png", dpi=90)
-    animation = animate_video_attr(maps["3dcam"][:, :, window], clip, **common)
+        figure.savefig(output / f"cut_{cut:04d}_{name.lower()}.png", dpi=90)
+    animation = animate_video_attr(maps["3DCAM"][:, :, window], clip, **common)
     save_animation(animation, output / f"cut_{cut:04d}.gif", dpi=70)
 
 

@@ -50,7 +50,7 @@ def test_a_short_video_and_layers_of_the_user(tmp_path, capsys, monkeypatch):
         explained.append(layers)
         return original(network, layers)
 
-    monkeypatch.setitem(explain_video.METHODS, "3dcam", spy)
+    monkeypatch.setitem(explain_video.METHODS, "3DCAM", spy)
     options = ["--output", str(tmp_path), "--layers", "SDDCNN.0", "SDDCNN.1"]
     explain_video.main([str(video), *options])
     assert "Frame 19: " in capsys.readouterr().out

@@ -640,15 +640,6 @@ def test_every_action_is_as_frequent_in_videos():
 # -------------------------------------------------------------------------------- data loader
 
 
-@pytest.fixture
-def one_thread():
-    """As in a worker: with more threads, vectorised functions round differently."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 # Newer Pythons warn of any fork beside threads, torch of more workers than there are cores.
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")

@@ -12,18 +12,12 @@ from captum_3dcam import LayerwiseWhatWhereCAM
 from captum_3dcam.datasets import ACTIONS, SyntheticActions
 from trained_networks.action_net import HELD_OUT_SEED, LAYERS, load_action_net
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLIP = 2  # the default
 SHARES = re.compile(
     r"(\S+) \([\d.]+\): (\d+)% of the map on its actor \(chance (\d+)%\), (\d+)% on the other"
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

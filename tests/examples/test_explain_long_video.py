@@ -17,15 +17,9 @@ from captum_3dcam.sliding import SlidingWindowCAM, Window, shot_boundaries
 from trained_networks.action_net import HELD_OUT_SEED, LAYERS, load_action_net
 from trained_networks.action_video import LongActionVideo
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SCENES = 2
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import re
 from functools import partial
 
 import pytest
-import torch
 from PIL import Image
 
 import explain_transformer
@@ -13,15 +12,9 @@ from captum_3dcam.datasets import SyntheticActions
 from trained_networks import video_transformer
 from trained_networks.action_net import HELD_OUT_SEED
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHARE = re.compile(r"^(\S+)\s+(\d+)%$", re.MULTILINE)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_run_and_its_weights(tmp_path, capsys, monkeypatch):

@@ -4,9 +4,10 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from torch import nn
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 nibabel = pytest.importorskip("nibabel")
 pydicom = pytest.importorskip("pydicom")
@@ -14,14 +15,6 @@ pydicom = pytest.importorskip("pydicom")
 import explain_volume  # noqa: E402
 from captum_3dcam.io import Volume, read_dicom, read_volume, write_nifti  # noqa: E402
 from trained_networks import volume_net  # noqa: E402
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -12,13 +12,7 @@ from captum_3dcam import GlobalLocalCAM3D
 from captum_3dcam.datasets import SyntheticActions
 from trained_networks.action_net import HELD_OUT_SEED, load_action_net
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_smoothed_map_is_the_mean_over_noisy_clips():

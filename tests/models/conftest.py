@@ -1,18 +1,14 @@
 """The networks, built once."""
 
 import pytest
-import torch
 from backbones import seeded
 
 from captum_3dcam.models import I3D, ResNeXt3D, i3d, resnext101_3d
 
 
 @pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def on_one_thread(one_thread):
+    """The networks of all these tests."""
 
 
 @pytest.fixture(scope="module")

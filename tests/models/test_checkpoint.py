@@ -48,14 +48,6 @@ def randomised(model: nn.Module, seed: int = 1) -> nn.Module:
     return model
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def trained() -> dict[str, Tensor]:
     return randomised(Net()).state_dict()

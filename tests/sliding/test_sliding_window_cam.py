@@ -29,6 +29,8 @@ from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.sliding import SlidingWindowCAM, Window
 from captum_3dcam.sliding._windows import blend, rows, scene_parts, window_starts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 METHODS = [
     LayerwiseGlobalLocalCAM,
     CounterfactualCAM,
@@ -36,14 +38,6 @@ METHODS = [
     LayerwiseHiResCAM,
     LayerwiseWhatWhereCAM,
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @st.composite

@@ -11,13 +11,7 @@ from captum_3dcam import LayerwiseGlobalLocalCAM
 from captum_3dcam.datasets import SyntheticActions
 from trained_networks.action_net import HELD_OUT_SEED, LAYERS, load_action_net
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,7 @@ from captum_3dcam.datasets import SyntheticActions
 from trained_networks.action_net import HELD_OUT_SEED
 from trained_networks.video_transformer import GRID, LAYERS, load_video_transformer
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

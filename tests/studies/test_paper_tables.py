@@ -17,15 +17,9 @@ from captum_3dcam.evaluation import IOU_THRESHOLDS
 from captum_3dcam.models import Preprocessing, ResNeXt3D
 from paper_tables import DATASET, PER_SAMPLE, SCORES, ExplainedSamples, Network
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (20, 28)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def small(rank, classes, checkpoint=None):

@@ -14,14 +14,6 @@ from trained_networks.action_net import HELD_OUT_SEED, ActionNet, load_action_ne
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def held_out() -> tuple[torch.Tensor, torch.Tensor]:
     """20 clips that are used for no training, and their classes."""
@@ -46,13 +38,10 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> tuple[Path, dict[str, object]]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def trained(tmp_path_factory, one_thread) -> tuple[Path, dict[str, object]]:
     # A folder that does not exist yet.
     path = tmp_path_factory.mktemp("weights") / "new" / "net.pt"
     figures = run(path)
-    torch.set_num_threads(before)
     return path, figures
 
 

@@ -13,16 +13,10 @@ from captum_3dcam.datasets import ACTIONS, SyntheticActions
 from captum_3dcam.models import LayerwiseGatedClassifier, ResNeXt3D
 from train_gated import PAPER_RECIPE, SCALED_RECIPE, Sample, SyntheticClips, Task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 OPTIONS = "--videos 4 --held-out 3 --size 32 --epochs 3 --batch 4 --step 2"
 ROWS = ["--gates", "", "--gates", "stem,layer4"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(folder, *more):

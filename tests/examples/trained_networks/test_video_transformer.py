@@ -9,15 +9,9 @@ from trained_networks import video_transformer
 from trained_networks.action_net import HELD_OUT_SEED, load_action_net
 from trained_networks.video_transformer import GRID, VideoTransformer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RESHAPE = tokens_to_grid(GRID, prefix_tokens=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

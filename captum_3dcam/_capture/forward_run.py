@@ -23,7 +23,7 @@ from captum_3dcam._frozen_batch_norm import lean_graph
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam.layers import find_module, unknown_name
 
-_CHANNELS_FIRST = (
+CHANNELS_FIRST = (
     conv._ConvNd,
     batchnorm._NormBase,
     nn.GroupNorm,
@@ -32,6 +32,10 @@ _CHANNELS_FIRST = (
     pooling._AvgPoolNd,
     pooling._AdaptiveMaxPoolNd,
     pooling._AdaptiveAvgPoolNd,
+    pooling._LPPoolNd,
+    pooling._MaxUnpoolNd,
+    nn.FractionalMaxPool2d,
+    nn.FractionalMaxPool3d,
 )
 
 
@@ -187,7 +191,7 @@ class ForwardRun:
             torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
         elif isinstance(module, nn.RNNBase):
             self._switch_cudnn_off(module)
-        if isinstance(module, _CHANNELS_FIRST) and not self.first_grid and args:
+        if isinstance(module, CHANNELS_FIRST) and not self.first_grid and args:
             self.first_grid = tuple(args[0].shape)
         self._watch_gradients()
 
@@ -215,7 +219,7 @@ class ForwardRun:
     def _note_shape(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._is_ours() and isinstance(output, Tensor) and output.ndim > 2:
             self._shapes.append(tuple(output.shape))
-            if isinstance(module, _CHANNELS_FIRST):
+            if isinstance(module, CHANNELS_FIRST):
                 self.channels_first.add(tuple(output.shape[1:]))
 
     def _hook_named(self, root: nn.Module) -> None:

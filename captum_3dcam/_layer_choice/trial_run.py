@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
 
+from captum_3dcam._capture.forward_run import CHANNELS_FIRST
 from captum_3dcam._capture.process_settings import process_wide_settings
 from captum_3dcam._model_state import preserved_state
 
@@ -189,10 +190,7 @@ def _tensors(output: Any) -> dict[int | None, Tensor]:
 
 def channel_axis(module: nn.Module, shape: Shape | None) -> int | None:
     """1 or -1, the axis of the channels in what the module takes and returns; None: not known."""
-    norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.GroupNorm)
-    if isinstance(module, (_ConvNd, _ConvTransposeNd, *norms)):
-        return 1
-    if type(module).__module__ == "torch.nn.modules.pooling":
+    if isinstance(module, CHANNELS_FIRST):
         return 1
     if isinstance(module, nn.Linear):
         return -1

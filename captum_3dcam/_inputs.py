@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_3dcam._captum import format_tensor_into_tuples, run_forward
+from captum_3dcam._layout import Layout
 
 Inputs = Tensor | tuple[Tensor, ...] | list[Tensor]
 
@@ -29,6 +30,21 @@ def format_inputs(inputs: Any) -> tuple[Tensor, ...]:
         )
     formatted: tuple[Tensor, ...] = format_tensor_into_tuples(tensors)
     return formatted
+
+
+def reference_input(inputs: Any) -> Tensor:
+    """The input over which the map lies: the first; of a list of pathways, the largest."""
+    tensors = format_inputs(inputs)
+    if isinstance(inputs, list):
+        return max(tensors, key=Tensor.numel)
+    return tensors[0]
+
+
+def input_sizes(x: Tensor, layout: Layout | None) -> tuple[int, tuple[int, ...]]:
+    """The number of samples, and the spatial size, of an input (N, C, *S) without a layout."""
+    if layout is None:
+        return x.shape[0], tuple(x.shape[2:])
+    return layout.sizes(tuple(x.shape))
 
 
 def run_model(

@@ -23,9 +23,10 @@ from captum_3dcam._diagnosis import (
     sample_peaks,
     unchosen_calls,
 )
-from captum_3dcam._inputs import Inputs, format_inputs
-from captum_3dcam._layer_choice.choice import choose_layers, reference_input
+from captum_3dcam._inputs import Inputs, format_inputs, input_sizes, reference_input
+from captum_3dcam._layer_choice.choice import choose_layers
 from captum_3dcam._layout import Layout
+from captum_3dcam._restoration import Restoration, interruptible, restored
 from captum_3dcam._targets import top_classes
 from captum_3dcam._validation import warn
 from captum_3dcam.layers import Layer, resolve_layers
@@ -283,6 +284,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         )
         return fused, output
 
+    @restored
     def _explain(
         self,
         inputs: Inputs,
@@ -322,7 +324,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             if options.create_graph or "modified by an inplace operation" not in str(error):
                 raise
         # The model writes into what its backward pass needs: keep copies of that.
-        with torch.autograd.graph.allow_mutation_on_saved_tensors():
+        with Restoration(), torch.autograd.graph.allow_mutation_on_saved_tensors(), interruptible():
             return explain()
 
     def _record(
@@ -370,10 +372,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         _logger.info("%r, input_layout=%r", self, choice.input_layout)
 
     def _geometry(self, x: Tensor, output_size: int | Sequence[int] | None) -> Geometry:
-        if self.input_layout is None:
-            batch_size, input_size = x.shape[0], tuple(x.shape[2:])
-        else:
-            batch_size, input_size = self.input_layout.sizes(x.shape)
+        batch_size, input_size = input_sizes(x, self.input_layout)
         if output_size is None:
             size = input_size
         else:

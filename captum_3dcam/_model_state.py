@@ -3,9 +3,12 @@
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from operator import is_
-from threading import get_ident
+from threading import active_count, get_ident
+from threading import enumerate as enumerate_threads
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +16,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
+
+from captum_3dcam._restoration import Restoration
+
+Copies = dict[int, Tensor]
+"""By identity of a tensor, its values before."""
 
 _CONTAINERS = (list, dict, set, deque, OrderedDict)
 # nn.Module's own attributes are its hooks and tables, of which a forward pass changes hooks alone:
@@ -22,13 +30,21 @@ _HOOKS = sorted(name for name in _MODULE_ATTRIBUTES if name.startswith("_forward
 
 
 @contextmanager
-def preserved_state(
+def preserved_state(*roots: nn.Module, tensors: Iterable[Tensor] = ()) -> Iterator[None]:
+    """:func:`preserve_state` of what runs inside. Let Ctrl-C through with ``interruptible()``."""
+    with Restoration() as restoration:
+        preserve_state(restoration, *roots, tensors=tensors)
+        yield
+
+
+def preserve_state(
+    restoration: Restoration,
     *roots: nn.Module,
     tensors: Iterable[Tensor] = (),
     on_new_module: Callable[[nn.Module], object] | None = None,
     on_new_root: Callable[[nn.Module], object] | None = None,
-) -> Iterator[Callable[[], None]]:
-    """Restore on exit what the modules that run inside may have changed, also after an error.
+) -> Callable[[], None]:
+    """Restore at the end what the modules that run from now on may have changed.
 
     That is: buffers (batch normalisation in train mode updates them), the modules' own attributes
     (a recurrent state, a counter, the train flag), and the random generators of the CPU and of the
@@ -39,29 +55,38 @@ def preserved_state(
     ``on_new_module`` is called with it. ``on_new_root`` is called with a module whose submodules
     have been added, before it runs.
 
-    Yields a function that restores the same once more.
+    What other threads do meanwhile is left to them: the state of modules that run in another
+    thread too, and, if no module was in train mode, the random generators.
+
+    Returns a function that restores the same once more.
     """
     snapshot, thread = _Snapshot(on_new_module, on_new_root), get_ident()
 
     def before_forward(module: nn.Module, args: Any) -> None:
         if get_ident() == thread:
             snapshot.add(module)
+        else:
+            snapshot.leave_to_others(module)
 
-    cache = parametrize._cache  # of parametrize.cached(): ours would have no graph
-    parametrize._cache = {}
-    handle = register_module_forward_pre_hook(before_forward)
-    try:
-        snapshot.add_generators([torch.empty(0), *tensors])
-        for root in roots:
-            snapshot.add(root)
-        yield snapshot.restore
-    finally:
-        handle.remove()
-        parametrize._cache = cache
-        snapshot.restore()
-        # The caller keeps ``restore``. With the caller's own methods in the snapshot, this would be
-        # a reference cycle, which keeps tensors until the garbage collector runs.
-        snapshot.drop_callbacks()
+    # The caller keeps the function that is returned. With the caller's own methods in the
+    # snapshot, this would be a reference cycle, which keeps tensors until the collector runs.
+    restoration.add(snapshot.drop_callbacks)
+    restoration.add(snapshot.restore)
+    if parametrize._cache_enabled:  # the cache of parametrize.cached(): ours would have no graph
+        restoration.add(partial(setattr, parametrize, "_cache", parametrize._cache))
+        parametrize._cache = {}
+    restoration.add(register_module_forward_pre_hook(before_forward).remove)
+    snapshot.generators.add([torch.empty(0), *tensors])
+    for root in roots:
+        snapshot.add(root)
+    return snapshot.restore
+
+
+def preserve_generators(restoration: Restoration, tensors: Iterable[Tensor]) -> None:
+    """Restore the random generators of the CPU and the tensors' devices at the end, in any case."""
+    generators = _Generators()
+    restoration.add(generators.restore)
+    generators.add([torch.empty(0), *tensors])
 
 
 class _Snapshot:
@@ -74,11 +99,13 @@ class _Snapshot:
     ) -> None:
         self._on_new_module, self._on_new_root = on_new_module, on_new_root
         self._modules: dict[int, nn.Module] = {}
-        self._copied: set[int] = set()
-        self._undo: list[Callable[[], None]] = []
-        self._tensors: dict[int, tuple[Tensor, Tensor]] = {}
+        self._states: dict[int, _ModuleState] = {}
+        self._copies: Copies = {}
         self._first_hook = RemovableHandle.next_id
-        self._generators: dict[torch.device, Tensor] = {}
+        self.generators = _Generators()
+        self._in_training = False
+        self._threads = {thread.ident for thread in enumerate_threads()}
+        self._in_other_threads: WeakSet[nn.Module] = WeakSet()
 
     def add(self, root: nn.Module) -> None:
         """The module and all modules in it, unless they are known."""
@@ -86,69 +113,74 @@ class _Snapshot:
             self._add_state(root)
             return
         new = [module for module in root.modules() if id(module) not in self._modules]
-        for module in new:
-            self._modules[id(module)] = module
-            self._add_state(module)
-            self.add_generators(module._parameters.values())
-            self.add_generators(module._buffers.values())
-        if self._on_new_module is not None:
+        with Restoration():  # what a callback changes it notes for later: both, or neither
             for module in new:
-                self._on_new_module(module)
-        if self._on_new_root is not None:
-            self._on_new_root(root)
+                self._modules[id(module)] = module
+                self._add_state(module)
+                self.generators.add(module._parameters.values())
+                self.generators.add(module._buffers.values())
+            if self._on_new_module is not None:
+                for module in new:
+                    self._on_new_module(module)
+            if self._on_new_root is not None:
+                self._on_new_root(root)
 
-    def add_generators(self, tensors: Iterable[Tensor | None]) -> None:
-        """The random generators of the devices that the tensors lie on."""
-        devices = {tensor.device for tensor in tensors if tensor is not None}
-        for device in devices.difference(self._generators):
-            if device.type != "meta":
-                self._generators[device] = _generator_state(device)
+    def leave_to_others(self, module: nn.Module) -> None:
+        """A module that runs in another thread; not in one that the model has started itself."""
+        if get_ident() in self._threads:
+            self._in_other_threads.add(module)
 
     def drop_callbacks(self) -> None:
         self._on_new_module = self._on_new_root = None
 
     def restore(self) -> None:
-        for undo in self._undo:
-            undo()
+        for state in self._states.values():
+            if state.module not in self._in_other_threads:
+                state.restore()
         for module in self._modules.values():
             _remove_new_hooks(module, self._first_hook)
-        with torch.no_grad():
-            for tensor, values in self._tensors.values():
-                # Through .data: a graph of the caller's that has saved the buffer, as batch
-                # normalisation does, must not find its version changed.
-                tensor.data.copy_(values)
-        for device, state in self._generators.items():
-            _set_generator_state(device, state)
+        if self._in_training or active_count() == 1:
+            self.generators.restore()
 
     def _add_state(self, module: nn.Module) -> None:
-        if id(module) in self._copied or _keeps_its_state(module):
-            return
-        self._copied.add(id(module))
-        attributes = {
+        self._in_training |= module.training
+        if id(module) not in self._states and not _keeps_its_state(module):
+            self._states[id(module)] = _ModuleState(module, self._copies)
+
+
+class _ModuleState:
+    """A module's attributes, buffers and the items of its containers."""
+
+    def __init__(self, module: nn.Module, copies: Copies) -> None:
+        self.module, self._copies = module, copies
+        self._attributes = {
             name: value for name, value in module.__dict__.items() if name not in _MODULE_ATTRIBUTES
         }
-        self._undo.append(lambda: _restore_attributes(module, attributes))
-        if isinstance(module._buffers, dict):
-            self._add_items(module._buffers)
-        for buffer in module._buffers.values():  # a scripted module's table is no dict
-            self._add_tensor(buffer)
-        for value in attributes.values():
-            if type(value) in _CONTAINERS:
-                self._add_items(value)
-            self._add_tensor(value)
+        values = list(self._attributes.values())
+        self._containers = [(value, value.copy()) for value in values if type(value) in _CONTAINERS]
+        if isinstance(module._buffers, dict):  # a scripted module's table is none
+            self._containers.append((module._buffers, module._buffers.copy()))
+        for _, items in self._containers:
+            values += items.values() if isinstance(items, dict) else items
+        self._tensors = [v for v in (*values, *module._buffers.values()) if _may_change(v)]
+        for tensor in self._tensors:
+            if id(tensor) not in copies:
+                copies[id(tensor)] = tensor.detach().clone()
 
-    def _add_items(self, container: Any) -> None:
-        """The container's items, and the values of those that are tensors."""
-        items = container.copy()
-        self._undo.append(lambda: _restore_items(container, items))
-        for value in items.values() if isinstance(items, dict) else items:
-            self._add_tensor(value)
+    def restore(self) -> None:
+        _restore_attributes(self.module, self._attributes)
+        for container, items in self._containers:
+            _restore_items(container, items)
+        for tensor in self._tensors:
+            # Through .data: a graph of the caller's that has saved the buffer, as batch
+            # normalisation does, must not find its version changed.
+            tensor.data.copy_(self._copies[id(tensor)])
 
-    def _add_tensor(self, value: Any) -> None:
-        if not isinstance(value, Tensor) or isinstance(value, nn.Parameter):
-            return  # a forward pass does not train
-        if id(value) not in self._tensors and _is_writable(value):
-            self._tensors[id(value)] = (value, value.detach().clone())
+
+def _may_change(value: Any) -> bool:
+    """Whether it is a tensor that a forward pass may write to; it does not train parameters."""
+    is_tensor = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+    return is_tensor and _is_writable(value)
 
 
 def _keeps_its_state(module: nn.Module) -> bool:
@@ -208,6 +240,24 @@ def _is_writable(tensor: Tensor) -> bool:
     return tensor.is_contiguous() or all(
         step or size <= 1 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
     )
+
+
+class _Generators:
+    """The states of torch's random generators, by device."""
+
+    def __init__(self) -> None:
+        self._states: dict[torch.device, Tensor] = {}
+
+    def add(self, tensors: Iterable[Tensor | None]) -> None:
+        """Those of the devices that the tensors lie on."""
+        devices = {tensor.device for tensor in tensors if tensor is not None}
+        for device in devices.difference(self._states):
+            if device.type != "meta":
+                self._states[device] = _generator_state(device)
+
+    def restore(self) -> None:
+        for device, state in self._states.items():
+            _set_generator_state(device, state)
 
 
 def _generator_state(device: torch.device) -> Tensor:

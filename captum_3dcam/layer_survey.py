@@ -12,7 +12,8 @@ from captum_3dcam._capture.layer_output import select_tensor
 from captum_3dcam._inputs import Inputs, format_inputs, run_model
 from captum_3dcam._layer_choice.choice import LayerChoice, SurveyedLayer, choose_layers, own_layers
 from captum_3dcam._layout import Layout
-from captum_3dcam._model_state import preserved_state
+from captum_3dcam._model_state import preserve_state
+from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam.layers import Layer, find_module
 
 _CONSTANT_GRADIENT = (
@@ -259,20 +260,17 @@ def _run(
 
         return after
 
-    with preserved_state(model, tensors=tensors), torch.enable_grad():
-        handles = []
+    arguments = additional_forward_args
+    if arguments is not None and not isinstance(arguments, tuple):
+        arguments = (arguments,)
+    with Restoration() as restoration:
+        preserve_state(restoration, model, tensors=tensors)
         for row in rows:
             module = find_module(row.name, model)
             if module is not None:
-                handles.append(module.register_forward_hook(keep(row)))
-        try:
-            arguments = additional_forward_args
-            if arguments is not None and not isinstance(arguments, tuple):
-                arguments = (arguments,)
+                restoration.add(module.register_forward_hook(keep(row)).remove)
+        with torch.enable_grad(), interruptible():
             run_model(model, tuple(tensors), arguments, isinstance(inputs, list))
-        finally:
-            for handle in handles:
-                handle.remove()
     text = choice.input_layout
     return _Run(x, outputs, None if text is None else Layout.from_text(text))
 

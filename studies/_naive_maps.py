@@ -33,7 +33,18 @@ def naive_grid(x: Tensor, layout: str | None, grid: tuple[int, ...]) -> Tensor:
 def naive_activations(
     model: nn.Module, inputs: Any, family: Family, layers: Sequence[Layer]
 ) -> list[tuple[Tensor, Tensor]]:
-    """Each layer's activation and gradient, by plain hooks and one backward pass."""
+    """Each layer's activation and gradient on its grid."""
+    grids = [(layout, grid) for _, layout, grid in family.layers]
+    return [
+        (naive_grid(a, *on), naive_grid(g, *on))
+        for (a, g), on in zip(two_passes(model, inputs, family, layers), grids, strict=True)
+    ]
+
+
+def two_passes(
+    model: nn.Module, inputs: Any, family: Family, layers: Sequence[Layer]
+) -> list[tuple[Tensor, Tensor]]:
+    """Each layer's output and its gradient, by plain hooks: one forward and one backward pass."""
     outputs: dict[int, Tensor] = {}
 
     def keep(position: int, index: Any) -> Any:
@@ -62,11 +73,7 @@ def naive_activations(
         score = logits[:, target][logits.argmax(dim=1) == target].sum()
     tensors = [outputs[position] for position in range(len(layers))]
     gradients = torch.autograd.grad(score, tensors)
-    grids = [(layout, grid) for _, layout, grid in family.layers]
-    return [
-        (naive_grid(a.detach(), *on), naive_grid(g, *on))
-        for a, g, on in zip(tensors, gradients, grids, strict=True)
-    ]
+    return [(a.detach(), g) for a, g in zip(tensors, gradients, strict=True)]
 
 
 def naive_maps(

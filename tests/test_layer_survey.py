@@ -281,8 +281,9 @@ def test_the_model_is_left_as_it_was():
     [
         (nn.Linear(4, 3), (9, 4), ValueError,
          "No layer of this model gives a grid with 1 spatial axes and several positions, for an "
-         "input of shape (1, 9, 4). Pass layers by name, with Layer(..., layout=...) for tokens "
-         "and other axes."),
+         "input of shape (1, 9, 4), or its tokens are in another order than the positions. Pass "
+         "layers by name, with Layer(..., layout=...) for tokens and other axes, or "
+         "Layer(..., reshape=...) for tokens in another order."),
         (nn.Linear(4, 3), (4,), ValueError,
          "inputs: expected one sample or more, (N, C, *S), with a spatial axis; received "
          "shape (2, 4)."),

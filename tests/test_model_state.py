@@ -1,17 +1,20 @@
 """Whatever a forward pass changes is restored."""
 
-from contextlib import nullcontext
-from threading import Thread
+import os
+from contextlib import contextmanager, nullcontext
+from threading import Event, Thread
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.modules.module import _global_forward_pre_hooks
 from torch.nn.utils import parametrize
 
 from captum_3dcam import LayerwiseGradCAM
-from captum_3dcam._model_state import preserved_state
+from captum_3dcam._model_state import preserve_generators, preserve_state, preserved_state
+from captum_3dcam._restoration import Restoration
 
 
 class Counting(nn.Module):
@@ -105,7 +108,10 @@ def test_modules_of_other_threads_are_not_ours():
 
 def test_new_modules_are_announced_once_before_they_run():
     net, counts = nn.Sequential(Counting(), Counting()), []
-    with preserved_state(on_new_module=lambda m: counts.append(getattr(m, "count", None))):
+    with Restoration() as restoration:
+        preserve_state(
+            restoration, on_new_module=lambda m: counts.append(getattr(m, "count", None))
+        )
         net(torch.zeros(1))
         net(torch.zeros(1))
     assert counts == [None, 0, 0]
@@ -238,3 +244,100 @@ def test_hooks_that_a_model_installs_in_its_first_forward_pass():
     model(x)
     assert torch.equal(LayerwiseGradCAM(model, "conv").attribute(x), maps[0])
     assert len(model.conv._forward_hooks) == 2
+
+
+# ------------------------------------------------------------------------------- other threads
+
+
+@contextmanager
+def another_thread(work):
+    """A thread that exists already, and works when it is told to."""
+    begin, done = Event(), Event()
+
+    def run():
+        begin.wait()
+        work()
+        done.set()
+        end.wait()
+
+    def meanwhile():
+        begin.set()
+        done.wait()
+
+    end = Event()
+    thread = Thread(target=run)
+    thread.start()
+    try:
+        yield meanwhile
+    finally:
+        begin.set()
+        end.set()
+        thread.join()
+
+
+def test_random_numbers_of_another_thread_are_not_repeated():
+    """A network in eval mode draws none, so whatever was drawn is another thread's."""
+    drawn, net = [], nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval()
+    with another_thread(lambda: drawn.append(torch.rand(4))) as meanwhile:
+        with preserved_state():
+            net(torch.zeros(1, 2))
+            meanwhile()
+        assert not torch.equal(torch.rand(4), drawn[0])
+
+
+def test_random_numbers_of_a_network_in_train_mode_are_put_back():
+    net = nn.Dropout()
+    with another_thread(lambda: None):
+        generator = torch.get_rng_state()
+        with preserved_state():
+            net(torch.zeros(9))
+        assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_generators_that_are_preserved_in_any_case():
+    with another_thread(lambda: None):
+        generator = torch.get_rng_state()
+        with Restoration() as restoration:
+            preserve_generators(restoration, [])
+            torch.rand(1)
+        assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_a_module_that_another_thread_trains_keeps_what_it_learned():
+    module, frozen = Counting(), Counting()
+    with another_thread(lambda: module(torch.zeros(1))) as meanwhile:
+        with preserved_state(module, frozen):
+            frozen(torch.zeros(1))
+            meanwhile()
+    assert (module.count, module.in_place.tolist()) == (1, [1, 1, 1])
+    assert (frozen.count, frozen.in_place.tolist()) == (0, [0, 0, 0])
+
+
+def test_threads_of_the_model_are_the_models():
+    """Threads that begin inside of its forward pass."""
+    module = Counting()
+    with preserved_state(module):
+        thread = Thread(target=module, args=(torch.zeros(1),))
+        thread.start()
+        thread.join()
+    assert module.count == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_finds_the_model_as_it_was():
+    net, statuses = nn.Sequential(Counting(), nn.BatchNorm1d(2)), []
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            is_clean = net[0].count == 0 and not net[1].running_mean.any()
+            is_clean &= not _global_forward_pre_hooks
+            os._exit(0 if is_clean else 1)
+        statuses.append(os.waitpid(child, 0)[1])
+
+    with another_thread(fork) as meanwhile, preserved_state():
+        net(torch.rand(3, 2))
+        assert net[1].running_mean.any()
+        meanwhile()
+    assert statuses == [0]

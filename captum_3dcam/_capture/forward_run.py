@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import get_ident
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules import batchnorm, conv, pooling
 from torch.nn.modules.module import (
     register_module_forward_hook,
@@ -18,9 +17,14 @@ from torch.nn.parameter import is_lazy
 
 from captum_3dcam._capture.layer_calls import LayerCalls, rejoin
 from captum_3dcam._capture.layer_output import check_differentiable, replaced, select_tensor
-from captum_3dcam._capture.process_settings import process_wide_settings, set_cudnn
+from captum_3dcam._capture.process_settings import (
+    eager_modules,
+    set_cudnn,
+    unfused_attention,
+)
 from captum_3dcam._frozen_batch_norm import lean_graph
-from captum_3dcam._model_state import preserved_state
+from captum_3dcam._model_state import preserve_state
+from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam.layers import find_module, unknown_name
 
 CHANNELS_FIRST = (
@@ -91,7 +95,7 @@ class ForwardRun:
         """Those (C, *S) that are surely channels first."""
         self.first_grid: tuple[int, ...] = ()
         """What the first convolution took."""
-        self._stack = ExitStack()
+        self._restoration = Restoration()
         self._cudnn_enabled = False
         """Whether recurrent networks lie on a GPU, and cuDNN is to be on beside them."""
         self._roots: list[nn.Module] = []
@@ -101,38 +105,37 @@ class ForwardRun:
 
     @contextmanager
     def open(self, roots: list[nn.Module]) -> Iterator[None]:
-        """Within, the hooks are there, and the model's state is restored on exit."""
+        """Within, the hooks are there; on exit, they are removed and the state is restored."""
         modules = [c.layer.module for c in self.layers if isinstance(c.layer.module, nn.Module)]
         _refuse_inference_mode()
-        with self._stack as stack:
-            stack.enter_context(process_wide_settings())
-            stack.enter_context(torch.set_grad_enabled(self.mode.from_start))
-            self.restore_state = stack.enter_context(
-                preserved_state(
-                    *roots,
-                    *modules,
-                    tensors=self.inputs,
-                    on_new_module=self._prepare,
-                    on_new_root=self._hook_named,
-                )
+        with self._restoration as restoration:
+            eager_modules.use(restoration)
+            if self.mode.create_graph:
+                unfused_attention.use(restoration)
+            self.restore_state = preserve_state(
+                restoration,
+                *roots,
+                *modules,
+                tensors=self.inputs,
+                on_new_module=self._prepare,
+                on_new_root=self._hook_named,
             )
-            stack.callback(register_module_forward_pre_hook(self._before_call).remove)
-            stack.callback(register_module_forward_hook(self._note_shape).remove)
+            restoration.add(register_module_forward_pre_hook(self._before_call).remove)
+            restoration.add(register_module_forward_hook(self._note_shape).remove)
             for calls in self.layers:
                 if isinstance(calls.layer.module, nn.Module):
                     self._hook(calls, calls.layer.module)
-            if self.mode.create_graph:
-                # Fused attention has no second derivative.
-                stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            elif not self.mode.from_start:
-                # A model that differentiates by itself may need its batch norm's weights.
-                stack.enter_context(lean_graph(self.inputs))
-            yield
+            torch.set_grad_enabled(self.mode.from_start)
+            # A model that differentiates by itself may need its batch norm's weights.
+            is_lean = not self.mode.create_graph and not self.mode.from_start
+            with lean_graph(self.inputs) if is_lean else nullcontext():
+                yield
 
     def call(self, forward: Callable[[], Any]) -> Any:
         """Run the model; whether it needs gradients from the start is known afterwards."""
         try:
-            output = forward()
+            with interruptible():
+                output = forward()
         except RuntimeError as error:
             if not self.mode.from_start and re.search("grad|graph", str(error)):
                 # A model that differentiates by itself needs the graph upstream.
@@ -155,13 +158,13 @@ class ForwardRun:
             replica = module.module.register_forward_pre_hook(
                 self._switch_gradients_off, with_kwargs=True
             )
-            self._stack.callback(replica.remove)
+            self._restoration.add(replica.remove)
         elif isinstance(module, nn.parallel.DistributedDataParallel):
             # No backward pass follows that DDP would have to synchronise.
             module.require_backward_grad_sync = module.require_forward_param_sync = False
         elif isinstance(module, nn.RNNBase) and any(p.is_cuda for p in module.parameters()):
             restore = module.register_forward_hook(self._restore_cudnn, always_call=True)
-            self._stack.callback(restore.remove)
+            self._restoration.add(restore.remove)
             self._cudnn_enabled = torch.backends.cudnn.enabled
 
     def check_names(self) -> None:
@@ -271,7 +274,7 @@ class ForwardRun:
             handle = module.register_forward_pre_hook(before, with_kwargs=True)
         else:
             handle = module.register_forward_hook(after)
-        self._stack.callback(handle.remove)
+        self._restoration.add(handle.remove)
 
     def _keep(
         self, calls: LayerCalls, tensor: Tensor, *, is_shared: bool = False, is_old: bool = False

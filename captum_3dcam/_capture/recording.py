@@ -21,6 +21,7 @@ from captum_3dcam._capture.layer_calls import LayerCalls, plain_tensor
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
 from captum_3dcam._frozen_batch_norm import lean_graph
 from captum_3dcam._inputs import run_model
+from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam._targets import select_output, select_scores
 from captum_3dcam.layers import Layer
 
@@ -74,9 +75,13 @@ class Recording:
         begin = torch.autograd.graph.get_gradient_edge(scores)
         ends = [call.begin_backward() for call in calls]
         ones = torch.ones_like(scores)
-        try:
-            # A checkpoint runs its part of the model again.
-            with nullcontext() if self.create_graph else lean_graph(self.inputs):
+        with Restoration() as restoration:
+            if self.training:  # a checkpoint runs its part of the model again
+                restoration.add(self.restore_state)
+            with (
+                nullcontext() if self.create_graph else lean_graph(self.inputs),
+                interruptible(),
+            ):
                 gradients = torch.autograd.grad(
                     [begin],
                     ends,
@@ -85,9 +90,6 @@ class Recording:
                     self.create_graph,
                     allow_unused=True,
                 )
-        finally:
-            if self.training:
-                self.restore_state()
         reached = set()
         with torch.set_grad_enabled(self.create_graph):
             for call, gradient in zip(calls, gradients, strict=True):

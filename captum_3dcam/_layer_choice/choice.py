@@ -6,21 +6,17 @@ from functools import partial
 from math import log2
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from captum_3dcam._captum import format_additional_forward_args
 from captum_3dcam._capture.recording import record
-from captum_3dcam._inputs import format_inputs, run_model
-from captum_3dcam._layer_choice.grids import (
-    GridLayer,
-    frames_come_first,
-    has_folded_tokens,
-    on_grids,
-)
+from captum_3dcam._inputs import format_inputs, input_sizes, reference_input, run_model
+from captum_3dcam._layer_choice.grids import GridLayer, frames_come_first, on_grids
 from captum_3dcam._layer_choice.statistics import STATISTICS, Statistics, statistics_of
+from captum_3dcam._layer_choice.token_order import in_order
 from captum_3dcam._layer_choice.trial_run import Shape, Trace, trace
 from captum_3dcam._layout import Layout
+from captum_3dcam._restoration import restored
 from captum_3dcam.layers import Layer
 
 _NEW_STAGE = 1.5  # a stride of 2 halves the size; padding changes it by less
@@ -84,6 +80,7 @@ class LayerChoice:
     """The axes of the first input, where they are not (N, C, *S)."""
 
 
+@restored
 def choose_layers(
     forward_func: Callable[..., Any],
     inputs: Any,
@@ -94,6 +91,8 @@ def choose_layers(
     honour_own: bool = True,
 ) -> LayerChoice:
     """One layer at the end of each resolution: two forward passes and a backward pass.
+
+    A network of tokens runs three times more, for their order.
 
     The model's own ``LAYERS`` come first, if ``honour_own``.
 
@@ -106,18 +105,22 @@ def choose_layers(
     tensors = format_inputs(inputs)
     first = _trace(model, inputs, additional_forward_args)
     x = reference_input(inputs)
-    text = input_layout.text if input_layout else None
-    if text is None and frames_come_first(first, tuple(x.shape)):
-        text = "N T C H W"
-    batch_size, size = input_size(tuple(x.shape), text)
-    layers = on_grids(first, batch_size, size)
-    if any(has_folded_tokens(layer, first, batch_size) for layer in layers):
-        layers = _ordered(layers, first, model, inputs, additional_forward_args, text)
+    if input_layout is None and frames_come_first(first, tuple(x.shape)):
+        input_layout = Layout.from_text("N T C H W")
+    batch_size, size = input_sizes(x, input_layout)
+    layers = in_order(
+        on_grids(first, batch_size, size),
+        first,
+        inputs,
+        input_layout,
+        lambda changed: _trace(model, changed, additional_forward_args),
+    )
     if not layers:
         raise ValueError(
             f"No layer of this model gives a grid with {len(size)} spatial axes and several "
-            f"positions, for an input of shape {tuple(x.shape)}. Pass layers by name, with "
-            "Layer(..., layout=...) for tokens and other axes."
+            f"positions, for an input of shape {tuple(x.shape)}, or its tokens are in another "
+            "order than the positions. Pass layers by name, with Layer(..., layout=...) for "
+            "tokens and other axes, or Layer(..., reshape=...) for tokens in another order."
         )
     recording = record(
         model,
@@ -153,22 +156,7 @@ def choose_layers(
         ]
     rows = _recommended(surveyed)
     chosen = tuple(row.grid_layer.layer for row in rows if row.recommended)
-    return LayerChoice(chosen, tuple(rows), text)
-
-
-def reference_input(inputs: Any) -> Tensor:
-    """The input over which the map lies: the first; of a list of pathways, the largest."""
-    tensors = format_inputs(inputs)
-    if isinstance(inputs, list):
-        return max(tensors, key=Tensor.numel)
-    return tensors[0]
-
-
-def input_size(shape: Shape, layout: str | None) -> tuple[int, Shape]:
-    """The number of samples, and the spatial size."""
-    if layout is None:
-        return shape[0], shape[2:]
-    return Layout.from_text(layout).sizes(shape)
+    return LayerChoice(chosen, tuple(rows), input_layout.text if input_layout else None)
 
 
 def _unwrapped(forward_func: Any) -> Any:
@@ -195,12 +183,12 @@ def own_layers(model: Any) -> tuple[Layer, ...]:
     return tuple(layer if isinstance(layer, Layer) else Layer(layer) for layer in own)
 
 
-def _trace(model: Any, inputs: Any, additional_forward_args: Any, keep: str = "") -> Trace:
+def _trace(model: Any, inputs: Any, additional_forward_args: Any) -> Trace:
     arguments = format_additional_forward_args(additional_forward_args)
     tensors = tuple(tensor.detach().clone() for tensor in format_inputs(inputs))
     forward = partial(run_model, model, tensors, arguments, isinstance(inputs, list))
     root = model if isinstance(model, nn.Module) else None
-    return trace(forward, root, tensors, keep)
+    return trace(forward, root, tensors)
 
 
 def _top_scores(output: Tensor) -> Tensor:
@@ -217,45 +205,6 @@ def _is_output(layer: GridLayer, statistics: Statistics, scores: Shape) -> bool:
     if len(scores) > 2:  # of a segmentation, also before it is enlarged
         return layer.channels > 1 or layer.grid == scores[2:]
     return layer.channels > 1 and statistics.uses_one_channel
-
-
-# ------------------------------------------------------------------------------ order of tokens
-
-
-def _ordered(
-    layers: Sequence[GridLayer],
-    first: Trace,
-    model: Any,
-    inputs: Any,
-    additional_forward_args: Any,
-    input_layout: str | None,
-) -> list[GridLayer]:
-    """The layers, with the order of tokens that were made of frames, by a change of late frames."""
-    x = reference_input(inputs)
-    batch_size, size = input_size(tuple(x.shape), input_layout)
-    probed = next(each for each in layers if has_folded_tokens(each, first, batch_size))
-    axis = 1 if input_layout == "N T C H W" else 2
-    late = x.detach().clone()
-    late.narrow(axis, late.shape[axis] // 2, late.shape[axis] - late.shape[axis] // 2).neg_().add_(
-        1
-    )
-    changed = tuple(late if t is x else t for t in format_inputs(inputs))
-    runs = [
-        _trace(model, each, additional_forward_args, keep=probed.name)
-        for each in (inputs, changed if isinstance(inputs, tuple) else late)
-    ]
-    before, after = (run.tensors[probed.name] for run in runs)
-    grid = probed.grid
-    tokens = grid[0] * grid[1] * grid[2]
-    differs = (before != after).any(dim=2)[0, -tokens:]
-    is_late = torch.arange(grid[0], device=differs.device) >= grid[0] // 2
-    in_order = is_late.repeat_interleave(grid[1] * grid[2])
-    fastest = is_late.repeat(grid[1] * grid[2])
-    if torch.equal(differs, in_order):
-        return list(layers)
-    if torch.equal(differs, fastest):
-        return on_grids(first, batch_size, size, time_is_fastest=True)
-    return [each for each in layers if not has_folded_tokens(each, first, batch_size)]
 
 
 # ------------------------------------------------------------------------------- recommendation

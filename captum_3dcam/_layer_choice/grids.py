@@ -58,15 +58,6 @@ def on_grids(
     return layers
 
 
-def has_folded_tokens(layer: GridLayer, trace: Trace, batch_size: int) -> bool:
-    """Whether the grid of the tokens is that of frames apart, whose order is then not known."""
-    if not (layer.layer.layout or "").startswith("N (H W T)") and layer.layer.layout != "N L C":
-        return False
-    before = trace.shapes[: layer.call.grids_before]
-    clips = [s for s in before if len(s) == len(layer.grid) + 2 and s[0] == batch_size]
-    return len(layer.grid) == 3 and not any(s[2] == layer.grid[0] for s in clips)
-
-
 def _layers(
     call: Call, trace: Trace, batch_size: int, size: Shape, time_is_fastest: bool
 ) -> Iterator[Layer]:
@@ -75,6 +66,8 @@ def _layers(
     # For calls of one shape, as in a siamese network, a warning says that the last one is taken.
     calls = "last" if len(set(call.shapes)) > 1 else None
     letters = " ".join("THW"[-rank:] if rank > 1 else "T")
+    if _relates_tokens(call, trace):
+        return
     if rows == batch_size and ndim == rank + 2:
         axis = _channel_axis(call, trace, size)
         if axis == 1:
@@ -101,6 +94,13 @@ def _layers(
             yield Layer(call.name, index=call.index, calls=calls, layout=layout)
     elif ndim == 3 and 0 < frames <= size[0] and size[0] % frames == 0:
         yield Layer(call.name, index=call.index, calls=calls, layout="(N T) (H W) C")
+
+
+def _relates_tokens(call: Call, trace: Trace) -> bool:
+    """Whether the tensor has an entry for each pair of tokens, as attention has: no grid."""
+    tokens = [shape[1] for shape in trace.shapes[: call.grids_before] if len(shape) == 3][-1:]
+    is_square = len(call.shape) == 4 and call.shape[2] in (call.shape[1], call.shape[3])
+    return is_square and call.channel_axis != 1 and [call.shape[2]] == tokens
 
 
 def _channel_axis(call: Call, trace: Trace, size: Shape) -> int | None:

@@ -16,8 +16,10 @@ from torch.nn.modules.module import (
 )
 
 from captum_3dcam._capture.forward_run import CHANNELS_FIRST
-from captum_3dcam._capture.process_settings import process_wide_settings
-from captum_3dcam._model_state import preserved_state
+from captum_3dcam._capture.layer_calls import plain_tensor
+from captum_3dcam._capture.process_settings import eager_modules
+from captum_3dcam._model_state import preserve_state
+from captum_3dcam._restoration import Restoration, interruptible
 
 Shape = tuple[int, ...]
 
@@ -50,6 +52,8 @@ class Call:
     """How many of :attr:`Trace.shapes` were there when the module returned."""
     shapes: list[Shape] = field(default_factory=list)
     """Of each call."""
+    token_sums: Tensor | None = None
+    """If it may be tokens (N, L, C): several weighted sums of each one's channels, (N, L, k)."""
 
 
 @dataclass
@@ -66,31 +70,23 @@ class Trace:
     """Its number of input channels, and the shape of its input."""
     first_weights: int = 0
     """The position in :attr:`calls` from which on parameters had been used."""
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    """The tensors of the modules that were to be kept, from their first calls."""
 
 
-def trace(
-    forward: Callable[[], Any], root: nn.Module | None, inputs: tuple[Tensor, ...], keep: str = ""
-) -> Trace:
-    """Run ``forward``, which runs ``root`` or other networks; ``keep`` the tensor of one module."""
-    recorder = _Recorder(keep)
-    before = register_module_forward_pre_hook(recorder.before)
-    after = register_module_forward_hook(recorder.after)
-    try:
-        with (
-            process_wide_settings(),
-            torch.no_grad(),
-            preserved_state(
-                *([root] if root is not None else []),
-                tensors=inputs,
-                on_new_root=recorder.add_names,
-            ),
-        ):
+def trace(forward: Callable[[], Any], root: nn.Module | None, inputs: tuple[Tensor, ...]) -> Trace:
+    """Run ``forward``, which runs ``root`` or other networks."""
+    recorder = _Recorder()
+    with Restoration() as restoration:
+        eager_modules.use(restoration)
+        restoration.add(register_module_forward_pre_hook(recorder.before).remove)
+        restoration.add(register_module_forward_hook(recorder.after).remove)
+        preserve_state(
+            restoration,
+            *([root] if root is not None else []),
+            tensors=inputs,
+            on_new_root=recorder.add_names,
+        )
+        with torch.no_grad(), interruptible():
             forward()
-    finally:
-        before.remove()
-        after.remove()
     recorder.trace.calls = sorted(recorder.calls.values(), key=lambda call: call.order)
     return recorder.trace
 
@@ -98,10 +94,9 @@ def trace(
 class _Recorder:
     """The hooks of a trial run."""
 
-    def __init__(self, keep: str) -> None:
+    def __init__(self) -> None:
         self.trace = Trace()
         self.calls: dict[tuple[str, int | None], Call] = {}
-        self._keep = keep
         self._names: dict[int, str] = {}
         self._thread = get_ident()
         self._depth = self._order = 0
@@ -143,8 +138,6 @@ class _Recorder:
                 self._add(module, name, index, tensor)
 
     def _add(self, module: nn.Module, name: str, index: int | None, tensor: Tensor) -> None:
-        if name == self._keep and name not in self.trace.tensors:
-            self.trace.tensors[name] = tensor.clone()
         shape, is_leaf = tuple(tensor.shape), next(module.children(), None) is None
         axis = channel_axis(module, shape)
         if axis is not None:
@@ -171,6 +164,7 @@ class _Recorder:
             first_order,
             len(self.trace.shapes),
             [*(earlier.shapes if earlier else ()), shape],
+            _token_sums(tensor) if tensor.ndim == 3 else None,
         )
 
 
@@ -186,6 +180,13 @@ def _tensors(output: Any) -> dict[int | None, Tensor]:
     if isinstance(output, list) and len(tensors) > 1:
         return dict(tensors.items())
     return {None: next(iter(tensors.values()))} if tensors else {}
+
+
+def _token_sums(tokens: Tensor) -> Tensor:
+    """With weights that do not cancel: a plain sum of what layer normalisation returns is zero."""
+    values = plain_tensor(tokens).float()
+    channels = torch.arange(tokens.shape[-1], device=tokens.device)[:, None]
+    return values @ torch.cos(channels * torch.arange(1, 9, device=tokens.device))
 
 
 def channel_axis(module: nn.Module, shape: Shape | None) -> int | None:

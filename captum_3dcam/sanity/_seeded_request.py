@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from captum_3dcam._inputs import Inputs, format_inputs
-from captum_3dcam._model_state import preserved_state
+from captum_3dcam._model_state import preserve_generators, preserve_state
+from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam._targets import predicted_target, select_output
 from captum_3dcam.sanity.comparison import MapComparison
 
@@ -44,14 +46,14 @@ class SeededRequest:
     def output_of(self, forward_func: Callable[..., Any]) -> Any:
         """What the model returns for the inputs, without gradients."""
         arguments = as_tuple(self.comparison.additional_forward_args)
-        with self.seeded_inputs(forward_func) as inputs, torch.no_grad():
+        with self.seeded_inputs(forward_func) as inputs, torch.no_grad(), interruptible():
             return forward_func(*inputs, *arguments)
 
     def map_on_copy(
         self, make_attribution: Callable[[nn.Module], Any], copy: nn.Module, model: nn.Module
     ) -> Tensor:
         """The map of the attribution that is made of a copy of the model."""
-        with self.seeded_inputs(copy):
+        with self.seeded_inputs(copy), interruptible():
             attribution = make_attribution(copy)
         ran: list[nn.Module] = []
         result = self.map_of(attribution, copy, ran.append)
@@ -78,7 +80,11 @@ class SeededRequest:
         options = dict(self.comparison.attribute_kwargs)
         if self.comparison.additional_forward_args is not None:
             options["additional_forward_args"] = self.comparison.additional_forward_args
-        with self.seeded_inputs(model, on_new_module) as tensors, warnings.catch_warnings():
+        with (
+            self.seeded_inputs(model, on_new_module) as tensors,
+            warnings.catch_warnings(),
+            interruptible(),
+        ):
             # Captum's warning that it sets the inputs to require gradients: they are copies.
             warnings.filterwarnings("ignore", ".*did not already require gradients")
             inputs = tensors if self.is_tuple else tensors[0]
@@ -152,16 +158,15 @@ def seeded(
     """Seed NumPy and torch on the CPU and the tensors' devices, and restore their state on exit.
 
     NumPy too, because Captum's GradientShap draws from it. The state of the modules that run
-    inside is restored as well, see :func:`preserved_state`.
+    inside is restored as well, see :func:`preserve_state`.
     """
     tensors = list(tensors)
-    numpy_state = np.random.get_state()
-    try:
-        with preserved_state(tensors=tensors, on_new_module=on_new_module):
-            seed_generators(seed, {tensor.device for tensor in tensors})
-            yield
-    finally:
-        np.random.set_state(numpy_state)
+    with Restoration() as restoration:
+        restoration.add(partial(np.random.set_state, np.random.get_state()))
+        preserve_generators(restoration, tensors)
+        preserve_state(restoration, tensors=tensors, on_new_module=on_new_module)
+        seed_generators(seed, {tensor.device for tensor in tensors})
+        yield
 
 
 def seed_generators(seed: int, devices: Iterable[torch.device]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_3dcam._model_state import preserved_state
+from captum_3dcam._restoration import interruptible
 from captum_3dcam._targets import per_sample_targets, select_scores
 from captum_3dcam._validation import check_choice, check_integer, describe
 from captum_3dcam.sanity._plotting import (
@@ -178,7 +179,7 @@ def perturbation_curve(
         check_choice("output", output, _OUTPUTS)
     transform = _OUTPUTS[output] if isinstance(output, str) else output
     scorer = _Scorer(forward_func, transform, as_tuple(additional_forward_args))
-    with preserved_state(tensors=[inputs]), torch.no_grad():
+    with preserved_state(tensors=[inputs]), torch.no_grad(), interruptible():
         target = scorer.fix_target(inputs, target, size)
         baseline = _baseline_tensor(perturbation, inputs)
         ends = (inputs, baseline) if perturbation.mode == "deletion" else (baseline, inputs)

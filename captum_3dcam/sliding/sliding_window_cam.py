@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_3dcam._model_state import preserved_state
+from captum_3dcam._restoration import interruptible
 from captum_3dcam._targets import per_sample_targets, select_output, select_scores
 from captum_3dcam._validation import check_choice, check_integer, describe
 from captum_3dcam.attribution import LayerwiseCAM
@@ -341,12 +342,11 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
             )
         return factors
 
-    @torch.no_grad()
     def _output(self, x: Tensor, arguments: Any) -> Tensor:
         forward_func = self.cam.forward_func
         several = arguments if isinstance(arguments, tuple) else (arguments,)
         roots = [forward_func] if isinstance(forward_func, nn.Module) else []
-        with preserved_state(*roots, tensors=[x]):
+        with preserved_state(*roots, tensors=[x]), torch.no_grad(), interruptible():
             returned = forward_func(x, *(() if arguments is None else several))
         return select_output(returned, self.cam.output)
 

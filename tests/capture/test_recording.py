@@ -21,7 +21,8 @@ from captum_3dcam import (
     functional,
 )
 from captum_3dcam._capture.layer_calls import LayerCalls, gather
-from captum_3dcam._capture.process_settings import process_wide_settings
+from captum_3dcam._capture.process_settings import eager_modules
+from captum_3dcam._restoration import Restoration
 from captum_3dcam._capture.recording import (
     record,
 )
@@ -635,12 +636,13 @@ def test_calls_that_overlap_give_compiled_code_back():
     x = random_input(1, (6, 6))
     compiled(x)
     stance = torch._dynamo.eval_frame._stance.stance
-    first, second = process_wide_settings(), process_wide_settings()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
+    first, second = Restoration(), Restoration()
+    eager_modules.use(first)
+    eager_modules.use(second)
+    first.run()
+    first.run()
     assert torch._dynamo.eval_frame._stance.stance == "force_eager"
-    second.__exit__(None, None, None)
+    second.run()
     assert torch._dynamo.eval_frame._stance.stance == stance
 
 

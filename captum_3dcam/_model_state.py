@@ -31,55 +31,10 @@ _HOOKS = sorted(name for name in _MODULE_ATTRIBUTES if name.startswith("_forward
 
 @contextmanager
 def preserved_state(*roots: nn.Module, tensors: Iterable[Tensor] = ()) -> Iterator[None]:
-    """:func:`preserve_state` of what runs inside. Let Ctrl-C through with ``interruptible()``."""
+    """:class:`ModelState` of what runs inside. Let Ctrl-C through with ``interruptible()``."""
     with Restoration() as restoration:
-        preserve_state(restoration, *roots, tensors=tensors)
+        ModelState(tensors).preserve(restoration, *roots)
         yield
-
-
-def preserve_state(
-    restoration: Restoration,
-    *roots: nn.Module,
-    tensors: Iterable[Tensor] = (),
-    on_new_module: Callable[[nn.Module], object] | None = None,
-    on_new_root: Callable[[nn.Module], object] | None = None,
-) -> Callable[[], None]:
-    """Restore at the end what the modules that run from now on may have changed.
-
-    That is: buffers (batch normalisation in train mode updates them), the modules' own attributes
-    (a recurrent state, a counter, the train flag), and the random generators of the CPU and of the
-    devices that the modules and ``tensors`` lie on (dropout draws from them).
-
-    The modules are the roots and those that run in this thread, seen by a global forward
-    pre-hook; a module's state is copied before it runs for the first time, and then
-    ``on_new_module`` is called with it. ``on_new_root`` is called with a module whose submodules
-    have been added, before it runs.
-
-    What other threads do meanwhile is left to them: the state of modules that run in another
-    thread too, and, if no module was in train mode, the random generators.
-
-    Returns a function that restores the same once more.
-    """
-    snapshot, thread = _Snapshot(on_new_module, on_new_root), get_ident()
-
-    def before_forward(module: nn.Module, args: Any) -> None:
-        if get_ident() == thread:
-            snapshot.add(module)
-        else:
-            snapshot.leave_to_others(module)
-
-    # The caller keeps the function that is returned. With the caller's own methods in the
-    # snapshot, this would be a reference cycle, which keeps tensors until the collector runs.
-    restoration.add(snapshot.drop_callbacks)
-    restoration.add(snapshot.restore)
-    if parametrize._cache_enabled:  # the cache of parametrize.cached(): ours would have no graph
-        restoration.add(partial(setattr, parametrize, "_cache", parametrize._cache))
-        parametrize._cache = {}
-    restoration.add(register_module_forward_pre_hook(before_forward).remove)
-    snapshot.generators.add([torch.empty(0), *tensors])
-    for root in roots:
-        snapshot.add(root)
-    return snapshot.restore
 
 
 def preserve_generators(restoration: Restoration, tensors: Iterable[Tensor]) -> None:
@@ -89,26 +44,63 @@ def preserve_generators(restoration: Restoration, tensors: Iterable[Tensor]) -> 
     generators.add([torch.empty(0), *tensors])
 
 
-class _Snapshot:
-    """What modules and random generators held when they were added."""
+class ModelState:
+    """What the modules that run may change, as it was before they ran for the first time.
+
+    That is: buffers (batch normalisation in train mode updates them), the modules' own attributes
+    (a recurrent state, a counter, the train flag), and the random generators of the CPU and of the
+    devices that the modules and ``tensors`` lie on (dropout draws from them).
+
+    ``on_new_module`` is called with each module before it runs for the first time, and
+    ``on_new_root`` with one whose submodules have been added.
+    """
 
     def __init__(
         self,
-        on_new_module: Callable[[nn.Module], object] | None,
-        on_new_root: Callable[[nn.Module], object] | None,
+        tensors: Iterable[Tensor] = (),
+        on_new_module: Callable[[nn.Module], object] | None = None,
+        on_new_root: Callable[[nn.Module], object] | None = None,
     ) -> None:
         self._on_new_module, self._on_new_root = on_new_module, on_new_root
         self._modules: dict[int, nn.Module] = {}
         self._states: dict[int, _ModuleState] = {}
         self._copies: Copies = {}
         self._first_hook = RemovableHandle.next_id
-        self.generators = _Generators()
-        self._in_training = False
-        self._threads = {thread.ident for thread in enumerate_threads()}
+        self._generators = _Generators()
+        self._generators.add([torch.empty(0), *tensors])
+        self._in_training = self._has_run = False
+        self._thread = get_ident()
+        self._other_threads = {thread.ident for thread in enumerate_threads()} - {self._thread}
         self._in_other_threads: WeakSet[nn.Module] = WeakSet()
 
-    def add(self, root: nn.Module) -> None:
+    def preserve(self, restoration: Restoration, *roots: nn.Module) -> None:
+        """Restore at the end what the roots and the modules that run until then have changed.
+
+        Modules are seen by a global forward pre-hook. What other threads do meanwhile is left to
+        them: the state of modules that run there too, and, if no module was in train mode, the
+        random generators.
+        """
+        self._has_run = False
+        # The caller may keep this object. With the caller's own methods in it, it would be in a
+        # reference cycle, which keeps tensors until the collector runs.
+        restoration.add(self._drop_callbacks)
+        restoration.add(self._restore)
+        if parametrize._cache_enabled:  # that of parametrize.cached(): ours would have no graph
+            restoration.add(partial(setattr, parametrize, "_cache", parametrize._cache))
+            parametrize._cache = {}
+        restoration.add(register_module_forward_pre_hook(self._before_forward).remove)
+        for root in roots:
+            self._add(root)
+
+    def _before_forward(self, module: nn.Module, args: Any) -> None:
+        if get_ident() == self._thread:
+            self._add(module)
+        elif get_ident() in self._other_threads:  # and not in one that the model has started
+            self._in_other_threads.add(module)
+
+    def _add(self, root: nn.Module) -> None:
         """The module and all modules in it, unless they are known."""
+        self._has_run = True
         if id(root) in self._modules:
             self._add_state(root)
             return
@@ -117,30 +109,27 @@ class _Snapshot:
             for module in new:
                 self._modules[id(module)] = module
                 self._add_state(module)
-                self.generators.add(module._parameters.values())
-                self.generators.add(module._buffers.values())
+                self._generators.add(module._parameters.values())
+                self._generators.add(module._buffers.values())
             if self._on_new_module is not None:
                 for module in new:
                     self._on_new_module(module)
             if self._on_new_root is not None:
                 self._on_new_root(root)
 
-    def leave_to_others(self, module: nn.Module) -> None:
-        """A module that runs in another thread; not in one that the model has started itself."""
-        if get_ident() in self._threads:
-            self._in_other_threads.add(module)
-
-    def drop_callbacks(self) -> None:
+    def _drop_callbacks(self) -> None:
         self._on_new_module = self._on_new_root = None
 
-    def restore(self) -> None:
+    def _restore(self) -> None:
+        if not self._has_run:
+            return
         for state in self._states.values():
             if state.module not in self._in_other_threads:
                 state.restore()
         for module in self._modules.values():
             _remove_new_hooks(module, self._first_hook)
         if self._in_training or active_count() == 1:
-            self.generators.restore()
+            self._generators.restore()
 
     def _add_state(self, module: nn.Module) -> None:
         self._in_training |= module.training

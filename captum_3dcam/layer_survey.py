@@ -12,7 +12,7 @@ from captum_3dcam._capture.layer_output import select_tensor
 from captum_3dcam._inputs import Inputs, format_inputs, run_model
 from captum_3dcam._layer_choice.choice import LayerChoice, SurveyedLayer, choose_layers, own_layers
 from captum_3dcam._layout import Layout
-from captum_3dcam._model_state import preserve_state
+from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam.layers import Layer, find_module
 
@@ -264,7 +264,7 @@ def _run(
     if arguments is not None and not isinstance(arguments, tuple):
         arguments = (arguments,)
     with Restoration() as restoration:
-        preserve_state(restoration, model, tensors=tensors)
+        ModelState(tensors).preserve(restoration, model)
         for row in rows:
             module = find_module(row.name, model)
             if module is not None:

@@ -1,6 +1,5 @@
 """Ctrl-C between any two instructions of Python while a map is computed: is all as it was?"""
 
-import random
 import signal
 import sys
 import threading
@@ -9,6 +8,7 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
@@ -118,7 +118,7 @@ class _Interrupts:
 def run(seed: int, seconds: float) -> tuple[int, list[str]]:
     """Interrupts tried, and what they left behind. Some are followed by a second one."""
     assert threading.current_thread() is threading.main_thread(), "signals arrive there"
-    generator, net = random.Random(seed), _network()
+    generator, net = np.random.default_rng(seed), _network()
     calls = _calls(net)
     lengths = []
     for call in calls:
@@ -129,9 +129,9 @@ def run(seed: int, seconds: float) -> tuple[int, list[str]]:
     before = _state(net)
     failures, tried, end = [], 0, monotonic() + seconds
     while monotonic() < end:
-        number = generator.randrange(len(calls))
-        first = generator.randint(1, lengths[number])
-        second = first + generator.choice((0, generator.randint(1, 300)))
+        number = int(generator.integers(len(calls)))
+        first = int(generator.integers(1, lengths[number] + 1))
+        second = first + int(generator.integers(2) * generator.integers(1, 300))
         _Interrupts((first, second)).run(calls[number])
         tried += 1
         after = _state(net)

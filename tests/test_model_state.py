@@ -13,7 +13,7 @@ from torch.nn.modules.module import _global_forward_pre_hooks
 from torch.nn.utils import parametrize
 
 from captum_3dcam import LayerwiseGradCAM
-from captum_3dcam._model_state import preserve_generators, preserve_state, preserved_state
+from captum_3dcam._model_state import ModelState, preserve_generators, preserved_state
 from captum_3dcam._restoration import Restoration
 
 
@@ -109,9 +109,8 @@ def test_modules_of_other_threads_are_not_ours():
 def test_new_modules_are_announced_once_before_they_run():
     net, counts = nn.Sequential(Counting(), Counting()), []
     with Restoration() as restoration:
-        preserve_state(
-            restoration, on_new_module=lambda m: counts.append(getattr(m, "count", None))
-        )
+        state = ModelState(on_new_module=lambda m: counts.append(getattr(m, "count", None)))
+        state.preserve(restoration)
         net(torch.zeros(1))
         net(torch.zeros(1))
     assert counts == [None, 0, 0]
@@ -305,10 +304,10 @@ def test_generators_that_are_preserved_in_any_case():
 
 def test_a_module_that_another_thread_trains_keeps_what_it_learned():
     module, frozen = Counting(), Counting()
-    with another_thread(lambda: module(torch.zeros(1))) as meanwhile:
-        with preserved_state(module, frozen):
-            frozen(torch.zeros(1))
-            meanwhile()
+    training = another_thread(lambda: module(torch.zeros(1)))
+    with training as meanwhile, preserved_state(module, frozen):
+        frozen(torch.zeros(1))
+        meanwhile()
     assert (module.count, module.in_place.tolist()) == (1, [1, 1, 1])
     assert (frozen.count, frozen.in_place.tolist()) == (0, [0, 0, 0])
 

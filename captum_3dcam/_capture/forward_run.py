@@ -23,7 +23,7 @@ from captum_3dcam._capture.process_settings import (
     unfused_attention,
 )
 from captum_3dcam._frozen_batch_norm import lean_graph
-from captum_3dcam._model_state import preserve_state
+from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam.layers import find_module, unknown_name
 
@@ -101,7 +101,7 @@ class ForwardRun:
         self._roots: list[nn.Module] = []
         self._named: list[LayerCalls] = []
         """Layers whose names were found in what runs."""
-        self.restore_state: Callable[[], None] = lambda: None
+        self.state = ModelState(inputs, self._prepare, self._hook_named)
 
     @contextmanager
     def open(self, roots: list[nn.Module]) -> Iterator[None]:
@@ -112,14 +112,7 @@ class ForwardRun:
             eager_modules.use(restoration)
             if self.mode.create_graph:
                 unfused_attention.use(restoration)
-            self.restore_state = preserve_state(
-                restoration,
-                *roots,
-                *modules,
-                tensors=self.inputs,
-                on_new_module=self._prepare,
-                on_new_root=self._hook_named,
-            )
+            self.state.preserve(restoration, *roots, *modules)
             restoration.add(register_module_forward_pre_hook(self._before_call).remove)
             restoration.add(register_module_forward_hook(self._note_shape).remove)
             for calls in self.layers:

@@ -21,6 +21,7 @@ from captum_3dcam._capture.layer_calls import LayerCalls, plain_tensor
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
 from captum_3dcam._frozen_batch_norm import lean_graph
 from captum_3dcam._inputs import run_model
+from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam._targets import select_output, select_scores
 from captum_3dcam.layers import Layer
@@ -46,8 +47,8 @@ class Recording:
     """The shape of what the first of them took."""
     notes: tuple[str, ...] = ()
     """What to warn of."""
-    restore_state: Callable[[], None] = field(default=lambda: None, repr=False)
-    """Leaves the model as it was before the forward pass."""
+    state: ModelState = field(default_factory=ModelState, repr=False)
+    """The model's, as before the forward pass."""
 
     def factors(
         self, target: Any = None, *, retain_graph: bool = False
@@ -76,8 +77,7 @@ class Recording:
         ends = [call.begin_backward() for call in calls]
         ones = torch.ones_like(scores)
         with Restoration() as restoration:
-            if self.training:  # a checkpoint runs its part of the model again
-                restoration.add(self.restore_state)
+            self.state.preserve(restoration)  # a checkpoint runs its part of the model again
             with (
                 nullcontext() if self.create_graph else lean_graph(self.inputs),
                 interruptible(),
@@ -169,7 +169,7 @@ def record(
         channels_first=frozenset(run.channels_first),
         first_grid=run.first_grid,
         notes=tuple(run.notes),
-        restore_state=run.restore_state,
+        state=run.state,
     )
 
 

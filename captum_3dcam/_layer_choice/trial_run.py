@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 from captum_3dcam._capture.forward_run import CHANNELS_FIRST
 from captum_3dcam._capture.layer_calls import plain_tensor
 from captum_3dcam._capture.process_settings import eager_modules
-from captum_3dcam._model_state import preserve_state
+from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 
 Shape = tuple[int, ...]
@@ -79,12 +79,8 @@ def trace(forward: Callable[[], Any], root: nn.Module | None, inputs: tuple[Tens
         eager_modules.use(restoration)
         restoration.add(register_module_forward_pre_hook(recorder.before).remove)
         restoration.add(register_module_forward_hook(recorder.after).remove)
-        preserve_state(
-            restoration,
-            *([root] if root is not None else []),
-            tensors=inputs,
-            on_new_root=recorder.add_names,
-        )
+        state = ModelState(inputs, on_new_root=recorder.add_names)
+        state.preserve(restoration, *([root] if root is not None else []))
         with torch.no_grad(), interruptible():
             forward()
     recorder.trace.calls = sorted(recorder.calls.values(), key=lambda call: call.order)

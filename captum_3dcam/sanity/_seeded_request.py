@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from captum_3dcam._inputs import Inputs, format_inputs
-from captum_3dcam._model_state import preserve_generators, preserve_state
+from captum_3dcam._model_state import ModelState, preserve_generators
 from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam._targets import predicted_target, select_output
 from captum_3dcam.sanity.comparison import MapComparison
@@ -158,13 +158,13 @@ def seeded(
     """Seed NumPy and torch on the CPU and the tensors' devices, and restore their state on exit.
 
     NumPy too, because Captum's GradientShap draws from it. The state of the modules that run
-    inside is restored as well, see :func:`preserve_state`.
+    inside is restored as well, see :class:`ModelState`.
     """
     tensors = list(tensors)
     with Restoration() as restoration:
         restoration.add(partial(np.random.set_state, np.random.get_state()))
         preserve_generators(restoration, tensors)
-        preserve_state(restoration, tensors=tensors, on_new_module=on_new_module)
+        ModelState(tensors, on_new_module).preserve(restoration)
         seed_generators(seed, {tensor.device for tensor in tensors})
         yield
 

@@ -538,6 +538,27 @@ def test_a_checkpoint_runs_a_part_of_the_model_again(layer, training):
     torch.testing.assert_close(LayerwiseLayerCAM(model, explain).attribute(X, 1), attribution)
 
 
+def test_what_a_checkpoint_counts_in_eval_mode():
+    """Its second run, in the backward pass, is restored as the first one is."""
+
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            self.count += 1
+            return x
+
+    model = Checkpointed(use_reentrant=False).eval()
+    model.block.insert(0, Counter())
+    counts = []
+    model.block[0].register_forward_hook(lambda module, *_: counts.append(int(module.count)))
+    LayerwiseLayerCAM(model, "stem").attribute(X, target=1)
+    assert counts == [1, 1]
+    assert model.block[0].count == 0
+
+
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
 def test_a_reentrant_checkpoint_is_named():
     model = Checkpointed(use_reentrant=True).eval()

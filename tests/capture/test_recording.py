@@ -22,12 +22,12 @@ from captum_3dcam import (
 )
 from captum_3dcam._capture.layer_calls import LayerCalls, gather
 from captum_3dcam._capture.process_settings import eager_modules
-from captum_3dcam._restoration import Restoration
 from captum_3dcam._capture.recording import (
     record,
 )
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
 from captum_3dcam._inputs import format_inputs
+from captum_3dcam._restoration import Restoration
 from captum_3dcam.layers import resolve_layers
 
 PAIR = Reduction(

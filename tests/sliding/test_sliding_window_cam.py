@@ -19,6 +19,7 @@ from torch import nn
 from captum_3dcam import (
     CounterfactualCAM,
     GlobalLocalCAM3D,
+    Layer,
     LayerwiseGlobalLocalCAM,
     LayerwiseGradCAM,
     LayerwiseHiResCAM,
@@ -680,6 +681,38 @@ def test_the_model_is_as_it_was(error, target, at):
     assert not any(module._forward_hooks for module in net.modules())
     assert all(parameter.grad is None for parameter in net.parameters())
     assert attribution.forward_func is net
+
+
+class Hoarding(nn.Module):
+    """Keeps what it returned, in a container that is too deep to be restored."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv3d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv3d(4, 4, 3, 2, 1), nn.ReLU(),
+            nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 5),
+        )  # fmt: skip
+        self.kept = {"outputs": [[]]}
+
+    def forward(self, x):
+        output = self.net(x)
+        self.kept["outputs"][0].append(output)
+        return output
+
+
+@pytest.mark.filterwarnings("ignore:.*zero everywhere")
+@pytest.mark.parametrize("cam_class", METHODS)
+def test_the_windows_of_a_discarded_model_are_freed(cam_class):
+    """Whatever the rule holds of the layers: a graph leads to it, and must not lead back."""
+    model = Hoarding().eval()
+    layers = [Layer(model.net[1]), Layer("net.3", layout="N C T H W")]
+    sliding = SlidingWindowCAM(cam_class(model, layers), (4, 8, 8), (2, 4, 4))
+    sliding.attribute(torch.rand(1, 3, 8, 16, 16), 0)
+    outputs = [weakref.ref(output) for output in model.kept["outputs"][0]]
+    assert len(outputs) > 2
+    del model, layers, sliding
+    gc.collect()
+    assert all(output() is None for output in outputs)
 
 
 def test_a_stream_that_is_left_leaves_the_model():

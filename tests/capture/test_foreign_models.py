@@ -7,6 +7,7 @@ import torch
 from captum.attr import LayerGradCam
 from networks import conv_net
 from torch import nn
+from torch.nn.modules.module import _global_forward_hooks
 
 from captum_3dcam import (
     GlobalLocalCAM2D,
@@ -146,3 +147,25 @@ def test_a_buffer_that_a_hook_counts_in_is_restored():
 def test_classes_that_are_no_sequence(classes):
     with pytest.raises(TypeError, match="classes must be a sequence of targets, as"):
         GlobalLocalCAM2D(conv_net(2), "0").attribute_classes(torch.rand(1, 2, 6, 6), classes)
+
+
+def test_several_threads_explain_one_model():
+    model = conv_net(2)
+    xs = [torch.rand(1, 2, 9, 9, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    expected = [GlobalLocalCAM2D(model, ["0", "1"]).attribute(x, target=0) for x in xs]
+    found = [[] for _ in xs]
+
+    def explain(number):
+        cam = GlobalLocalCAM2D(model, ["0", "1"])
+        found[number] += [cam.attribute(xs[number], target=0) for _ in range(10)]
+
+    threads = [Thread(target=explain, args=(number,)) for number in range(len(xs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for maps, same in zip(found, expected, strict=True):
+        assert len(maps) == 10
+        assert all(torch.equal(each, same) for each in maps)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert not _global_forward_hooks

@@ -65,6 +65,11 @@ def _reason(calls: Sequence[LayerFactors], sample: int, evidence: str, peak: flo
             "softmax: explain the logits; a class that no position is predicted as; tokens of the "
             "last block beside the class token; a dead ReLU)"
         )
+    if peak < torch.finfo(first[0].dtype).tiny ** 0.5 and not any(map(torch.any, first)):
+        return (
+            f"the gradient is at most {peak:.0e}, and its products are too small for the "
+            "precision: explain the model in double precision, or scale its score up"
+        )
     if not _is_positive(first):
         sign, other = (
             ("positive", "CounterfactualCAM")

@@ -291,6 +291,18 @@ def test_products_of_finite_numbers_are_finite_or_an_error(method, scale):
         torch.testing.assert_close(attribution.double(), expected, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("scale", [1e-15, 1e-24])
+def test_products_that_are_too_small_are_told_from_a_score_that_does_not_depend(scale):
+    net = pooled_net([[1.0, 1.0]])
+    net[0].weight.data = net[0].weight.data.abs() * scale
+    net[3].weight.data *= scale
+    caught = warnings_of(lambda: LayerwiseHiResCAM(net, "1").attribute(X.abs(), target=0))
+    if scale == 1e-15:
+        assert not caught
+    else:
+        assert "its products are too small for the precision: explain the model" in caught[-1]
+
+
 class NoDerivative(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -36,18 +36,18 @@ def in_order(
     centres = [centre[-len(size) :] for centre in _CENTRES]
     changes = [_changes(first, run(each)) for each in _changed(inputs, input_layout, centres)]
     others = {_key(each): each for each in on_grids(first, batch_size, size, time_is_fastest=True)}
-    found = []
+    ordered = []
     orders: dict[int, int | None] = {}  # of the layers so far, by the number of their tokens
     for layer in layers:
         if not _has_tokens(layer):
-            found.append(layer)
+            ordered.append(layer)
             continue
         candidates = [layer, others.get(_key(layer), layer)]
         count = layer.call.shape[1]
         orders[count] = _order(candidates, changes, centres, orders.get(count, 0))
         if (order := orders[count]) is not None:
-            found.append(candidates[order])
-    return found
+            ordered.append(candidates[order])
+    return ordered
 
 
 def _has_tokens(layer: GridLayer) -> bool:

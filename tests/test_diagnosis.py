@@ -295,6 +295,7 @@ def test_products_of_finite_numbers_are_finite_or_an_error(method, scale):
 def test_products_that_are_too_small_are_told_from_a_score_that_does_not_depend(scale):
     net = pooled_net([[1.0, 1.0]])
     net[0].weight.data = net[0].weight.data.abs() * scale
+    net[0].bias.data.zero_()
     net[3].weight.data *= scale
     caught = warnings_of(lambda: LayerwiseHiResCAM(net, "1").attribute(X.abs(), target=0))
     if scale == 1e-15:

@@ -15,7 +15,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_3dcam._validation import check_integer, describe
+from captum_3dcam._functional_inputs import (
+    check_calls,
+    check_effects,
+    check_factors,
+    check_features,
+    check_layer_maps,
+    check_pair,
+    check_size,
+    check_sizes,
+)
+from captum_3dcam._validation import (
+    check_flag,
+    check_floats,
+    check_integer,
+    describe,
+    show,
+)
 
 Factors = tuple[Tensor, ...]
 LayerRule = Callable[[Tensor, Tensor], Factors]
@@ -74,6 +90,7 @@ def channel_sum(x: Tensor) -> Tensor:
     >>> channel_sum(torch.ones(1, 5, 2, 2)).shape
     torch.Size([1, 1, 2, 2])
     """
+    check_features("x", x, axes=2)
     return x.sum(dim=1, keepdim=True, dtype=_accumulation_dtype(x))
 
 
@@ -109,6 +126,8 @@ def upsample(
     >>> upsample(torch.tensor([[[0.0, 1.0]]]), (4,))
     tensor([[[0.0000, 0.2500, 0.7500, 1.0000]]])
     """
+    check_features("x", x, axes=2)
+    check_size(size)
     rank = x.ndim - 2
     if len(size) != rank or rank not in LINEAR_MODES:
         raise ValueError(
@@ -153,7 +172,7 @@ def normalize(x: Tensor) -> Tensor:
     <BLANKLINE>
             [[0.0000, 0.0000, 0.0000]]])
     """
-    return _over_peak_(x.relu())
+    return _over_peak_(check_features("x", x, axes=2).relu())
 
 
 def _over_peak_(positive: Tensor) -> Tensor:
@@ -182,6 +201,7 @@ def layer_map(
     tensor([[[[0.1250, 0.0000],
               [0.1250, 1.0000]]]])
     """
+    check_factors("factors", factors)
     return reduce(Tensor.mul_, (_drawn(factor, size, mode, align_corners) for factor in factors))
 
 
@@ -199,6 +219,7 @@ def shared_layer_map(
     >>> shared_layer_map([(fine,), (coarse,)], (4,))
     tensor([[[1.0000, 0.2500, 0.7500, 1.0000]]])
     """
+    check_calls(calls)
     summed = (
         reduce(Tensor.add_, (upsample(x, size, mode, align_corners).clone() for x in factors))
         for factors in zip(*calls, strict=True)
@@ -213,13 +234,15 @@ def fuse(layer_maps: Iterable[Tensor], count: int, fusion: Fusion = "sum") -> Te
     ``"product"`` and ``"geometric_mean"`` stay in [0, 1]. Those take the maps one at a time.
     A callable is given all of them as one tensor (count, N, 1, *S) and returns (N, 1, *S).
 
-    Raises ValueError for no maps, an unknown name, or a callable that returns another shape.
+    Raises ValueError for more or fewer maps than ``count``, maps of different shapes, an unknown
+    name, or a callable that returns another shape.
 
     >>> maps = [torch.tensor([0.2, 1.0]), torch.tensor([0.6, 0.0])]
     >>> fuse(maps, 2, "sum"), fuse(maps, 2, lambda stacked: stacked.amin(0))
     (tensor([0.8000, 1.0000]), tensor([0.2000, 0.0000]))
     """
-    check_integer("count", count)
+    count = check_integer("count", count)
+    layer_maps = check_layer_maps(layer_maps, count)
     if callable(fusion):
         stacked = torch.stack(tuple(layer_maps))
         fused = fusion(stacked)
@@ -248,7 +271,9 @@ def temporal_profile(attribution: Tensor) -> Tensor:
     >>> temporal_profile(torch.tensor([[[[[0.0, 1.0]], [[3.0, 5.0]]]]]))
     tensor([[0.5000, 4.0000]])
     """
-    if attribution.ndim < 3 or attribution.shape[1] != 1:
+    check_floats("attribution", attribution)
+    shape = attribution.shape
+    if len(shape) < 3 or shape[1] != 1 or 0 in shape[2:]:
         raise ValueError(
             f"temporal_profile expects a map (N, 1, T, *S); received {describe(attribution)}."
         )
@@ -259,8 +284,8 @@ def check_fusion(fusion: str) -> str:
     """The name itself, if :func:`fuse` knows it; else a ValueError that lists the names."""
     if not isinstance(fusion, str) or fusion not in _FUSIONS:
         raise ValueError(
-            f"fusion={fusion!r} is not known. Choose one of {', '.join(map(repr, FUSIONS))}, or "
-            "pass a callable from stacked maps (K, N, 1, *S) to one map (N, 1, *S)."
+            f"fusion={show(fusion)} is not known. Choose one of {', '.join(map(repr, FUSIONS))}, "
+            "or pass a callable from stacked maps (K, N, 1, *S) to one map (N, 1, *S)."
         )
     return fusion
 
@@ -269,11 +294,13 @@ def check_interpolation(
     mode: str | None, align_corners: bool, rank: int | None = None
 ) -> str | None:
     """The mode itself, if :func:`upsample` can use it so; else a ValueError that says why."""
-    if mode is not None and mode not in INTERPOLATE_MODES:
+    if mode is not None and (not isinstance(mode, str) or mode not in INTERPOLATE_MODES):
         raise ValueError(
-            f"interpolate_mode={mode!r} is not known. Choose None (linear along each axis) or one "
-            f"of {', '.join(map(repr, INTERPOLATE_MODES))}."
+            f"interpolate_mode={show(mode)} is not known. Choose None (linear along each axis) or "
+            f"one of {', '.join(map(repr, INTERPOLATE_MODES))}."
         )
+    check_flag("align_corners", align_corners)
+    rank = None if rank is None else check_integer("rank", rank)
     if align_corners and mode not in (None, *_ALIGNABLE_MODES):
         raise ValueError(
             f"align_corners=True has no meaning for interpolate_mode={mode!r}; it is for "
@@ -292,16 +319,19 @@ def check_interpolation(
 
 def global_local(activation: Tensor, gradient: Tensor) -> Factors:
     """3DCAM (eqs. 1-2): β = Σ_c G_c and α = Σ_c A_c, summed apart from each other."""
+    check_pair(activation, gradient)
     return channel_sum(gradient), channel_sum(activation)
 
 
 def counterfactual(activation: Tensor, gradient: Tensor) -> Factors:
     """Counterfactual 3DCAM (eq. 7): β̂ = −Σ_c G_c, and the same α."""
+    check_pair(activation, gradient)
     return -channel_sum(gradient), channel_sum(activation)
 
 
 def grad_cam(activation: Tensor, gradient: Tensor) -> Factors:
     """Grad-CAM (Selvaraju et al., 2017, arXiv 1610.02391): relu Σ_c mean(G_c) A_c."""
+    check_pair(activation, gradient)
     return (_weighted(activation, _spatial_mean(gradient)),)
 
 
@@ -312,6 +342,7 @@ def grad_cam_plus_plus(activation: Tensor, gradient: Tensor) -> Factors:
     G² / (2 G² + G³ ΣA), as 1 / (2 / G + ΣA), so that neither small nor large gradients are lost;
     where a gradient is not positive or the denominator is zero, the weight is zero.
     """
+    check_pair(activation, gradient)
     gradient, activation = _widen(gradient), _widen(activation)
     axes = _spatial_axes(activation)
     is_positive = gradient > 0
@@ -326,6 +357,7 @@ def x_grad_cam(activation: Tensor, gradient: Tensor) -> Factors:
 
     w_c = Σ_s G_cs A_cs / Σ_s A_cs; a channel whose activations sum to zero has no weight.
     """
+    check_pair(activation, gradient)
     gradient, activation = _widen(gradient), _widen(activation)
     axes = _spatial_axes(activation)
     total = activation.sum(dim=axes, keepdim=True)
@@ -335,11 +367,13 @@ def x_grad_cam(activation: Tensor, gradient: Tensor) -> Factors:
 
 def layer_cam(activation: Tensor, gradient: Tensor) -> Factors:
     """LayerCAM (Jiang et al., 2021, doi 10.1109/TIP.2021.3089943): relu Σ_c relu(G_c) A_c."""
+    check_pair(activation, gradient)
     return (_weighted(activation, gradient.relu()),)
 
 
 def hi_res_cam(activation: Tensor, gradient: Tensor) -> Factors:
     """HiResCAM (Draelos, Carin, 2020, arXiv 2011.08891): relu Σ_c G_c A_c."""
+    check_pair(activation, gradient)
     return (_weighted(activation, gradient),)
 
 
@@ -382,6 +416,7 @@ def effect(activation: Tensor, gradient: Tensor) -> Effect:
     >>> effect(a, g).energy
     tensor([[[1.0000, 0.6667, 0.3333, 0.0000]]])
     """
+    check_pair(activation, gradient)
     activation, gradient = _widen(activation), _widen(gradient)
     mean = activation.mean(dim=_spatial_axes(activation), keepdim=True)
     removed = gradient * (activation - mean)
@@ -415,6 +450,8 @@ def what_where(
     >>> what_where([Effect(net, energy)], (2,))
     tensor([[[1., 0.]]])
     """
+    check_effects(effects)
+    check_size(size)
     grid = coarsest_grid([tuple(each.net.shape[2:]) for each in effects])
     like = effects[0].net
     dtype = reduce(torch.promote_types, (each.net.dtype for each in effects))
@@ -441,6 +478,7 @@ def coarsest_grid(sizes: Sequence[Sequence[int]]) -> tuple[int, ...]:
     >>> coarsest_grid([(8, 28, 28), (1, 4, 4), (2, 7, 1)])
     (2, 4, 4)
     """
+    check_sizes(sizes)
     return tuple(min((n for n in axis if n > 1), default=1) for axis in zip(*sizes, strict=True))
 
 

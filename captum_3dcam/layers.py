@@ -5,13 +5,21 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from math import prod
-from operator import index as to_int
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
 
 from captum_3dcam._layout import Layout
-from captum_3dcam._validation import check_integer
+from captum_3dcam._validation import (
+    check_integer,
+    check_integers,
+    check_tensor,
+    check_text,
+    describe,
+    is_number,
+    show,
+)
 
 Reshape = Callable[[Tensor], Tensor]
 _CALLS = ("last", "stack", "sum")
@@ -57,14 +65,20 @@ class Layer:
 
     def __post_init__(self) -> None:
         calls: Any = self.calls
-        if hasattr(calls, "__index__") and not isinstance(calls, bool) and calls >= 0:
-            object.__setattr__(self, "calls", to_int(calls))
-        elif calls is not None and calls not in _CALLS:
+        if is_number(calls, Integral) and calls >= 0:
+            object.__setattr__(self, "calls", int(calls))
+        elif calls is not None and not (isinstance(calls, str) and calls in _CALLS):
             raise ValueError(
-                f"calls={self.calls!r} is not known. Choose 'last', 'stack', 'sum', or the number "
-                "of a call, from 0 on."
+                f"calls={show(calls)} is not known. Choose 'last', 'stack', 'sum', or the "
+                "number of a call, from 0 on."
+            )
+        if self.reshape is not None and not callable(self.reshape):
+            raise TypeError(
+                f"reshape={show(self.reshape)}: expected a function from the layer's tensor to "
+                "(N, C, *S_k), as tokens_to_grid((7, 7)) returns one."
             )
         if self.layout is not None:
+            check_text("layout", self.layout)
             Layout.from_text(self.layout)
             if self.reshape is not None:
                 raise ValueError("layout and reshape exclude each other. Pass one of them.")
@@ -96,15 +110,22 @@ def tokens_to_grid(grid: Sequence[int], prefix_tokens: int = 0) -> Reshape:
 
     ``grid`` is the number of patches along each axis, (T', H', W') or (H', W'), the last one
     running fastest. ``prefix_tokens`` come first and are dropped (class and register tokens).
+    Raises TypeError or ValueError for a grid that is not of positive integers, and for tokens of
+    another shape.
 
     >>> import torch
     >>> tokens_to_grid((2, 3, 3), prefix_tokens=1)(torch.ones(4, 19, 16)).shape
     torch.Size([4, 16, 2, 3, 3])
     """
-    return partial(_tokens_to_grid, grid=tuple(grid), prefix_tokens=prefix_tokens)
+    return partial(
+        _tokens_to_grid,
+        grid=check_integers("grid", grid),
+        prefix_tokens=check_integer("prefix_tokens", prefix_tokens, minimum=0),
+    )
 
 
 def _tokens_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> Tensor:
+    check_tensor("the layer's output", x)
     expected = prefix_tokens + prod(grid)
     if x.ndim != 3 or x.shape[1] != expected:
         raise ValueError(
@@ -128,12 +149,13 @@ def frames_to_clip(num_frames: int) -> Reshape:
 
 
 def _frames_to_clip(x: Tensor, num_frames: int) -> Tensor:
-    if x.shape[0] % num_frames:
+    check_tensor("the layer's output", x)
+    if x.ndim < 2 or x.shape[0] % num_frames:
         raise ValueError(
             f"frames_to_clip({num_frames}) expects a multiple of {num_frames} rows, one per "
-            f"frame; received shape {tuple(x.shape)}. Pass the number of frames in one clip."
+            f"frame; received {describe(x)}. Pass the number of frames in one clip."
         )
-    return x.reshape(-1, num_frames, *x.shape[1:]).transpose(1, 2)
+    return x.reshape(len(x) // num_frames, num_frames, *x.shape[1:]).transpose(1, 2)
 
 
 def resolve_layers(layers: Any, forward_func: Callable[..., Any]) -> tuple[Layer, ...]:

@@ -344,6 +344,118 @@ def test_an_unknown_fusion_is_named_with_the_known_ones():
 # ------------------------------------------------------------------------------------ errors
 
 
+def test_fuse_expects_as_many_maps_as_their_count():
+    for fusion in ("sum", "product", lambda stacked: stacked.sum(0)):
+        for maps, count in (([], 1), (MAPS[:2], 3), (MAPS, 2), (iter(()), 2)):
+            received = len(list(maps)) if isinstance(maps, (list, tuple)) else 0
+            message = f"as many layer maps as count={count}; received {received}. Pass each map"
+            with pytest.raises(ValueError, match=message):
+                functional.fuse(maps, count, fusion)
+
+
+def test_fuse_expects_maps_of_one_shape():
+    with pytest.raises(ValueError, match=r"a map of \(1, 1, 3\) and one of \(1, 1, 4\). Resize"):
+        functional.fuse([torch.zeros(1, 1, 3), torch.zeros(1, 1, 4)], 2)
+    with pytest.raises(TypeError, match="layer_maps=3: expected a list or an iterator of tensors"):
+        functional.fuse(3, 2)
+    with pytest.raises(TypeError, match=r"layer_maps\[0\] as a tensor; got int"):
+        functional.fuse([3], 1)
+
+
+X = torch.rand(2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [functional.channel_sum, functional.normalize, lambda x: functional.upsample(x, (2, 2))],
+)
+def test_tensors_are_floats_with_a_batch_and_channels(function):
+    for x in (None, [1.0], X.numpy()):
+        with pytest.raises(TypeError, match="Expected x as a tensor; got"):
+            function(x)
+    for x in (X.long(), X > 0):
+        with pytest.raises(TypeError, match="Expected x of floating-point numbers; got torch"):
+            function(x)
+    for x in (X[0, 0, 0], X[:, :0], X[..., :0], torch.tensor(1.0)):
+        with pytest.raises(ValueError, match=r"Expected x \(N, C, \*S\), none of them empty; rec"):
+            function(x)
+
+
+EVERY_RULE = [
+    functional.global_local,
+    functional.counterfactual,
+    functional.grad_cam,
+    functional.grad_cam_plus_plus,
+    functional.x_grad_cam,
+    functional.layer_cam,
+    functional.hi_res_cam,
+    functional.effect,
+]
+
+
+@pytest.mark.parametrize("rule", EVERY_RULE)
+def test_rules_take_an_activation_and_its_gradient(rule):
+    with pytest.raises(TypeError, match="Expected gradient as a tensor; got NoneType"):
+        rule(X, None)
+    with pytest.raises(ValueError, match=r"of the same shape; received .* and shape \(2, 2, 4"):
+        rule(X, X[:, :2])
+    with pytest.raises(ValueError, match="with at least one spatial axis"):
+        rule(X[..., 0, 0], X[..., 0, 0])
+
+
+@pytest.mark.parametrize("size", [(0, 2), (2.0, 2), (True, 2), (None, 2), ("2", 2), ([2], 2)])
+def test_sizes_are_positive_integers(size):
+    for call in (
+        lambda: functional.upsample(X, size),
+        lambda: functional.layer_map((X[:, :1],), size),
+        lambda: functional.what_where([functional.effect(X, X)], size),
+        lambda: functional.coarsest_grid([size]),
+    ):
+        with pytest.raises(ValueError, match="expected a positive integer for each spatial axis"):
+            call()
+    with pytest.raises(TypeError, match=r"size=4: expected a list of integers"):
+        functional.upsample(X, 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: functional.layer_map((), (2, 2)), "factors: expected at least one tensor"),
+        (lambda: functional.layer_map((X, X[:1]), (2, 2)), "of the same N; received"),
+        (lambda: functional.shared_layer_map([], (2, 2)), "calls: expected at least one call"),
+        (lambda: functional.shared_layer_map([(X,), (X, X)], (2, 2)), "as many factors"),
+        (
+            lambda: functional.what_where([], (2, 2)),
+            "effects: expected those of at least",
+        ),
+        (lambda: functional.coarsest_grid([]), "expected at least one size"),
+        (lambda: functional.coarsest_grid([(2,), (2, 2)]), "all of as many spatial axes"),
+        (lambda: functional.temporal_profile(X[:, :1, :0]), r"expects a map \(N, 1, T, \*S\)"),
+        (lambda: functional.check_interpolation("bilinear", False, 0), "rank=0: expected an int"),
+    ],
+)
+def test_collections_that_do_not_fit_raise(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: functional.layer_map(X, (2, 2)),
+            "factors=Tensor .*: expected a list of tensors",
+        ),
+        (lambda: functional.what_where([(X, X)], (2, 2)), r"expected Effect\(net, energy\)"),
+        (lambda: functional.temporal_profile(None), "Expected attribution as a tensor"),
+        (lambda: functional.check_interpolation(None, "yes"), "align_corners='yes': expected True"),
+    ],
+)
+def test_arguments_of_another_type_raise(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
 @pytest.mark.parametrize(
     ("shape", "size"), [((1, 1, 2, 2), (4,)), ((1, 1), ()), ((1,) * 6, (2,) * 4)]
 )

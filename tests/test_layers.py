@@ -114,6 +114,34 @@ def test_tokens_to_grid_says_how_many_it_expects():
         tokens_to_grid((3, 3), prefix_tokens=1)(torch.zeros(1, 9, 2))
 
 
+@pytest.mark.parametrize("grid", [(0, 3), (2.5, 3), (True, 3), ("2", 3), 4, None])
+def test_a_grid_is_of_positive_integers(grid):
+    with pytest.raises((TypeError, ValueError), match=r"^grid.*: expected a"):
+        tokens_to_grid(grid)
+
+
+def test_reshapes_take_tensors():
+    for reshape in (tokens_to_grid((2, 2)), frames_to_clip(2)):
+        with pytest.raises(TypeError, match="Expected the layer's output as a tensor; got list"):
+            reshape([1.0])
+    with pytest.raises(ValueError, match="prefix_tokens=-1: expected an integer, 0 or more"):
+        tokens_to_grid((2, 2), prefix_tokens=-1)
+    for num_frames in (0, -1, 1.5, True, None):
+        with pytest.raises(ValueError, match=f"num_frames={num_frames}: expected an integer, 1 or"):
+            frames_to_clip(num_frames)
+    assert frames_to_clip(2)(torch.zeros(4, 0, 3)).shape == (2, 0, 2, 3)
+
+
+def test_a_layers_reshape_is_a_function_and_its_layout_text():
+    with pytest.raises(TypeError, match="reshape='N C': expected a function from the layer's"):
+        Layer("cnn", reshape="N C")
+    with pytest.raises(TypeError, match=r"layout=\('N', 'C'\): expected text"):
+        Layer("cnn", layout=("N", "C"))
+    for calls in (torch.tensor([0, 1]), True, [0], -1, "every"):
+        with pytest.raises(ValueError, match=r"calls=.* is not known. Choose 'last', 'stack',"):
+            Layer("cnn", calls=calls)
+
+
 def test_frames_to_clip_unfolds_the_batch():
     folded = torch.arange(6 * 2 * 2.0).reshape(6, 2, 2, 1)
     clip = frames_to_clip(3)(folded)

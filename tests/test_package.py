@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = [
     "_validation",
     "_files",
+    "_functional_inputs",
     "functional",
     "_model_state",
     "_layout",

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_3dcam._validation import check_integer, check_positive, describe
+from captum_3dcam._validation import check_integer, check_positive, check_tensor, describe
 
 Array = NDArray[Any]
 
@@ -55,13 +55,8 @@ def check_mask(mask: Tensor, maps: Tensor | None = None) -> Tensor:
     return mask
 
 
-def check_tensor(x: Tensor, name: str) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"Expected {name} as a tensor; got {type(x).__name__}.")
-
-
 def _check_shape(x: Tensor, name: str) -> None:
-    check_tensor(x, name)
+    check_tensor(name, x)
     if x.ndim < 3 or x.shape[1] != 1 or 0 in x.shape[2:]:
         raise ValueError(
             f"Expected {name} (N, 1, *S) with at least one spatial axis, as attribute() returns "
@@ -71,8 +66,6 @@ def _check_shape(x: Tensor, name: str) -> None:
 
 
 def check_values(x: Tensor, name: str) -> None:
-    if x.is_complex():
-        raise TypeError(f"Expected real {name}; got {x.dtype}.")
     if not x.isfinite().all():
         raise ValueError(f"Expected finite {name}; got NaN or Inf. Find out where they arise.")
 
@@ -88,9 +81,8 @@ def check_connectivity(connectivity: int | None, rank: int) -> int:
     return connectivity
 
 
-def check_fps(fps: float | None) -> None:
-    if fps is not None:
-        check_positive("fps", fps)
+def check_fps(fps: float | None) -> float | None:
+    return None if fps is None else check_positive("fps", fps)
 
 
 def to_seconds(start: int, end: int, fps: float | None) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_3dcam._validation import check_choice
+from captum_3dcam._validation import check_choice, check_tensor, describe
 from captum_3dcam.localization._inputs import (
     Array,
     check_clips,
@@ -132,12 +132,32 @@ def _select(values: Array, mask: Array, select: str, connectivity: int) -> tuple
 def iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of boxes (..., 2R), elementwise after broadcasting.
 
-    Zero for two boxes without extent, and for a box with NaN.
+    Zero for two boxes without extent, and for a box with NaN. Raises TypeError or ValueError for
+    what are no boxes, and shapes that do not broadcast.
 
     >>> iou(torch.tensor([2.0, 2.0, 5.0, 5.0]), torch.tensor([2.0, 2.0, 6.0, 6.0]))
     tensor(0.5625)
     """
+    a, b = _as_boxes("a", a), _as_boxes("b", b)
+    try:
+        torch.broadcast_shapes(a.shape[:-1], b.shape[:-1])
+        fits = a.shape[-1] == b.shape[-1]
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            "Expected boxes (..., 2R) of the same R, with shapes that broadcast; received "
+            f"{describe(a)} and {describe(b)}. For all pairs: iou(a[:, None], b[None])."
+        )
     (low_a, high_a), (low_b, high_b) = a.chunk(2, dim=-1), b.chunk(2, dim=-1)
     common = (torch.minimum(high_a, high_b) - torch.maximum(low_a, low_b)).clamp(min=0).prod(-1)
     union = (high_a - low_a).prod(-1) + (high_b - low_b).prod(-1) - common
     return torch.where(union > 0, common / union, 0)
+
+
+def _as_boxes(name: str, boxes: Tensor) -> Tensor:
+    check_tensor(name, boxes)
+    if not boxes.ndim or not boxes.shape[-1] or boxes.shape[-1] % 2:
+        raise ValueError(f"Expected {name} as boxes (..., 2R); received {describe(boxes)}.")
+    # Differences of unsigned integers would wrap around.
+    return boxes if boxes.is_floating_point() else boxes.long()

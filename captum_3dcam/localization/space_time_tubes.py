@@ -10,7 +10,13 @@ import scipy  # loads scipy.ndimage when it is first used
 import torch
 from torch import Tensor
 
-from captum_3dcam._validation import check_integer, describe
+from captum_3dcam._validation import (
+    check_integer,
+    check_number,
+    check_sequence,
+    check_tensor,
+    describe,
+)
 from captum_3dcam.localization._inputs import (
     Array,
     check_clips,
@@ -32,7 +38,8 @@ from captum_3dcam.localization.thresholds import binarize
 class Tube:
     """One box in each of the frames [start, end): boxes (L, 2R) over the R axes of a frame.
 
-    Raises ValueError for boxes of another shape, L = 0, and ``fps`` that is not positive.
+    Raises TypeError or ValueError for boxes of another shape, L = 0, what is no number, and ``fps``
+    that is not positive.
 
     >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [1.0, 0.0, 3.0, 2.0]])
     >>> tube = Tube(start=5, boxes=boxes, score=0.9, fps=10)
@@ -47,6 +54,9 @@ class Tube:
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
+        check_tensor("boxes", self.boxes)
+        check_integer("start", self.start, minimum=None)
+        check_number("score", self.score)
         if self.boxes.ndim != 2 or not self.boxes.numel() or self.boxes.shape[1] % 2:
             raise ValueError(
                 "Expected tube boxes (L, 2R) in at least one frame, (L, 4) for frames (H, W); "
@@ -97,7 +107,7 @@ def tubes(
     >>> tube.boxes.int().tolist(), tube.seconds
     ([[1, 1, 3, 3], [2, 1, 4, 3], [3, 1, 5, 3]], (0.5, 2.0))
     """
-    check_fps(fps)
+    fps = check_fps(fps)
     check_clips(maps)
     connectivity = check_connectivity(connectivity, maps.ndim - 2)
     mask = binarize(maps) if mask is None else check_mask(mask, maps)
@@ -170,13 +180,14 @@ def link(
     >>> tube.boxes[2].tolist()
     [2.0, 0.0, 6.0, 2.0]
     """
+    min_iou = check_number("min_iou", min_iou)
     if not 0 <= min_iou <= 1:
         raise ValueError(f"min_iou={min_iou}: expected an IoU, from 0 to 1.")
     max_gap = check_integer("max_gap", max_gap, minimum=0)
     min_length = check_integer("min_length", min_length)
-    check_fps(fps)
+    fps = check_fps(fps)
     results = []
-    for sample in frames:
+    for sample in check_sequence("frames", frames, of="samples, each a list of Boxes"):
         _check_frames(sample)
         tracks = _link_sample(sample, min_iou, max_gap)
         linked = (_to_tube(track, fps, sample[0].boxes.device) for track in tracks)
@@ -238,13 +249,13 @@ def _to_tube(track: _Track, fps: float | None, device: torch.device) -> Tube:
 
 
 def _check_frames(frames: Sequence[Boxes]) -> None:
-    for frame in frames:
+    for frame in check_sequence("a sample of frames", frames, of="Boxes, one per frame"):
         if not isinstance(frame, Boxes):
             raise TypeError(
                 "Expected for each sample a list of Boxes, one per frame, as frame_boxes() returns "
                 f"them; got {describe(frame)} for a frame. Link one sample with link([frames])."
             )
-        boxes, scores = frame
+        boxes, scores = check_tensor("boxes", frame.boxes), check_tensor("scores", frame.scores)
         is_matrix = boxes.ndim == 2 and boxes.shape[1] == frames[0].boxes.shape[1]
         if not is_matrix or boxes.shape[1] % 2 or scores.shape != boxes.shape[:1]:
             raise ValueError(

@@ -6,11 +6,10 @@ from operator import attrgetter
 import numpy as np
 from torch import Tensor
 
-from captum_3dcam._validation import check_integer, describe
+from captum_3dcam._validation import check_integer, check_number, check_tensor, describe
 from captum_3dcam.localization._inputs import (
     Array,
     check_fps,
-    check_tensor,
     check_values,
     mask_arrays,
     to_arrays,
@@ -21,7 +20,9 @@ from captum_3dcam.localization.thresholds import binarize
 
 @dataclass(frozen=True)
 class Segment:
-    """The frames [start, end) of a clip. Raises ValueError for start >= end and fps <= 0.
+    """The frames [start, end) of a clip.
+
+    Raises TypeError or ValueError for what is no number, start >= end and fps <= 0.
 
     >>> Segment(start=5, end=10, score=0.9, fps=25).seconds
     (0.2, 0.4)
@@ -34,6 +35,8 @@ class Segment:
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
+        for name in ("start", "end", "score"):
+            check_number(name, getattr(self, name))
         if not self.start < self.end:
             raise ValueError(
                 "Expected a segment [start, end) of at least one frame; got "
@@ -76,9 +79,10 @@ def segments(
     Segment(start=1, end=4, score=8.0, fps=2) (0.5, 2.0)
     Segment(start=7, end=8, score=6.0, fps=2) (3.5, 4.0)
     """
-    check_fps(fps)
+    fps = check_fps(fps)
     max_gap = check_integer("max_gap", max_gap, minimum=0)
     min_length = check_integer("min_length", min_length)
+    high, low = check_number("high", high), check_number("low", low)
     if not 0 <= low <= high < 1:
         raise ValueError(
             f"high={high}, low={low}: expected fractions of the maximum, 0 <= low <= high < 1."
@@ -114,7 +118,7 @@ def _merge(runs: list[tuple[int, int]], max_gap: int) -> list[tuple[int, int]]:
 
 
 def _check_profile(profile: Tensor) -> None:
-    check_tensor(profile, "profile")
+    check_tensor("profile", profile)
     if profile.ndim != 2 or not profile.shape[1]:
         raise ValueError(
             f"Expected a profile (N, T) of at least one frame; got {describe(profile)}. "

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_3dcam._validation import check_choice
+from captum_3dcam._validation import check_choice, check_number, show
 from captum_3dcam.localization._inputs import Array, check_maps, to_arrays
 
 _OTSU_BINS = 256
@@ -84,10 +84,10 @@ def _threshold_function(method: str, value: float | None) -> Callable[[Array], f
     check_choice("method", method, THRESHOLDS)
     if method == "otsu":
         if value is not None:
-            raise ValueError(f"method='otsu' takes no value, it computes one; got {value}.")
+            raise ValueError(f"method='otsu' takes no value, it computes one; got {show(value)}.")
         return _otsu
     threshold, default, limit = _METHODS[method]
-    factor = default if value is None else value
+    factor = default if value is None else check_number("value", value)
     if not 0 <= factor < limit:
         raise ValueError(f"value={value}: method={method!r} takes 0 <= value < {limit:g}.")
     return lambda values: threshold(values, factor)

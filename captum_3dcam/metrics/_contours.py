@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from captum_3dcam._validation import check_flag, describe, show
 from captum_3dcam.metrics._component_tree import ComponentTree, Ints, Rows, component_tree
 
 Bools = npt.NDArray[np.bool_]
@@ -52,6 +53,7 @@ def contour_boxes(
     ([[0, 0, 4, 4], [0, 0, 3, 3], [0, 0, 3, 3], [0, 0, 3, 3]], [0, 0, 1, 1])
     """
     cuts = _check(image, thresholds)
+    check_flag("multi_contour", multi_contour)
     dtype = np.int16 if len(cuts) < 2**15 else np.int32
     # A pixel's level is the number of thresholds that it is above.
     levels = np.searchsorted(cuts, np.arange(256)).astype(dtype).take(image)
@@ -65,17 +67,25 @@ def contour_boxes(
 
 
 def _check(image: npt.NDArray[np.uint8], thresholds: npt.ArrayLike) -> npt.NDArray[Any]:
-    if image.ndim != 2 or image.dtype != np.uint8:
+    if not isinstance(image, np.ndarray):
+        raise TypeError(
+            f"contour_boxes expects a NumPy image (H, W) of uint8; received {show(image)}. Convert "
+            "a tensor with .cpu().numpy()."
+        )
+    if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
-            f"contour_boxes expects one image (H, W) of uint8; received shape {image.shape} of "
+            f"contour_boxes expects one image (H, W) of uint8; received {describe(image)} of "
             f"{image.dtype}. Quantise a map first; give a mask as mask.astype(np.uint8)."
         )
-    cuts = np.asarray(thresholds)
+    try:
+        cuts = np.asarray(thresholds)
+    except (TypeError, ValueError, RuntimeError):  # of ragged lists, and of tensors on a GPU
+        cuts = np.empty(0)
     is_list = cuts.ndim == 1 and len(cuts) and cuts.dtype.kind in "iu"
     if not is_list or (cuts[1:] <= cuts[:-1]).any():
         raise ValueError(
             f"contour_boxes expects a list of strictly increasing integer thresholds; received "
-            f"{thresholds!r}. Sort them and drop duplicates with np.unique."
+            f"{show(thresholds)}. Sort them and drop duplicates with np.unique."
         )
     return cuts
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from captum_3dcam._validation import describe
+from captum_3dcam._validation import check_sequence, check_tensor, describe
 from captum_3dcam.localization import iou
 from captum_3dcam.metrics._inputs import check_boxes, to_exclusive
 
@@ -23,6 +23,8 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     >>> box_iou(torch.tensor([[2, 2, 5, 5]]), torch.tensor([[2, 2, 6, 6], [5, 5, 6, 6]]))
     tensor([[0.5625, 0.0000]], dtype=torch.float64)
     """
+    check_tensor("boxes1", boxes1)
+    check_tensor("boxes2", boxes2)
     if boxes1.ndim != 2 or boxes2.ndim != 2 or boxes1.shape[1] != boxes2.shape[1]:
         raise ValueError(
             f"box_iou expects boxes (N, 2D) and (M, 2D) of the same D; received "
@@ -58,6 +60,8 @@ def mask_iou(masks1: Tensor, masks2: Tensor) -> Tensor:
     >>> mask_iou(torch.tensor([[True, True, False]]), torch.tensor([[False, True, True]]))
     tensor([0.3333], dtype=torch.float64)
     """
+    check_tensor("masks1", masks1)
+    check_tensor("masks2", masks2)
     are_bool = masks1.dtype == masks2.dtype == torch.bool
     if masks1.shape != masks2.shape or masks1.ndim < 2 or not are_bool:
         raise ValueError(
@@ -83,10 +87,17 @@ def tube_iou(tubes1: Tensor, tubes2: Tensor) -> Tensor:
     >>> tube_iou(a, b)  # one shared frame of IoU 1/4, in three
     tensor(0.0833, dtype=torch.float64)
     """
+    check_tensor("tubes1", tubes1)
+    check_tensor("tubes2", tubes2)
+    if min(tubes1.ndim, tubes2.ndim) < 2 or tubes1.shape[-2:] != tubes2.shape[-2:]:
+        raise ValueError(
+            "tube_iou expects tubes (..., T, 4) over the same frames; received "
+            f"{describe(tubes1)} and {describe(tubes2)}. Fill absent frames with NaN."
+        )
+    ious = paired_iou(tubes1, tubes2)
     present = ~(tubes1.isnan().any(-1) & tubes2.isnan().any(-1))
     frames = present.sum(dim=-1)
-    total = paired_iou(tubes1, tubes2).sum(dim=-1)
-    return torch.where(frames > 0, total / frames.clamp(min=1), 0)
+    return torch.where(frames > 0, ious.sum(dim=-1) / frames.clamp(min=1), 0)
 
 
 def best_iou(
@@ -104,14 +115,15 @@ def best_iou(
     >>> best_iou([torch.tensor([[0, 0, 2, 2]])], [torch.tensor([[0, 0, 4, 2], [3, 3, 4, 4]])])
     tensor([0.5000], dtype=torch.float64)
     """
+    if isinstance(preds, Tensor):
+        preds = list(preds) if preds.ndim else [preds]
+    check_sequence("preds", preds, of="tensors (P, 2D), one per sample")
     check_boxes(target, len(preds))
-    return _highest(
-        box_iou(
-            to_exclusive(boxes.reshape(-1, boxes.shape[-1]), box_format),
-            to_exclusive(ground_truth, box_format),
-        )
-        for boxes, ground_truth in zip(preds, target, strict=True)
-    )
+    ious = []
+    for boxes, ground_truth in zip(preds, target, strict=True):
+        a, b = to_exclusive(boxes, box_format), to_exclusive(ground_truth, box_format)
+        ious.append(box_iou(a[None] if a.ndim == 1 else a, b))
+    return _highest(ious)
 
 
 def best_tube_iou(
@@ -130,6 +142,8 @@ def best_tube_iou(
     >>> best_tube_iou([tube], [torch.stack([tube * 2, tube])])
     tensor([1.], dtype=torch.float64)
     """
+    check_sequence("preds", preds, of="tensors (P, T, 4), one per clip")
+    check_sequence("target", target, of="tensors (B, T, 4), one per clip")
     if len(preds) != len(target):
         raise ValueError(
             f"Expected predicted and ground-truth tubes of the same clips; received {len(preds)} "
@@ -137,6 +151,8 @@ def best_tube_iou(
         )
     ious = []
     for number, (tubes, ground_truth) in enumerate(zip(preds, target, strict=True)):
+        check_tensor(f"preds[{number}]", tubes)
+        check_tensor(f"target[{number}]", ground_truth)
         if (
             tubes.shape[-2:] != ground_truth.shape[-2:]
             or not {tubes.ndim, ground_truth.ndim} <= {2, 3}

@@ -5,8 +5,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_3dcam._validation import check_choice, describe
-from captum_3dcam.metrics._inputs import check_boxes, check_masks, drop_channel, to_exclusive
+from captum_3dcam._validation import (
+    check_choice,
+    check_integers,
+    check_number,
+    check_tensor,
+    describe,
+    show,
+)
+from captum_3dcam.metrics._inputs import (
+    check_boxes,
+    check_masks,
+    check_samples,
+    drop_channel,
+    to_exclusive,
+)
 
 HIT_MODES = ("intersect", "argmax")
 
@@ -48,7 +61,7 @@ def hit_point(
     tensor([False])
     """
     tolerance, threshold = check_hit_options(mode, tolerance, threshold)
-    check_boxes(boxes, len(maps))
+    check_boxes(boxes, check_samples(maps))
     if not len(boxes):
         return torch.zeros(0, dtype=torch.bool)
     maps = drop_channel(maps, rank=boxes[0].shape[-1] // 2)
@@ -93,12 +106,12 @@ def check_hit_options(
     options = {"intersect": ("tolerance", tolerance), "argmax": ("threshold", threshold)}
     name, value = options[mode]
     if value is not None:
-        raise ValueError(f"{name}={value!r} has no meaning for mode={mode!r}. Leave it out.")
+        raise ValueError(f"{name}={show(value)} has no meaning for mode={mode!r}. Leave it out.")
     if tolerance is None:
         tolerance = 15.0 if mode == "argmax" else 0.0
     if threshold is None:
         threshold = 0.5
-    check_tolerance(tolerance)
+    tolerance, threshold = check_tolerance(tolerance), check_number("threshold", threshold)
     if not 0 <= threshold < 1:
         raise ValueError(
             f"threshold={threshold!r} is not in [0, 1). It is a fraction of the map's maximum."
@@ -106,9 +119,11 @@ def check_hit_options(
     return tolerance, threshold
 
 
-def check_tolerance(tolerance: float) -> None:
+def check_tolerance(tolerance: float) -> float:
+    tolerance = check_number("tolerance", tolerance)
     if not tolerance >= 0:
         raise ValueError(f"tolerance={tolerance!r}: expected a distance in pixels, 0 or more.")
+    return tolerance
 
 
 def boxes_to_mask(
@@ -123,12 +138,14 @@ def boxes_to_mask(
     tensor([[0, 1, 1, 0],
             [0, 0, 0, 0]], dtype=torch.int32)
     """
+    size = check_integers("size", size)
+    check_tensor("boxes", boxes)
     if boxes.ndim != 2 or boxes.shape[1] != 2 * len(size):
         raise ValueError(
             f"A mask of size {tuple(size)} needs boxes (B, {2 * len(size)}); received "
             f"{describe(boxes)}."
         )
-    check_tolerance(tolerance)
+    tolerance = check_tolerance(tolerance)
     first, last = (b.float() for b in _pixel_range(to_exclusive(boxes, box_format)))
     squared = torch.zeros(len(boxes), *[1] * len(size), device=boxes.device)
     for axis, length in enumerate(size):
@@ -152,7 +169,7 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
     >>> energy_inside(torch.tensor([[1.0, -5.0, 3.0]]), torch.tensor([[True, True, False]]))
     tensor([0.2500], dtype=torch.float64)
     """
-    check_masks(maps, masks=masks)
+    check_masks(maps, masks)
     positive = maps.detach().double().relu().flatten(1)
     finite = maps.isfinite().flatten(1).all(dim=1)
     total = positive.sum(dim=1)
@@ -169,6 +186,8 @@ def acc2(hits: Tensor, correct: Tensor) -> Tensor:
     >>> acc2(torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False]))
     tensor(0.2500)
     """
+    check_tensor("hits", hits)
+    check_tensor("correct", correct)
     if hits.shape != correct.shape or hits.ndim != 1 or {hits.dtype, correct.dtype} != {torch.bool}:
         raise ValueError(
             f"acc2 expects hits and correct, both bool (N,); received {describe(hits)} of "

@@ -5,6 +5,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from captum_3dcam._validation import (
+    check_integer,
+    check_number,
+    check_sequence,
+    check_tensor,
+    describe,
+    show,
+)
+from captum_3dcam.metrics._inputs import check_iou_thresholds
 from captum_3dcam.metrics.overlap import segment_iou
 from captum_3dcam.metrics.pointing import hit_point
 
@@ -38,7 +47,15 @@ def match_detections(
     ground-truth segment of its video with the highest tIoU, if that is at least ``tiou``. The
     result is in the order of scores. Arguments as for :func:`temporal_average_precision`.
     """
-    scores, ious, videos, is_free = [], [], [], []
+    check_detections(preds, target)
+    label = check_integer("label", label, minimum=None)
+    return _match_detections(preds, target, label, check_number("tiou", tiou))
+
+
+def _match_detections(
+    preds: Sequence[Detections], target: Sequence[Detections], label: int, tiou: float
+) -> tuple[Tensor, int]:
+    scores, ious, videos, is_free = [torch.zeros(0)], [], [], []
     for video, (detected, ground_truth) in enumerate(zip(preds, target, strict=True)):
         segments = ground_truth["segments"][ground_truth["labels"] == label].cpu()
         of_class = detected["labels"] == label
@@ -66,7 +83,13 @@ def average_precision(hits: Tensor, num_ground_truths: int) -> Tensor:
     >>> average_precision(torch.tensor([True, False, True]), 2)  # (1 + 2/3) / 2
     tensor(0.8333, dtype=torch.float64)
     """
-    if num_ground_truths < 1:
+    check_tensor("hits", hits)
+    if hits.ndim != 1 or hits.dtype != torch.bool:
+        raise ValueError(
+            f"Expected hits, bool (M,), by falling score; received {describe(hits)} of "
+            f"{hits.dtype}."
+        )
+    if check_integer("num_ground_truths", num_ground_truths, minimum=0) < 1:
         raise ValueError(
             f"Average precision needs at least one ground truth; received {num_ground_truths}."
         )
@@ -97,13 +120,14 @@ def temporal_average_precision(
     {7: tensor([1., 0.], dtype=torch.float64)}
     """
     check_detections(preds, target)
+    tiou_thresholds = check_iou_thresholds(tiou_thresholds, "tiou_thresholds")
     labels = sorted({int(label) for video in target for label in video["labels"]})
     if not labels:
         raise ValueError("Temporal average precision needs a ground-truth segment; there is none.")
     return {
         label: torch.stack(
             [
-                average_precision(*match_detections(preds, target, label, tiou))
+                average_precision(*_match_detections(preds, target, label, tiou))
                 for tiou in tiou_thresholds
             ]
         )
@@ -128,7 +152,9 @@ def temporal_map(
 
 
 def check_detections(preds: Sequence[Detections], target: Sequence[Detections]) -> None:
-    """ValueError unless both have one well-formed mapping per video."""
+    """An error unless both have one well-formed mapping per video."""
+    check_sequence("preds", preds, of="dicts of tensors, one per video")
+    check_sequence("target", target, of="dicts of tensors, one per video")
     if len(preds) != len(target):
         raise ValueError(
             f"Expected preds and target of the same videos; received {len(preds)} and "
@@ -139,10 +165,22 @@ def check_detections(preds: Sequence[Detections], target: Sequence[Detections]) 
         ("target", target, ("segments", "labels")),
     ):
         for number, video in enumerate(videos):
-            shapes = {key: tuple(video[key].shape) if key in video else None for key in keys}
-            count = len(video["segments"]) if shapes["segments"] else 0
-            if any(shapes[key] != ((count, 2) if key == "segments" else (count,)) for key in keys):
-                raise ValueError(
-                    f"{name}[{number}]: expected segments (M, 2) and {' and '.join(keys[1:])} "
-                    f"(M,); received {shapes}. Without segments: torch.zeros(0, 2), torch.zeros(0)."
-                )
+            _check_video(f"{name}[{number}]", video, keys)
+
+
+def _check_video(name: str, video: Detections, keys: tuple[str, ...]) -> None:
+    if not isinstance(video, Mapping):
+        raise TypeError(
+            f"{name} is {show(video)}; expected a dict of the tensors {', '.join(keys)}."
+        )
+    tensors = {key: check_tensor(f"{name}[{key!r}]", video[key]) for key in keys if key in video}
+    shapes = {key: tuple(tensors[key].shape) if key in tensors else None for key in keys}
+    count = len(tensors["segments"]) if shapes["segments"] else 0
+    if any(shapes[key] != ((count, 2) if key == "segments" else (count,)) for key in keys):
+        raise ValueError(
+            f"{name}: expected segments (M, 2) and {' and '.join(keys[1:])} (M,); received "
+            f"{shapes}. Without segments: torch.zeros(0, 2), torch.zeros(0)."
+        )
+    for key in keys[1:]:
+        if not tensors[key].isfinite().all():
+            raise ValueError(f"{name}: expected finite {key}; received NaN or Inf.")

@@ -12,9 +12,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from captum_3dcam._validation import check_choice
+from captum_3dcam._validation import check_choice, check_flag, check_sequence
 from captum_3dcam.metrics import overlap, pointing, temporal, wsol
-from captum_3dcam.metrics._inputs import BOX_FORMATS, check_boxes, drop_channel
+from captum_3dcam.metrics._inputs import (
+    BOX_FORMATS,
+    check_boxes,
+    check_iou_thresholds,
+    check_samples,
+    drop_channel,
+)
 
 
 class _Score(Metric):
@@ -65,7 +71,7 @@ class _BestThreshold(_Score):
         super().__init__(**kwargs)
         check_choice("threshold_selection", threshold_selection, wsol.THRESHOLD_SELECTIONS)
         check_choice("box_format", box_format, BOX_FORMATS)
-        self.iou_thresholds = wsol.check_iou_thresholds(iou_thresholds)
+        self.iou_thresholds = check_iou_thresholds(iou_thresholds)
         self.threshold_selection = threshold_selection
         self.cam_thresholds = wsol.cam_thresholds(interval)
         self.box_format = box_format
@@ -122,6 +128,7 @@ class MaxBoxAcc(_BestThreshold):
         super().__init__(
             iou_thresholds, threshold_selection, interval=interval, box_format=box_format, **kwargs
         )
+        check_flag("multi_contour", multi_contour)
         self.multi_contour = multi_contour
 
     def update(self, maps: Tensor, boxes: Sequence[Tensor]) -> None:
@@ -162,6 +169,7 @@ class MaxBoxAcc3D(_BestThreshold):
     def update(self, maps: Tensor, boxes: Sequence[Tensor]) -> None:
         """Add clips (N, T, H, W) or (N, 1, T, H, W) and their boxes, as in :func:`clip_ious`."""
         maps = drop_channel(maps, rank=3)
+        check_sequence("boxes", boxes, of="tensors (T, 4), one per clip")
         if len(maps) != len(boxes):
             raise ValueError(
                 f"Expected ground-truth boxes (T, 4) for each of {len(maps)} clips; received "
@@ -289,7 +297,7 @@ class EnergyInside(_MeanScore):
     def update(self, maps: Tensor, target: Tensor | Sequence[Tensor]) -> None:
         """Add maps (N, *S) or (N, 1, *S), with bool masks of their shape or N tensors of boxes."""
         if not isinstance(target, Tensor):
-            check_boxes(target, len(maps))
+            check_boxes(target, check_samples(maps))
             maps = drop_channel(maps, target[0].shape[-1] // 2) if len(maps) else maps
             size = tuple(maps.shape[1:])
             masks = [pointing.boxes_to_mask(boxes, size, self.box_format) for boxes in target]
@@ -328,7 +336,7 @@ class TemporalMAP(_Score):
 
     def __init__(self, tiou_thresholds: Sequence[float] = (0.5,), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.tiou_thresholds = wsol.check_iou_thresholds(tiou_thresholds)
+        self.tiou_thresholds = check_iou_thresholds(tiou_thresholds, "tiou_thresholds")
         # One axis each: torchmetrics gathers shape (0,) from a process without data.
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.add_state("sizes", [], dist_reduce_fx="cat")
@@ -348,6 +356,8 @@ class TemporalMAP(_Score):
 
     def compute(self) -> dict[str, Any]:
         """``map``, the mean over tIoU thresholds, in [0, 1]; and ``per_tiou``, one for each."""
+        if not len(self.sizes):  # a list, or one tensor after synchronising processes
+            raise ValueError("TemporalMAP has no video: call update() with one before compute().")
         rows = dim_zero_cat(self.rows).reshape(-1, 4).cpu()
         videos = [
             {"segments": video[:, :2], "scores": video[:, 2], "labels": video[:, 3]}

@@ -12,26 +12,36 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from captum_3dcam._validation import check_choice, describe
+from captum_3dcam._validation import check_choice, check_flag, check_number, check_tensor, describe
 from captum_3dcam.metrics._contours import contour_boxes
-from captum_3dcam.metrics._inputs import check_boxes, check_masks, drop_channel, to_exclusive
+from captum_3dcam.metrics._inputs import (
+    BOX_FORMATS,
+    check_boxes,
+    check_fractions,
+    check_iou_thresholds,
+    check_masks,
+    drop_channel,
+    to_exclusive,
+)
 from captum_3dcam.metrics.overlap import best_iou, box_iou, paired_iou, tube_iou
 
+_MIN_INTERVAL = 1e-6  # a million thresholds; more would fill the memory
 THRESHOLD_SELECTIONS = ("dataset", "per_sample")
 
 
 def cam_thresholds(interval: float = 0.01) -> Tensor:
     """The thresholds τ = 0, interval, 2 interval, ... below 1, in float64.
 
-    Raises ValueError for an interval that is not in (0, 1].
+    Raises TypeError or ValueError for an interval that is not in [1e-6, 1].
 
     >>> cam_thresholds(0.25)
     tensor([0.0000, 0.2500, 0.5000, 0.7500], dtype=torch.float64)
     """
-    if not 0 < interval <= 1:
+    interval = check_number("interval", interval)
+    if not _MIN_INTERVAL <= interval <= 1:
         raise ValueError(
-            f"interval={interval!r} is not in (0, 1]. It is the step between thresholds that are "
-            "fractions of a map's maximum; 0.01 gives the usual 100."
+            f"interval={interval!r} is not in [{_MIN_INTERVAL}, 1]. It is the step between "
+            "thresholds that are fractions of a map's maximum; 0.01 gives the usual 100."
         )
     return torch.from_numpy(np.arange(0, 1, interval))
 
@@ -39,9 +49,10 @@ def cam_thresholds(interval: float = 0.01) -> Tensor:
 def normalize_scoremaps(maps: Tensor) -> Tensor:
     """Shift each map by its minimum, then divide by its maximum: (N, *S) -> (N, *S) in [0, 1].
 
-    A constant map becomes zeros, as does one with NaN or Inf. At least float32.
+    A constant map becomes zeros, as does one with NaN or Inf. In float64, as in the reference, and
+    on the CPU, because some devices have no float64.
     """
-    maps = maps.detach().to(torch.promote_types(maps.dtype, torch.float32))
+    maps = maps.detach().cpu().double()
     axes = tuple(range(1, maps.ndim))
     shifted = maps - maps.amin(dim=axes, keepdim=True)
     peak = shifted.amax(dim=axes, keepdim=True)
@@ -57,8 +68,10 @@ def quantize(maps: Tensor) -> Tensor:
 # -------------------------------------------------------------------------------------- MaxBoxAcc
 
 
-def scoremap_boxes(scoremap: Tensor, thresholds: Tensor, multi_contour: bool) -> list[Tensor]:
-    """The boxes of a map at each threshold: (H, W) and K -> K tensors (B_k, 4).
+def scoremap_boxes(
+    scoremap: Tensor, thresholds: Tensor | Sequence[float], multi_contour: bool
+) -> list[Tensor]:
+    """The boxes of a map at each threshold: (H, W) and K thresholds -> K tensors (B_k, 4).
 
     The map is quantised; a pixel is set if it is above int(τ · the map's maximum). The boxes are
     those of all contours, or of the largest, as (x, y, min(x + w, W - 1), min(y + h, H - 1)), in
@@ -68,17 +81,23 @@ def scoremap_boxes(scoremap: Tensor, thresholds: Tensor, multi_contour: bool) ->
     >>> scoremap_boxes(corner, torch.tensor([0.0, 0.5]), multi_contour=False)
     [tensor([[0, 0, 2, 1]]), tensor([[0, 0, 2, 1]])]
     """
-    image = quantize(scoremap[None])[0].cpu().numpy()
-    cuts, cut_of = _integer_thresholds(image, thresholds)
+    check_flag("multi_contour", multi_contour)
+    taus = _check_thresholds(thresholds)
+    image = quantize(drop_channel(check_tensor("scoremap", scoremap)[None], rank=2))[0].numpy()
+    cuts, cut_of = _integer_thresholds(image, taus)
     boxes, cut = _inclusive_boxes(image, cuts, multi_contour, fallback=True)
     return [boxes[cut == number] for number in cut_of]
 
 
+def _check_thresholds(thresholds: Tensor | Sequence[float]) -> npt.NDArray[np.float64]:
+    return np.array(check_fractions("thresholds", thresholds), dtype=np.float64)
+
+
 def _integer_thresholds(
-    images: npt.NDArray[np.uint8], thresholds: Tensor
+    images: npt.NDArray[np.uint8], thresholds: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.int64], Tensor]:
     """The distinct cuts int(τ · maximum), and the index of each τ's cut among them."""
-    cuts = (thresholds.cpu().double().numpy() * float(images.max())).astype(np.int64)
+    cuts = (thresholds * float(images.max())).astype(np.int64)
     distinct, index = np.unique(cuts, return_inverse=True)
     return distinct, torch.from_numpy(index)
 
@@ -100,7 +119,7 @@ def _inclusive_boxes(
 def scoremap_ious(
     maps: Tensor,
     boxes: Sequence[Tensor],
-    thresholds: Tensor,
+    thresholds: Tensor | Sequence[float],
     multi_contour: bool = False,
     box_format: str = "xyxy_inclusive",
 ) -> Tensor:
@@ -109,7 +128,7 @@ def scoremap_ious(
     Args:
         maps: (N, H, W) or (N, 1, H, W).
         boxes: N tensors (B_i, 4), the ground truth.
-        thresholds: K fractions of the maximum; see :func:`cam_thresholds`.
+        thresholds: K fractions of the maximum, in [0, 1]; see :func:`cam_thresholds`.
         multi_contour: the boxes of all contours, or that of the largest.
         box_format: of ``boxes``: ``"xyxy_inclusive"`` or ``"xyxy"``.
 
@@ -120,11 +139,14 @@ def scoremap_ious(
     >>> scoremap_ious(maps, [torch.tensor([[2, 2, 4, 4]])], torch.tensor([0.5]))
     tensor([[0.5625]], dtype=torch.float64)
     """
+    check_flag("multi_contour", multi_contour)
+    check_choice("box_format", box_format, BOX_FORMATS)
+    taus = _check_thresholds(thresholds)
     maps = drop_channel(maps, rank=2)
     check_boxes(boxes, len(maps))
-    best = torch.zeros(len(maps), len(thresholds), dtype=torch.float64)
-    for row, image, ground_truth in zip(best, quantize(maps).cpu().numpy(), boxes, strict=True):
-        cuts, cut_of = _integer_thresholds(image, thresholds)
+    best = torch.zeros(len(maps), len(taus), dtype=torch.float64)
+    for row, image, ground_truth in zip(best, quantize(maps).numpy(), boxes, strict=True):
+        cuts, cut_of = _integer_thresholds(image, taus)
         candidates, cut = _inclusive_boxes(image, cuts, multi_contour, fallback=True)
         target = to_exclusive(ground_truth.cpu(), box_format)
         ious = box_iou(to_exclusive(candidates, "xyxy_inclusive"), target).amax(dim=1)
@@ -133,7 +155,10 @@ def scoremap_ious(
 
 
 def clip_ious(
-    clip: Tensor, boxes: Tensor, thresholds: Tensor, box_format: str = "xyxy_inclusive"
+    clip: Tensor,
+    boxes: Tensor,
+    thresholds: Tensor | Sequence[float],
+    box_format: str = "xyxy_inclusive",
 ) -> tuple[Tensor, Tensor]:
     """A clip's IoUs at each threshold: of each annotated frame (F, K), and of the tube (1, K).
 
@@ -157,9 +182,11 @@ def clip_ious(
     >>> frames.tolist(), tube.tolist()
     ([[1.0, 1.0], [1.0, 0.0]], [[1.0, 0.5]])
     """
+    taus = _check_thresholds(thresholds)
+    clip = drop_channel(check_tensor("clip", clip)[None], rank=3)[0]
     target = _ground_truth_tubes(boxes, len(clip), box_format)
-    images = quantize(clip[None])[0].cpu().numpy()
-    cuts, cut_of = _integer_thresholds(images, thresholds)
+    images = quantize(clip[None])[0].numpy()
+    cuts, cut_of = _integer_thresholds(images, taus)
     tubes = torch.full((len(cuts), 1, *target.shape[1:]), torch.nan, dtype=torch.float64)
     for frame, image in enumerate(images):
         largest, cut = _inclusive_boxes(image, cuts, multi_contour=False, fallback=False)
@@ -170,6 +197,7 @@ def clip_ious(
 
 
 def _ground_truth_tubes(boxes: Tensor, frames: int, box_format: str) -> Tensor:
+    check_tensor("boxes", boxes)
     if boxes.ndim not in (2, 3) or boxes.shape[-2:] != (frames, 4):
         raise ValueError(
             f"A clip of {frames} frames needs ground-truth boxes (T, 4), or (B, T, 4) for several "
@@ -190,8 +218,18 @@ def count_correct(ious: Tensor, iou_thresholds: Sequence[float]) -> Tensor:
     >>> count_correct(torch.tensor([[0.2, 0.5], [0.6, 0.5]]), [0.5])
     tensor([[1, 2]])
     """
+    _check_ious(ious)
+    iou_thresholds = check_iou_thresholds(iou_thresholds)
     deltas = torch.tensor(iou_thresholds, dtype=torch.float64, device=ious.device)
     return (ious >= deltas[:, None, None]).sum(dim=1)
+
+
+def _check_ious(ious: Tensor) -> None:
+    if check_tensor("ious", ious).ndim != 2 or not ious.shape[1]:
+        raise ValueError(
+            f"Expected ious (N, K), at K map thresholds; received {describe(ious)}. Of one "
+            "threshold they are ious[:, None]."
+        )
 
 
 def max_box_acc(
@@ -207,22 +245,10 @@ def max_box_acc(
     (tensor([0.5000]), tensor([1.]))
     """
     check_choice("threshold_selection", threshold_selection, THRESHOLD_SELECTIONS)
+    _check_ious(ious)
     if threshold_selection == "per_sample":
         ious = ious.amax(dim=1, keepdim=True)
     return count_correct(ious, iou_thresholds).amax(dim=1) / len(ious)
-
-
-def check_iou_thresholds(iou_thresholds: Sequence[float]) -> tuple[float, ...]:
-    """The thresholds as floats, if there is at least one and each is in (0, 1]."""
-    if isinstance(iou_thresholds, (int, float)):
-        raise TypeError(f"iou_thresholds={iou_thresholds!r}: expected a sequence. Write it (0.5,).")
-    deltas = tuple(map(float, iou_thresholds))
-    if not deltas or not all(0 < delta <= 1 for delta in deltas):
-        raise ValueError(
-            f"iou_thresholds={iou_thresholds!r} is empty or not in (0, 1]. Give fractions, as "
-            "(0.3, 0.5, 0.7), not per cent."
-        )
-    return deltas
 
 
 def protocol_name(
@@ -238,13 +264,17 @@ def protocol_name(
     >>> protocol_name((0.2, 0.5), "per_sample", clips=True)
     'MaxBoxAcc of clips: largest contour of each frame, IoU 0.2, 0.5, one threshold per clip'
     """
+    iou_thresholds = check_iou_thresholds(iou_thresholds)
+    check_choice("threshold_selection", threshold_selection, THRESHOLD_SELECTIONS)
+    check_flag("multi_contour", multi_contour)
+    check_flag("clips", clips)
     name, unit = ("MaxBoxAcc of clips", "clip") if clips else ("MaxBoxAcc", "sample")
     contours = "all contours" if multi_contour else "largest contour"
     if clips:
         contours += " of each frame"
     elif threshold_selection == "dataset":
         versions = {((0.5,), False): " V1", ((0.3, 0.5, 0.7), True): " V2"}
-        name += versions.get((tuple(iou_thresholds), multi_contour), "")
+        name += versions.get((iou_thresholds, multi_contour), "")
     ious = ", ".join(map(str, iou_thresholds))
     scope = "for the dataset" if threshold_selection == "dataset" else f"per {unit}"
     return f"{name}: {contours}, IoU {ious}, one threshold {scope}"
@@ -274,9 +304,9 @@ def px_ap_counts(
     Row 0 counts pixels outside the ground truth, row 1 those inside; the last column counts those
     of score 1. Arguments and errors as for :func:`px_ap`.
     """
-    check_masks(maps, masks=masks, ignore=ignore)
+    check_masks(maps, masks, ignore)
     edges = torch.cat([cam_thresholds(interval), torch.ones(1, dtype=torch.float64)])
-    bins = torch.bucketize(normalize_scoremaps(maps).cpu().double(), edges, right=True) - 1
+    bins = torch.bucketize(normalize_scoremaps(maps), edges, right=True) - 1
     index = bins + len(edges) * masks.cpu()
     if ignore is not None:
         index = index[~ignore.cpu()]

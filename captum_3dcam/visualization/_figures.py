@@ -24,6 +24,8 @@ OUTLINED: dict[str, Any] = {
     "color": "white",
     "path_effects": [withStroke(linewidth=2, foreground="black")],
 }
+# For what a user wrote: matplotlib would read what stands between dollar signs as a formula.
+LITERAL: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 
 def make_axes(
@@ -96,7 +98,7 @@ def finish_figure(
 ) -> None:
     """Add the title and a colour bar for each group of axes; show the figure if it is pyplot's."""
     if title is not None:
-        fig.suptitle(title)
+        fig.suptitle(title, **LITERAL)
     for axes, colors in bars if style.show_colorbar else ():
         mappable = ScalarMappable(colors.norm, colors.cmap)
         # More numbers side by side would overlap.

@@ -1,11 +1,14 @@
 """Input validation: maps, images and videos as arrays of the expected shape and range."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from captum_3dcam._validation import check_integers, check_tensor, is_number, show
 
 Array = NDArray[Any]
 Values = Tensor | Array
@@ -13,12 +16,20 @@ Values = Tensor | Array
 _AXES = {2: "(H, W)", 3: "(T, H, W) or (D, H, W)"}
 
 
-def as_array(values: Values) -> Array:
-    if not isinstance(values, Tensor):
-        return np.asarray(values)
-    values = values.detach().cpu()
-    # NumPy has no bfloat16.
-    return (values.float() if values.is_floating_point() else values).numpy()
+def as_array(values: Values, name: str = "attr") -> Array:
+    """Real numbers as an array; TypeError for anything else."""
+    if isinstance(values, Tensor):
+        values = check_tensor(name, values).detach().cpu()
+        # NumPy has no bfloat16.
+        return (values.float() if values.is_floating_point() else values).numpy()
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError):  # of rows of different lengths, or on a GPU
+        array = np.empty(0, object)
+    if array.dtype.kind not in "buif":
+        received = array.dtype if isinstance(values, np.ndarray) else type(values).__name__
+        raise TypeError(f"{name} must hold real numbers, as a tensor or array; got {received}.")
+    return array
 
 
 def squeeze_leading(array: Array, rank: int) -> Array:
@@ -30,14 +41,13 @@ def squeeze_leading(array: Array, rank: int) -> Array:
 
 def as_map(attr: Values, rank: int) -> Array:
     """One map of ``rank`` axes as finite float32, without leading axes of size 1."""
-    heat = squeeze_leading(as_array(attr), rank)
+    array = as_array(attr)
+    heat = squeeze_leading(array, rank)
     if heat.ndim != rank or not heat.size:
         raise ValueError(
             f"attr must be one map {_AXES[rank]}, with leading axes of size 1 at most; got shape "
-            f"{tuple(attr.shape)}. Choose one sample: attr[i]; sum channels: attr.sum(1)."
+            f"{array.shape}. Choose one sample: attr[i]; sum channels: attr.sum(1)."
         )
-    if heat.dtype.kind not in "buif":
-        raise ValueError(f"attr must hold real numbers; got {heat.dtype}.")
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported below
         heat = heat.astype(np.float32)
     if not np.isfinite(heat).all():
@@ -52,7 +62,7 @@ def as_images(images: Values | None, rank: int, heat: Array, method: str) -> Arr
     """
     if images is None:
         return blank(heat, method)
-    array = squeeze_leading(as_array(images), rank + 1)
+    array = squeeze_leading(as_array(images, "the image"), rank + 1)
     if array.ndim == rank + 1 and array.shape[-1] == 1:
         array = array[..., 0]
     elif array.ndim == rank + 1 and array.shape[-1] != 3:
@@ -100,14 +110,14 @@ def blank(heat: Array, method: str) -> Array:
     return np.zeros_like(heat)
 
 
-def choose_frames(frames: int | Sequence[int], length: int, name: str = "frames") -> list[int]:
+def choose_frames(frames: Any, length: int, name: str = "frames") -> list[int]:
     """The given indices, or as many evenly spaced ones as the given number."""
-    if isinstance(frames, int):
+    if is_number(frames, Integral):
         indices = [round(t) for t in np.linspace(0, length - 1, max(min(frames, length), 0))]
     else:
-        indices = list(frames)
+        indices = list(check_integers(name, frames, minimum=None))
     if not indices or not all(0 <= t < length for t in indices):
         raise ValueError(
-            f"{name}={frames!r} must be a positive number, or {name} from 0 to {length - 1}."
+            f"{name}={show(frames)} must be a positive number, or {name} from 0 to {length - 1}."
         )
     return indices

@@ -10,13 +10,17 @@ from matplotlib.animation import AbstractMovieWriter, FuncAnimation
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from captum_3dcam._validation import check_instance, check_positive, show
 from captum_3dcam.io import write_video
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import finish_figure, hide_frame, make_axes
 from captum_3dcam.visualization._inputs import Array, Values, as_map, as_video
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.profile import TimeAxis, draw_profile
-from captum_3dcam.visualization.style import Style
+from captum_3dcam.visualization.style import Style, check_drawing
+
+# A letter of less would be smaller than a pixel; a frame of more would fill the memory.
+_MIN_DPI, _MAX_DPI = 10, 2400
 
 
 class VideoAnimation(FuncAnimation):
@@ -44,6 +48,8 @@ def animate_video_attr(
     >>> animation = animate_video_attr(torch.rand(4, 2, 2), torch.rand(4, 8, 8))
     >>> save_animation(animation, getfixture("tmp_path") / "map.gif", dpi=40)
     """
+    check_drawing(style, title)
+    fps = check_positive("fps", fps)
     times = TimeAxis(fps, start)
     heat = as_map(attr, 3)
     video = as_video(original_video, [heat], style.method)
@@ -86,6 +92,12 @@ def save_animation(animation: VideoAnimation, path: str | PathLike[str], dpi: fl
     a GIF of more than 50 frames per second, FileNotFoundError if the folder is missing, and
     ImportError for an MP4 without PyAV (the extra ``video``).
     """
+    check_instance("animation", animation, VideoAnimation)
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"path={show(path)}: expected the path of a file, as text or a Path.")
+    dpi = check_positive("dpi", dpi)
+    if not _MIN_DPI <= dpi <= _MAX_DPI:
+        raise ValueError(f"dpi={dpi!r}: expected dots per inch, {_MIN_DPI} to {_MAX_DPI}.")
     write_video(_render(animation, dpi), path, animation.fps)
 
 

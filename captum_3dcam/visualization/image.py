@@ -7,11 +7,18 @@ import torch
 import torch.nn.functional as F
 from matplotlib.colors import Colormap
 
+from captum_3dcam._validation import check_instance, check_number
 from captum_3dcam.visualization._colors import ColorScale, blend_layers, draw_map
-from captum_3dcam.visualization._figures import FigureAxis, finish_figure, hide_frame, make_axes
+from captum_3dcam.visualization._figures import (
+    LITERAL,
+    FigureAxis,
+    finish_figure,
+    hide_frame,
+    make_axes,
+)
 from captum_3dcam.visualization._inputs import Array, Values, as_array, as_images, as_map
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
-from captum_3dcam.visualization.style import Style
+from captum_3dcam.visualization.style import Style, check_drawing
 
 
 def visualize_image_attr(
@@ -63,6 +70,7 @@ def visualize_image_attr(
         plt_fig_axis=plt_fig_axis,
         use_pyplot=use_pyplot,
     )
+    check_drawing(style, title)
     heat = as_array(attr)
     if heat.ndim == 3 and len(heat) > 1 and heat.shape[-1] in (1, 3):
         heat = heat.sum(axis=-1)
@@ -73,6 +81,7 @@ def visualize_image_attr(
     if vmax is None:
         colors = replace(colors, vmax=_without_outliers(values, outlier_perc) or 1.0)
     # Before the figure is made: an error must not leave one in pyplot.
+    check_instance("overlays", overlays, Overlays)
     if overlays.tubes or overlays.segments:
         raise ValueError("An image has no frames: draw tubes and segments with a video.")
     artist = OverlayArtist(overlays, 1, heat.shape, image.shape[:2])
@@ -81,7 +90,7 @@ def visualize_image_attr(
     draw_map(ax, values, image, colors)
     artist.draw(ax, 0)
     if title is not None:
-        ax.set_title(title)
+        ax.set_title(title, **LITERAL)
     finish_figure(fig, style, None, [([ax], colors)])
     return fig, ax
 
@@ -101,6 +110,7 @@ def render_image_attr(
     >>> render_image_attr(torch.rand(7, 7), torch.rand(28, 28, 3), style).shape
     (28, 28, 3)
     """
+    check_drawing(style, title=None)
     heat = as_map(attr, 2)
     image = as_images(original_image, 2, heat, style.method)
     colors = ColorScale.from_maps(style, [heat])
@@ -111,6 +121,7 @@ def render_image_attr(
 
 def _without_outliers(values: Array, outlier_perc: float) -> float:
     """The magnitude up to which the smallest ones sum to all but ``outlier_perc`` percent."""
+    outlier_perc = check_number("outlier_perc", outlier_perc)
     if not 0 <= outlier_perc <= 100:
         raise ValueError(f"outlier_perc={outlier_perc}: expected a percentage, 0 to 100.")
     magnitudes = np.sort(np.abs(values).ravel())

@@ -11,8 +11,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from captum_3dcam._validation import (
+    check_instance,
+    check_integers,
+    check_sequence,
+    check_text,
+    show,
+)
 from captum_3dcam.localization import Boxes, Segment, Tube
-from captum_3dcam.visualization._figures import OUTLINED
+from captum_3dcam.visualization._figures import LITERAL, OUTLINED
 from captum_3dcam.visualization._inputs import Array, as_array
 from captum_3dcam.visualization.style import repr_changed
 
@@ -51,26 +58,13 @@ class Overlays:
         return repr_changed(self)
 
     def __post_init__(self) -> None:
-        if not all(isinstance(boxes, Boxes) for boxes in self.boxes_per_frame):
-            raise TypeError(
-                "boxes must be those of one sample: of an image localization.boxes(maps)[i], of a "
-                "video localization.frame_boxes(maps)[i], one Boxes for each frame."
-            )
-        tubes = list(self.tubes.values() if isinstance(self.tubes, Mapping) else self.tubes)
-        if not all(isinstance(tube, Tube) for tube in tubes):
-            raise TypeError("tubes must be those of one sample: localization.tubes(maps)[i].")
-        if not all(isinstance(segment, Segment) for segment in self.segments):
-            raise TypeError(
-                "segments must be those of one sample: localization.segments(profile)[i]."
-            )
-        shapes = [boxes.boxes.shape for boxes in self.boxes_per_frame]
-        for shape in (*shapes, *(tube.boxes.shape for tube in tubes)):
-            if len(shape) != 2 or shape[1] != 4:
-                raise ValueError(
-                    f"Boxes over images are (B, 4), x0, y0, x1, y1; got shape {tuple(shape)}."
-                )
-        if self.box_size is not None and min(self.box_size) < 1:
-            raise ValueError(f"box_size={self.box_size}: expected (H, W), in pixels.")
+        if self.boxes is not None:
+            check_sequence("boxes", self.boxes, of="Boxes, one for each frame")
+        _check_boxes(self.boxes_per_frame)
+        _check_tubes(self.tubes)
+        _check_segments(self.segments)
+        if self.box_size is not None:
+            _check_box_size(self.box_size)
 
     @property
     def boxes_per_frame(self) -> list[Boxes]:
@@ -102,6 +96,51 @@ class Overlays:
                 )
 
 
+def _check_boxes(frames: Sequence[object]) -> None:
+    for frame in frames:
+        if not isinstance(frame, Boxes):
+            raise TypeError(
+                "boxes must be those of one sample: of an image localization.boxes(maps)[i], of a "
+                "video localization.frame_boxes(maps)[i], one Boxes for each frame."
+            )
+        corners, scores = as_array(frame.boxes, "boxes"), as_array(frame.scores, "scores")
+        _check_corners(corners.shape)
+        if scores.shape != corners.shape[:1]:
+            raise ValueError(
+                f"Expected as many scores as boxes; got {corners.shape} and {scores.shape}."
+            )
+
+
+def _check_tubes(tubes: object) -> None:
+    if isinstance(tubes, Mapping):
+        for name in tubes:
+            check_text("a name of tubes", name)
+        tubes = list(tubes.values())
+    for tube in check_sequence("tubes", tubes, of="Tube, or a dict of them"):
+        if not isinstance(tube, Tube):
+            raise TypeError("tubes must be those of one sample: localization.tubes(maps)[i].")
+        _check_corners(tube.boxes.shape)
+
+
+def _check_segments(segments: object) -> None:
+    for segment in check_sequence("segments", segments, of="Segment"):
+        if not isinstance(segment, Segment):
+            raise TypeError(
+                "segments must be those of one sample: localization.segments(profile)[i]."
+            )
+
+
+def _check_corners(shape: Sequence[int]) -> None:
+    if len(shape) != 2 or shape[1] != 4:
+        raise ValueError(f"Boxes over images are (B, 4), x0, y0, x1, y1; got shape {tuple(shape)}.")
+
+
+def _check_box_size(box_size: object) -> None:
+    size = check_integers("box_size", box_size, minimum=None)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"box_size={show(box_size)}: expected (H, W), in pixels.")
+
+
 class OverlayArtist:
     """Draws overlays over the frames of a clip; an image is a clip of one frame.
 
@@ -109,6 +148,7 @@ class OverlayArtist:
     """
 
     def __init__(self, overlays: Overlays, length: int, map_size: Size, image_size: Size) -> None:
+        check_instance("overlays", overlays, Overlays)
         self._boxes = overlays.boxes_per_frame
         self._tubes = overlays.named_tubes
         self.segments = overlays.segments
@@ -131,14 +171,15 @@ class OverlayArtist:
 
     def add_legend(self, ax: Axes) -> None:
         """Add a legend that names the tubes."""
-        handles = [
-            Line2D([], [], label=name, **_line(number))
-            for number, name in enumerate(self._tubes, start=bool(self._boxes))
-        ]
+        numbers = range(bool(self._boxes), bool(self._boxes) + len(self._tubes))
+        handles = [Line2D([], [], label=str(number), **_line(number)) for number in numbers]
         if handles:
             # A white or yellow line is visible on grey only.
             options: dict[str, Any] = {"loc": "lower center", "ncols": min(len(handles), 4)}
-            ax.legend(handles=handles, fontsize="small", facecolor="0.6", **options)
+            legend = ax.legend(handles=handles, fontsize="small", facecolor="0.6", **options)
+            # Not as labels of the lines: matplotlib leaves out those that begin with "_".
+            for text, name in zip(legend.get_texts(), self._tubes, strict=True):
+                text.set(text=name, **LITERAL)
 
     def _draw_box(self, ax: Axes, box: Array, number: int, label: str = "") -> list[Artist]:
         x0, y0, x1, y1 = box * self._factor - 0.5  # pixel 0 goes from -0.5 to 0.5 on the axis

@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from captum_3dcam._validation import check_sequence, check_text
 from captum_3dcam.io import Volume
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import (
+    LITERAL,
     MARGIN,
     WIDTH,
     AnyFigure,
@@ -31,7 +33,7 @@ from captum_3dcam.visualization._inputs import (
 )
 from captum_3dcam.visualization.profile import TimeAxis
 from captum_3dcam.visualization.scan import AnyVolume, Scan, SliceView, resolve_scan
-from captum_3dcam.visualization.style import Style
+from captum_3dcam.visualization.style import Style, check_drawing
 
 Maps = Values | Sequence[Values]
 
@@ -95,6 +97,9 @@ def visualize_attr_panels(
     >>> [ax.get_ylabel() for ax in axes[::4]]
     ['run (0.9)', 'jump (0.1)']
     """
+    check_drawing(style, title)
+    for name in check_sequence("names", names, of="names, one for each map"):
+        check_text("a name of names", name)
     maps, views, style = _read(attr, original, frames, TimeAxis(fps, start), style)
     if len(maps) != len(names):
         raise ValueError(
@@ -138,9 +143,10 @@ def _add_names(rows: list[list[Axes]], views: Views, names: Sequence[str]) -> No
     """Names beside their rows and labels above their columns; of single images both above."""
     for row, name in zip(rows, names, strict=True):
         if len(views) > 1:
-            row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center")
+            row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center", **LITERAL)
         else:
-            row[0].set_title(", ".join(filter(None, (name, views[0].label))), fontsize="medium")
+            label = ", ".join(filter(None, (name, views[0].label)))
+            row[0].set_title(label, fontsize="medium", **LITERAL)
     if len(views) > 1:
         for ax, view in zip(rows[0], views, strict=True):
             ax.set_title(view.label, fontsize="medium")
@@ -157,7 +163,7 @@ def _read(
         scan, style = resolve_scan(original, maps, style)
         shown = choose_frames(frames, scan.shape[0], "slices")
         return maps, [SliceView(scan, scan.plane(0), index) for index in shown], style
-    shape = tuple(original.shape)
+    shape = as_array(original, "original").shape
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)):
         maps = _as_maps(attr, 2)
         image = as_images(original, 2, maps[0], style.method)
@@ -171,6 +177,6 @@ def _read(
 def _as_maps(attr: Maps, rank: int) -> list[Array]:
     if isinstance(attr, (Tensor, np.ndarray)):
         attr = list(squeeze_leading(as_array(attr), rank + 1))
-    if not len(attr):
-        raise ValueError("attr holds no map.")
+    if not len(check_sequence("attr", attr, of="maps")):
+        raise ValueError("attr holds no map. Pass one for each name.")
     return [as_map(heat, rank) for heat in attr]

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from captum_3dcam._validation import check_positive
+from captum_3dcam._validation import check_integer, check_positive
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.localization import Segment
 from captum_3dcam.visualization._colors import ColorScale
-from captum_3dcam.visualization._figures import FigureAxis, finish_figure, make_axes
+from captum_3dcam.visualization._figures import LITERAL, FigureAxis, finish_figure, make_axes
 from captum_3dcam.visualization._inputs import Array, Values, as_array, as_map, squeeze_leading
 from captum_3dcam.visualization.overlays import Overlays
-from captum_3dcam.visualization.style import Style
+from captum_3dcam.visualization.style import Style, check_drawing
 
 _LINE, _SEGMENT = "#0072B2", "#E69F00"
 
@@ -30,6 +30,7 @@ class TimeAxis:
     def __post_init__(self) -> None:
         if self.fps is not None:
             check_positive("fps", self.fps)
+        check_integer("start", self.start, minimum=None)
 
     def at(self, frame: Any) -> Any:
         """The time of a frame of the clip, or of an array of them."""
@@ -73,6 +74,7 @@ def visualize_temporal_profile(
     >>> ax.get_xlabel()
     'time (s)'
     """
+    check_drawing(style, title)
     times = TimeAxis(fps, start)
     signal = squeeze_leading(as_array(attr), 1)
     heat = as_map(signal[:, None, None] if signal.ndim == 1 else attr, 3)
@@ -81,7 +83,7 @@ def visualize_temporal_profile(
     fig, (ax,) = make_axes(style, [[0]], (8, 2.5))
     draw_profile(ax, colors.select(heat), colors, times, segments)
     if title is not None:
-        ax.set_title(title)
+        ax.set_title(title, **LITERAL)
     finish_figure(fig, style, None)
     return fig, ax
 

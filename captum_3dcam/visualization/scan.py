@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from captum_3dcam._validation import check_numbers, show
 from captum_3dcam.io import Volume
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import OUTLINED
@@ -73,26 +75,18 @@ class Scan:
 
     def __post_init__(self) -> None:
         data = self.array
-        if data.ndim != 3 or not data.size or data.dtype.kind not in "buif":
+        if data.ndim != 3 or not data.size:
             raise ValueError(
                 "A volume must be (D, H, W) real numbers, with leading axes of size 1 at most; got "
-                f"{data.dtype} of shape {tuple(self.data.shape)}."
+                f"{data.dtype} of shape {as_array(self.data, 'data').shape}."
             )
-        spacing = np.asarray((1, 1, 1) if self.spacing is None else self.spacing, float)
-        if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
-            raise ValueError(
-                f"spacing={self.spacing!r} must be three positive lengths in mm, those of D, H, W."
-            )
-        codes = sorted(self._codes)
-        if codes and codes not in [sorted((a, b, c)) for a in "LR" for b in "AP" for c in "SI"]:
-            raise ValueError(
-                f"orientation={self.orientation!r} must have a letter for each of D, H, W: L or R, "
-                "A or P, and S or I, the direction in which the axis grows."
-            )
+        _check_spacing(self.spacing)
+        _check_orientation(self.orientation)
 
     @cached_property
     def array(self) -> Array:
-        return squeeze_leading(as_array(self.data), 3)
+        array = squeeze_leading(as_array(self.data, "data"), 3)
+        return array.astype(np.uint8) if array.dtype == bool else array
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -140,6 +134,25 @@ class Scan:
 
     def axis_label(self, axis: int) -> str:
         return f"{'DHW'[axis]} ({'voxel' if self.spacing is None else 'mm'})"
+
+
+def _check_spacing(spacing: object) -> None:
+    lengths = (1, 1, 1) if spacing is None else check_numbers("spacing", spacing)
+    if len(lengths) != 3 or not all(0 < length < inf for length in lengths):
+        raise ValueError(
+            f"spacing={show(spacing)} must be three positive lengths in mm, those of D, H, W."
+        )
+
+
+def _check_orientation(orientation: object) -> None:
+    letters = orientation if isinstance(orientation, Sequence) else ()
+    codes = sorted(str(letter).upper() for letter in letters)
+    known = [sorted((a, b, c)) for a in "LR" for b in "AP" for c in "SI"]
+    if orientation is not None and codes not in known:
+        raise ValueError(
+            f"orientation={show(orientation)} must have a letter for each of D, H, W: L or R, A or "
+            "P, and S or I, the direction in which the axis grows."
+        )
 
 
 AnyVolume = Values | Volume | Scan

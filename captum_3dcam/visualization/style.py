@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 
-from captum_3dcam._validation import check_choice, check_integer, check_positive
+from captum_3dcam._validation import (
+    check_choice,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_number,
+    check_numbers,
+    check_positive,
+    check_text,
+    show,
+)
 
 METHODS = ("blended_heat_map", "heat_map", "masked_image", "alpha_scaling", "original_image")
 SIGNS = ("positive", "absolute_value", "negative", "all")
@@ -47,7 +60,8 @@ class Style:
         plt_fig_axis: a figure and its axes to draw on, one for each image; by default a new figure.
         use_pyplot: make the figure with pyplot, and show it.
 
-    Raises ValueError for values out of range and for settings that contradict each other.
+    Raises TypeError for values of another type, and ValueError for values out of range and for
+    settings that contradict each other.
 
     >>> from dataclasses import replace
     >>> replace(Style(vmax=1.0), sign="positive")
@@ -76,15 +90,17 @@ class Style:
             check_choice("sign", self.sign, SIGNS)
         check_choice("scale", self.scale, _SCALES)
         if self.vmax is not None:
-            check_positive("vmax", self.vmax)
+            object.__setattr__(self, "vmax", check_positive("vmax", self.vmax))
         if self.columns is not None:
             check_integer("columns", self.columns)
-        if not 0 <= self.alpha_overlay <= 1:
+        if not 0 <= check_number("alpha_overlay", self.alpha_overlay) <= 1:
             raise ValueError(f"alpha_overlay={self.alpha_overlay}: expected an opacity, 0 to 1.")
-        if self.window is not None and not self.window[0] < self.window[1]:
-            raise ValueError(
-                f"window={self.window}: expected (low, high), the values that are black and white."
-            )
+        check_flag("show_colorbar", self.show_colorbar)
+        check_flag("use_pyplot", self.use_pyplot)
+        _check_cmap(self.cmap)
+        _check_window(self.window)
+        _check_fig_size(self.fig_size)
+        _check_figure(self.plt_fig_axis)
         if self.vmax is not None and self.scale != "shared":
             raise ValueError(
                 f"vmax={self.vmax} sets one scale for all images, scale={self.scale!r} several. "
@@ -95,3 +111,46 @@ class Style:
                 f"method={self.method!r} cannot tell negative attribution from positive. Choose "
                 "sign='positive', 'negative' or 'absolute_value'."
             )
+
+
+def check_drawing(style: object, title: object) -> None:
+    """TypeError unless the arguments that all figures have are a Style, and a text or None."""
+    check_instance("style", style, Style)
+    if title is not None:
+        check_text("title", title)
+
+
+def _check_cmap(cmap: object) -> None:
+    is_known = isinstance(cmap, str) and cmap in colormaps
+    if not (cmap is None or is_known or isinstance(cmap, Colormap)):
+        raise ValueError(
+            f"cmap={show(cmap)} is not known. Choose one of list(matplotlib.colormaps), or pass a "
+            "Colormap."
+        )
+
+
+def _check_window(window: object) -> None:
+    limits = (0, 1) if window is None else check_numbers("window", window)
+    if len(limits) != 2 or not -inf < limits[0] < limits[1] < inf:
+        raise ValueError(
+            f"window={show(window)}: expected (low, high), the values that are black and white."
+        )
+
+
+def _check_fig_size(fig_size: object) -> None:
+    sides = (1, 1) if fig_size is None else check_numbers("fig_size", fig_size)
+    if len(sides) != 2 or not all(0 < side < inf for side in sides):
+        raise ValueError(f"fig_size={show(fig_size)}: expected (width, height), in inches.")
+
+
+def _check_figure(plt_fig_axis: Any) -> None:
+    if plt_fig_axis is None:
+        return
+    is_pair = isinstance(plt_fig_axis, (tuple, list)) and len(plt_fig_axis) == 2
+    figure, axes = plt_fig_axis if is_pair else (None, None)
+    several = axes if isinstance(axes, (Sequence, np.ndarray)) else [axes]
+    if not isinstance(figure, (Figure, SubFigure)) or not all(isinstance(a, Axes) for a in several):
+        raise TypeError(
+            f"plt_fig_axis={show(plt_fig_axis)}: expected a figure and its axes, (fig, ax) or "
+            "(fig, [ax, ...]), as plt.subplots(1, n) returns them."
+        )

@@ -7,7 +7,7 @@ from captum_3dcam.visualization._figures import FigureAxes, finish_figure, hide_
 from captum_3dcam.visualization._inputs import Values, as_map, as_video, choose_frames
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.profile import TimeAxis, draw_profile
-from captum_3dcam.visualization.style import Style
+from captum_3dcam.visualization.style import Style, check_drawing
 
 
 def visualize_video_attr(
@@ -42,6 +42,7 @@ def visualize_video_attr(
     >>> [ax.get_title() for ax in axes]
     ['0', '2', '5', '7', '']
     """
+    check_drawing(style, title)
     times = TimeAxis(fps, start)
     heat = as_map(attr, 3)
     video = as_video(original_video, [heat], style.method)

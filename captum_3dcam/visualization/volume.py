@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from captum_3dcam._validation import check_choice
+from captum_3dcam._validation import check_choice, check_integers, show
 from captum_3dcam.visualization._colors import ColorScale
 from captum_3dcam.visualization._figures import FigureAxes, finish_figure, make_grid, make_row
 from captum_3dcam.visualization._inputs import Array, Values, as_map, choose_frames
@@ -16,7 +16,7 @@ from captum_3dcam.visualization.scan import (
     SliceView,
     resolve_scan,
 )
-from captum_3dcam.visualization.style import Style
+from captum_3dcam.visualization.style import Style, check_drawing
 
 _CROSSHAIR: dict[str, Any] = {"color": "#56B4E9", "linewidth": 0.8, "linestyle": "--"}
 
@@ -50,7 +50,7 @@ def visualize_volume_attr(
     >>> [ax.get_title() for ax in axes]
     ['D = 6 (30 mm)', 'H = 10 (10 mm)', 'W = 14 (14 mm)']
     """
-    scan, values, colors = _read(attr, original_volume, style)
+    scan, values, colors = _read(attr, original_volume, style, title)
     voxel = _peak(values, scan.shape) if at is None else _check_voxel(at, scan.shape)
     views = [SliceView(scan, plane, voxel[plane.axis]) for plane in scan.planes]
     return _draw_planes(views, values, colors, "slice", title, crosshair=voxel)
@@ -75,7 +75,7 @@ def visualize_volume_projections(
     >>> [ax.get_title() for ax in axes]
     ['axial, maximum over D', 'coronal, maximum over H', 'sagittal, maximum over W']
     """
-    scan, values, colors = _read(attr, original_volume, style)
+    scan, values, colors = _read(attr, original_volume, style, title)
     views = [ProjectionView(scan, plane, 0) for plane in scan.planes]
     return _draw_planes(views, values, colors, "projection", title)
 
@@ -104,7 +104,7 @@ def visualize_volume_montage(
     ['D = 0', 'D = 4', 'D = 7']
     """
     check_choice("axis", axis, range(3))
-    scan, values, colors = _read(attr, original_volume, style)
+    scan, values, colors = _read(attr, original_volume, style, title)
     plane = scan.plane(axis)
     shown = choose_frames(slices, scan.shape[axis], "slices")
     views = [SliceView(scan, plane, index) for index in shown]
@@ -125,9 +125,10 @@ def visualize_volume_montage(
 
 
 def _read(
-    attr: Values, original_volume: AnyVolume | None, style: Style
+    attr: Values, original_volume: AnyVolume | None, style: Style, title: str | None
 ) -> tuple[Scan, Array, ColorScale]:
     """The volume, the map's values to draw, and their colour scale."""
+    check_drawing(style, title)
     heat = as_map(attr, 3)
     scan, style = resolve_scan(original_volume, [heat], style)
     colors = ColorScale.from_maps(style, [heat])
@@ -165,6 +166,7 @@ def _peak(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_voxel(at: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(at) != 3 or not all(0 <= i < n for i, n in zip(at, shape, strict=True)):
-        raise ValueError(f"at={at!r} must be a voxel (d, h, w) of the volume {shape}.")
-    return tuple(at)
+    voxel = check_integers("at", at, minimum=None)
+    if len(voxel) != 3 or not all(0 <= i < n for i, n in zip(voxel, shape, strict=True)):
+        raise ValueError(f"at={show(at)} must be a voxel (d, h, w) of the volume {shape}.")
+    return voxel

@@ -48,9 +48,53 @@ def test_nan_and_inf_raise(bad):
         loc.link([[frame_of((0, 0, 1, 1, bad))]])
 
 
-def test_complex_maps_raise():
+def test_complex_and_sparse_maps_raise():
     with pytest.raises(TypeError, match=r"Expected real maps; got torch\.complex64"):
         loc.binarize(torch.ones(1, 1, 4, dtype=torch.complex64))
+    with pytest.raises(TypeError, match=r"Expected maps as a dense tensor; got torch\.sparse_coo"):
+        loc.binarize(torch.ones(1, 1, 4).to_sparse())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: loc.binarize(IMAGES, value="0.5"), "value='0.5': expected a number"),
+        (lambda: loc.segments(torch.ones(1, 4), high=None), "high=None: expected a number"),
+        (lambda: loc.link([], min_iou="0.5"), "min_iou='0.5': expected a number"),
+        (lambda: loc.link(None), "frames=None: expected a list of samples"),
+        (lambda: loc.link([None]), "a sample of frames=None: expected a list of Boxes"),
+        (lambda: loc.link([[loc.Boxes(None, None)]]), "Expected boxes as a tensor; got NoneType"),
+        (lambda: loc.Segment("0", 1, 1.0), "start='0': expected a number"),
+        (lambda: loc.Segment(0, 1, None), "score=None: expected a number"),
+        (lambda: loc.Segment(0, 1, 1.0, "25"), "fps='25': expected a number"),
+        (lambda: loc.Tube(0, None, 1.0), "Expected boxes as a tensor; got NoneType"),
+        (lambda: loc.Tube(0, torch.ones(1, 4), "1"), "score='1': expected a number"),
+        (lambda: loc.iou([0, 0, 1, 1], torch.ones(4)), "Expected a as a tensor; got list"),
+        (lambda: loc.components([[True]]), "Expected mask as a tensor; got list"),
+    ],
+)
+def test_arguments_of_another_type_raise(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((3,), (3,)), ((), ()), ((2, 0), (2, 0)), ((3, 4), (2, 4)), ((4,), (6,))]
+)
+def test_boxes_that_do_not_fit_raise(a, b):
+    with pytest.raises(ValueError, match=r"boxes \(\.\.\., 2R\)"):
+        loc.iou(torch.ones(a), torch.ones(b))
+
+
+def test_the_iou_of_unsigned_integers_does_not_wrap_around():
+    box = torch.tensor([[0, 0, 2, 2], [4, 4, 6, 6]], dtype=torch.uint8)
+    assert loc.iou(box[:, None], box).tolist() == [[1, 0], [0, 1]]
+
+
+def test_tubes_start_at_a_frame():
+    with pytest.raises(ValueError, match="start=0.5: expected an integer"):
+        loc.Tube(0.5, torch.ones(1, 4), 1.0)
+    assert loc.Tube(-1, torch.ones(2, 4), 1.0).end == 1
 
 
 @pytest.mark.parametrize("function", [loc.boxes, loc.tubes, loc.frame_boxes])

@@ -172,3 +172,17 @@ def test_more_thresholds_than_int16_counts():
         assert (np.bincount(index[index < 2**15]) == 1).all()
         last = sorted(map(tuple, boxes[index == 2**15].tolist()))
         assert last == opencv_boxes(image > 0, multi_contour)
+
+
+@pytest.mark.parametrize(
+    ("image", "thresholds", "error", "message"),
+    [
+        (None, [0], TypeError, r"received None. Convert a tensor with .cpu\(\).numpy\(\)"),
+        (np.zeros((2, 0), np.uint8), [0], ValueError, r"one image \(H, W\) of uint8; received"),
+        (np.zeros((2, 2), np.uint8), [[1], [1, 2]], ValueError, "strictly increasing integer"),
+        (np.zeros((2, 2), np.uint8), None, ValueError, "strictly increasing integer"),
+    ],
+)
+def test_arguments_of_another_type_raise(image, thresholds, error, message):
+    with pytest.raises(error, match=message):
+        contour_boxes(image, thresholds)

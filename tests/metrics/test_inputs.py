@@ -43,6 +43,9 @@ def test_small_integers_do_not_overflow():
             lambda: inputs.check_boxes([torch.zeros(0, 4)], 1),
             r"Sample 0 has ground-truth boxes of shape \(0, 4\).*with at least one box",
         ),
+        (lambda: inputs.check_boxes([torch.zeros(1, 3)], 1), r"shape \(1, 3\); expected \(B, 2D\)"),
+        (lambda: inputs.check_samples(torch.zeros(3)), r"Expected maps \(N, \*S\); received"),
+        (lambda: inputs.check_fractions("thresholds", [2]), r"is empty or not in \[0, 1\]"),
         (
             lambda: inputs.drop_channel(torch.zeros(1, 3, 4, 4), rank=2),
             r"2 spatial axes, as the boxes have; received shape \(1, 3, 4, 4\)",

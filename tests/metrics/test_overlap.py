@@ -96,8 +96,43 @@ def test_box_accuracy_accumulates():
         (lambda: metrics.mask_iou(torch.zeros(1, 2), torch.zeros(1, 2)), "two bool masks"),
         (lambda: metrics.best_tube_iou([torch.zeros(3, 4)], [torch.zeros(2, 4)]), "Clip 0 has"),
         (lambda: metrics.best_tube_iou([torch.zeros(3, 4)], []), "received 1 and 0"),
+        (lambda: metrics.tube_iou(torch.zeros(3, 4), torch.zeros(2, 4)), "over the same frames"),
+        (lambda: metrics.tube_iou(torch.zeros(4), torch.zeros(4)), r"tubes \(\.\.\., T, 4\)"),
+        (
+            lambda: metrics.paired_iou(torch.zeros(3, 4), torch.zeros(2, 4)),
+            r"shapes that broadcast; received shape \(3, 4\) and shape \(2, 4\)",
+        ),
+        (
+            lambda: metrics.best_iou(torch.zeros(1, 0), [torch.zeros(1, 4)]),
+            "as many lower bounds as upper ones",
+        ),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda junk: metrics.box_iou(junk, torch.zeros(1, 4)),
+        lambda junk: metrics.paired_iou(torch.zeros(1, 4), junk),
+        lambda junk: metrics.mask_iou(junk, torch.ones(1, 2) > 0),
+        lambda junk: metrics.tube_iou(torch.zeros(2, 4), junk),
+        lambda junk: metrics.best_iou([junk], [torch.zeros(1, 4)]),
+        lambda junk: metrics.best_iou([torch.zeros(1, 4)], [junk]),
+        lambda junk: metrics.best_tube_iou([junk], [torch.zeros(1, 4)]),
+    ],
+)
+@pytest.mark.parametrize("junk", [None, [[0, 0, 1, 1]], "box", 3, np.zeros((1, 4))])
+def test_what_is_no_tensor_raises(call, junk):
+    with pytest.raises(TypeError, match=r"Expected .* as a tensor; got"):
+        call(junk)
+
+
+@pytest.mark.parametrize("function", [metrics.best_iou, metrics.best_tube_iou])
+@pytest.mark.parametrize("junk", [None, 3, "boxes", {}])
+def test_samples_are_a_list(function, junk):
+    with pytest.raises(TypeError, match="preds=.*: expected a list of tensors"):
+        function(junk, [torch.zeros(1, 4)])

@@ -188,8 +188,42 @@ def test_a_mask_of_absent_boxes_is_empty():
         (lambda: metrics.boxes_to_mask(torch.zeros(1, 4), (2, 2, 2)), r"needs boxes \(B, 6\)"),
         (lambda: metrics.boxes_to_mask(torch.zeros(1, 4), (2, 2), tolerance=-1), "tolerance=-1: "),
         (lambda: metrics.acc2(torch.ones(2), torch.ones(2)), "hits and correct, both bool"),
+        (lambda: metrics.hit_point(torch.rand(3), []), r"Add a batch axis with maps\[None\]"),
+        (lambda: metrics.hit_point(torch.rand(1, 3, 3), [torch.zeros(1, 3)]), "with at least one"),
+        (lambda: metrics.boxes_to_mask(torch.zeros(1, 4), (2, 0)), r"size\[1\]=0: expected an int"),
     ],
 )  # fmt: skip
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.hit_point(None, []), "Expected maps as a tensor; got NoneType"),
+        (lambda: metrics.hit_point(torch.rand(1, 3, 3), 3), "boxes=3: expected a list of tensors"),
+        (
+            lambda: metrics.hit_point(torch.rand(1, 3, 3), [None]),
+            r"boxes\[0\] as a tensor; got",
+        ),
+        (lambda: metrics.HitPoint("argmax", tolerance="3"), "tolerance='3': expected a number"),
+        (lambda: metrics.HitPoint("intersect", threshold="3"), "threshold='3': expected a number"),
+        (lambda: metrics.energy_inside(torch.rand(1, 2), None), "Expected masks as a tensor"),
+        (
+            lambda: metrics.EnergyInside().update(torch.rand(1, 2), None),
+            "boxes=None: expected a",
+        ),
+        (lambda: metrics.boxes_to_mask(torch.zeros(1, 4), 4), "size=4: expected a list of numbers"),
+        (lambda: metrics.acc2([True], torch.ones(1) > 0), "Expected hits as a tensor; got list"),
+    ],
+)
+def test_arguments_of_another_type_raise(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_binary_maps_point_at_their_first_pixel():
+    maps = torch.zeros(1, 4, 4, dtype=torch.bool)
+    maps[0, 2, 3] = True
+    assert metrics.hit_point(maps, [torch.tensor([[3, 2, 4, 3]])], tolerance=0).tolist() == [True]

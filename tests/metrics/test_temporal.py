@@ -160,6 +160,58 @@ def test_errors(preds, target, message):
         metrics.temporal_map(preds, target)
 
 
+NAN_LABEL = {"segments": torch.zeros(1, 2), "labels": torch.tensor([torch.nan])}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: metrics.temporal_map(None, []), TypeError, "preds=None: expected a list of dicts"),
+        (lambda: metrics.temporal_map([3], [3]), TypeError, r"preds\[0\] is 3; expected a dict of"),
+        (
+            lambda: metrics.temporal_map([{"segments": [[0, 1]]}], [{}]),
+            TypeError,
+            r"Expected preds\[0\]\['segments'\] as a tensor; got list",
+        ),
+        (
+            lambda: metrics.temporal_map([video([], [], [])], [video([[0, 1]], [0])], ()),
+            ValueError,
+            r"tiou_thresholds=\(\) is empty or not in \(0, 1\]",
+        ),
+        (
+            lambda: metrics.temporal_map([video([], [], [])], [NAN_LABEL]),
+            ValueError,
+            r"target\[0\]: expected finite labels; received NaN or Inf",
+        ),
+        (
+            lambda: metrics.match_detections([], [], 0.5, 0.5),
+            ValueError,
+            "label=0.5: expected an integer",
+        ),
+        (
+            lambda: metrics.average_precision(torch.ones(2), 1),
+            ValueError,
+            r"Expected hits, bool \(M,\), by falling score; received shape \(2,\) of torch.float32",
+        ),
+        (
+            lambda: metrics.TemporalMAP().compute(),
+            ValueError,
+            r"TemporalMAP has no video: call update\(\)",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+def test_arguments_that_do_not_fit_raise(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_no_videos_have_no_detections():
+    hits, ground_truths = metrics.match_detections([], [], 0, 0.5)
+    assert hits.tolist() == []
+    assert ground_truths == 0
+
+
 def test_average_precision_without_a_ground_truth():
     with pytest.raises(ValueError, match="at least one ground truth; received 0"):
         metrics.average_precision(torch.tensor([True]), 0)

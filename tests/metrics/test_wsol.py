@@ -125,8 +125,8 @@ def naive_iou(a, b):
 
 
 def naive_ious(one, ground_truth, multi_contour):
-    """The best IoU at each threshold, with OpenCV."""
-    one = one.copy()
+    """The best IoU at each threshold, with OpenCV; the reference takes maps in float64 alone."""
+    one = one.astype(float)
     if np.isnan(one).any() or one.min() == one.max():
         one = np.zeros_like(one)
     else:
@@ -191,7 +191,7 @@ def test_scores_equal_a_naive_implementation_of_the_protocol(multi_contour):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_maps_are_quantised_as_numpy_does(dtype):
     maps = torch.randn(3, 7, 7, dtype=dtype)
-    wide = maps.double().numpy() if dtype == torch.float64 else maps.float().numpy()
+    wide = maps.double().numpy()
     shifted = wide - wide.min(axis=(1, 2), keepdims=True)
     scaled = shifted / shifted.max(axis=(1, 2), keepdims=True)
     np.testing.assert_array_equal(wsol.quantize(maps).numpy(), (scaled * 255).astype(np.uint8))
@@ -219,7 +219,7 @@ def test_an_iou_that_equals_the_threshold_counts():
 
 def naive_clip(clip, tubes):
     """IoUs of frames and of the tube at each threshold, frame by frame."""
-    shifted = clip - clip.min()
+    shifted = clip.astype(float) - clip.min()
     image = (shifted / shifted.max() * 255).astype(np.uint8)
     _, height, width = image.shape
     frames, tube = [], []
@@ -310,6 +310,32 @@ def test_px_ap_is_scikit_learns_where_scores_are_thresholds(seed):
     assert result.item() == pytest.approx(expected)
 
 
+def naive_px_ap(maps, masks):
+    """The reference's MaskEvaluator: histograms of normalised scores, in float64."""
+    edges = np.append(np.arange(0, 1, 0.01), [1.0, 2.0, 3.0])
+    inside, outside = np.zeros(len(edges) - 1), np.zeros(len(edges) - 1)
+    for one, mask in zip(maps.astype(float), masks, strict=True):
+        one = (one - one.min()) / (one - one.min()).max()
+        inside += np.histogram(one[mask], bins=edges)[0]
+        outside += np.histogram(one[~mask], bins=edges)[0]
+    true, false = inside[::-1].cumsum(), outside[::-1].cumsum()
+    recall, predicted = true / inside.sum(), true + false
+    precision = np.divide(true, predicted, out=np.zeros_like(true), where=predicted > 0)
+    return (precision[1:] * np.diff(recall))[predicted[1:] > 0].sum()
+
+
+def test_px_ap_normalises_in_float64_as_the_reference():
+    # Scores of few levels lie on thresholds, where rounding in float32 moves them to another bin.
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        maps = generator.integers(0, 101, size=(2, 6, 6)).astype(np.float32)
+        maps[:, 0, :2] = [0, 100]
+        masks = generator.random(maps.shape) < 0.5
+        masks[0, 2, 2] = True
+        result = metrics.px_ap(torch.from_numpy(maps), torch.from_numpy(masks))
+        assert result.item() == pytest.approx(naive_px_ap(maps, masks), abs=1e-12)
+
+
 def test_px_ap_counts_add_up():
     maps, masks = torch.rand(6, 4, 5), torch.rand(6, 4, 5) > 0.5
     metric = metrics.PxAP()
@@ -331,7 +357,7 @@ def test_px_ap_counts_add_up():
         (lambda: metrics.MaxBoxAcc(threshold_selection="best"), "'best' is not known.*per_sample"),
         (lambda: metrics.MaxBoxAcc(iou_thresholds=(50,)), "not per cent"),
         (lambda: metrics.MaxBoxAcc(iou_thresholds=()), "is empty"),
-        (lambda: metrics.MaxBoxAcc(interval=0), r"interval=0 is not in \(0, 1\]"),
+        (lambda: metrics.MaxBoxAcc(interval=0), r"interval=0 is not in \[1e-06, 1\]"),
         (lambda: metrics.MaxBoxAcc(box_format="xywh"), "box_format='xywh' is not known"),
         (lambda: metrics.MaxBoxAcc(threshold="dataset"), "Unexpected keyword"),
         (lambda: metrics.MaxBoxAcc().update(torch.rand(2, 3, 4, 4), [box(0, 0, 1, 1)] * 2),
@@ -354,10 +380,50 @@ def test_px_ap_counts_add_up():
         (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 2, 2) > 0, torch.ones(1, 2, 2)),
          r"ignore, bool.*ignore of shape \(1, 2, 2\), torch.float32"),
         (lambda: metrics.px_ap(torch.rand(1, 2, 2), torch.ones(1, 2, 2) > 1), "a pixel inside"),
+        (lambda: metrics.px_ap(torch.rand(1, 2, 0), torch.ones(1, 2, 0) > 0), "of the same shape"),
+        (lambda: metrics.cam_thresholds(1e-9), r"interval=1e-09 is not in \[1e-06, 1\]"),
+        (lambda: metrics.count_correct(torch.rand(3), (0.5,)), r"Expected ious \(N, K\)"),
+        (lambda: metrics.max_box_acc(torch.rand(3, 0)), r"Expected ious \(N, K\)"),
+        (lambda: metrics.max_box_acc(torch.rand(3, 2), (50,)), "not per cent"),
+        (lambda: metrics.scoremap_ious(torch.rand(1, 4, 4), [box(0, 0, 1, 1)], []), "is empty"),
+        (lambda: metrics.scoremap_boxes(torch.rand(4, 4), [-0.1], True), r"not in \[0, 1\]"),
+        (lambda: metrics.scoremap_boxes(torch.rand(4, 0), [0.5], True), "2 spatial axes"),
+        (lambda: metrics.clip_ious(torch.rand(4, 4), torch.zeros(4, 4), [0.5]), "3 spatial axes"),
+        (lambda: metrics.protocol_name((0.5,), "best"), "threshold_selection='best' is not known"),
     ],
 )  # fmt: skip
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("selected", [[0, 0.25, 0.5], (0, 0.25, 0.5), np.array([0, 0.25, 0.5])])
+def test_thresholds_may_be_a_list_or_an_array(selected):
+    maps, boxes = RAMP[None], [box(5, 0, 9, 3)]
+    expected = metrics.scoremap_ious(maps, boxes, torch.tensor([0, 0.25, 0.5]))
+    assert metrics.scoremap_ious(maps, boxes, selected).equal(expected)
+    assert metrics.scoremap_ious(maps > 0.5, boxes, selected)[0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.cam_thresholds("0.1"), "interval='0.1': expected a number"),
+        (lambda: metrics.MaxBoxAcc(multi_contour="no"), "multi_contour='no': expected True or"),
+        (lambda: metrics.MaxBoxAcc().update(None, []), "Expected maps as a tensor; got NoneType"),
+        (lambda: metrics.MaxBoxAcc3D().update(torch.rand(1, 2, 4, 4), None), "boxes=None: expec"),
+        (lambda: metrics.scoremap_boxes([[1.0]], [0.5], True), "Expected scoremap as a tensor"),
+        (lambda: metrics.scoremap_boxes(RAMP, [0.5], "yes"), "multi_contour='yes': expected True"),
+        (lambda: metrics.scoremap_ious(RAMP[None], [[0, 0, 1, 1]], [0.5]), r"boxes\[0\] as a tens"),
+        (lambda: metrics.clip_ious(torch.rand(1, 4, 4), None, [0.5]), "Expected boxes as a tensor"),
+        (lambda: metrics.px_ap(torch.rand(1, 2, 2), None), "Expected masks as a tensor; got None"),
+        (lambda: metrics.max_box_acc(None), "Expected ious as a tensor; got NoneType"),
+        (lambda: metrics.max_box_acc(torch.rand(3, 2), "0.5"), "iou_thresholds='0.5': expected a"),
+        (lambda: metrics.protocol_name((0.5,), "dataset", clips=1), "clips=1: expected True or F"),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_type_raise(call, message):
+    with pytest.raises(TypeError, match=message):
         call()
 
 

@@ -110,3 +110,27 @@ def test_invalid_maps_and_rates_raise():
         animate_video_attr(torch.zeros(2, 1, 5, 4, 4), CLIP)
     with pytest.raises(ValueError, match="fps=0: expected a finite number above 0"):
         animate_video_attr(MOVING, CLIP, fps=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"path": 3}, TypeError, "path=3: expected the path of a file"),
+        ({"dpi": "100"}, TypeError, "dpi='100': expected a number"),
+        ({"dpi": 1}, ValueError, "dpi=1: expected dots per inch, 10 to 2400"),
+        ({"dpi": 1e9}, ValueError, "dpi=1000000000.0: expected dots per inch, 10 to 2400"),
+        ({"animation": None}, TypeError, r"animation=None: expected VideoAnimation\(\.\.\.\)"),
+    ],
+)
+def test_arguments_that_do_not_fit_raise(tmp_path, given, error, message):
+    animation = small_animation()
+    animation._draw_was_started = True  # else Matplotlib warns when it is deleted
+    right = {"animation": animation, "path": tmp_path / "map.gif"}
+    with pytest.raises(error, match=message):
+        save_animation(**right | given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_animation_has_a_frame_rate():
+    with pytest.raises(TypeError, match="fps=None: expected a number"):
+        animate_video_attr(MOVING, CLIP, fps=None)

@@ -215,7 +215,6 @@ def test_only_a_heat_map_needs_no_image():
         (torch.zeros(0, 4), IMAGE, r"got shape \(0, 4\)"),
         (torch.full((4, 4), 1e39, dtype=torch.float64), IMAGE, "attr holds NaN or Inf"),
         (HEAT / 0 * 0, IMAGE, "attr holds NaN or Inf"),
-        (torch.zeros(4, 4, dtype=torch.complex64), IMAGE, "real numbers; got complex64"),
         (HEAT, IMAGE.transpose(2, 0, 1), r"channels-last, .* got shape \(3, 40, 60\)"),
         (HEAT, IMAGE.astype(float), r"bytes, or floats in \[0, 1\]; got float64 from 255 to 255"),
         (HEAT, -np.ones((4, 4)), "Undo the model's preprocessing"),
@@ -225,6 +224,25 @@ def test_only_a_heat_map_needs_no_image():
 )
 def test_invalid_maps_and_images_raise(attr, image, message):
     with pytest.raises(ValueError, match=message):
+        visualize_image_attr(attr, image)
+
+
+@pytest.mark.parametrize(
+    ("attr", "image", "message"),
+    [
+        (
+            torch.zeros(4, 4, dtype=torch.complex64),
+            IMAGE,
+            "Expected real attr; got torch.complex64",
+        ),
+        (HEAT.to_sparse(), IMAGE, r"dense tensor; got torch.sparse_coo. Use .to_dense\(\)"),
+        ([[1.0], [1.0, 2.0]], IMAGE, "attr must hold real numbers, as a tensor or array; got list"),
+        (None, IMAGE, "attr must hold real numbers, .*; got NoneType"),
+        (HEAT, IMAGE.astype(str), "the image must hold real numbers, .*; got <U3"),
+    ],
+)
+def test_what_holds_no_real_numbers_raises(attr, image, message):
+    with pytest.raises(TypeError, match=message):
         visualize_image_attr(attr, image)
 
 

@@ -64,6 +64,17 @@ def test_without_tubes_there_is_no_legend():
         ({"tubes": [Tube(0, torch.zeros(2, 6), 1.0)]}, ValueError, r"got shape \(2, 6\)"),
         ({"segments": [[Segment(0, 1, 1.0)]]}, TypeError, "localization.segments"),
         ({"box_size": (0, 4)}, ValueError, r"box_size=\(0, 4\): expected \(H, W\)"),
+        ({"box_size": 4}, TypeError, "box_size=4: expected a list of numbers"),
+        ({"boxes": 3}, TypeError, "boxes=3: expected a list of Boxes"),
+        ({"boxes": Boxes(None, None)}, TypeError, "boxes must hold real numbers"),
+        (
+            {"boxes": Boxes(torch.zeros(2, 4), torch.zeros(1))},
+            ValueError,
+            r"as many scores as boxes; got \(2, 4\) and \(1,\)",
+        ),
+        ({"tubes": 3}, TypeError, "tubes=3: expected a list of Tube, or a dict of them"),
+        ({"tubes": {3: TUBE}}, TypeError, "a name of tubes=3: expected text"),
+        ({"segments": None}, TypeError, "segments=None: expected a list of Segment"),
     ],
 )
 def test_overlays_of_a_batch_or_another_shape_raise(given, error, message):

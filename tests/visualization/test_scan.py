@@ -122,10 +122,17 @@ def test_invalid_spacings_raise(spacing):
         Scan(VOLUME, spacing)
 
 
-@pytest.mark.parametrize("data", [VOLUME[..., None] + np.zeros(3), VOLUME[:0], VOLUME.astype(str)])
+@pytest.mark.parametrize("data", [VOLUME[..., None] + np.zeros(3), VOLUME[:0]])
 def test_invalid_data_raise(data):
     with pytest.raises(ValueError, match=r"A volume must be \(D, H, W\) real numbers"):
         Scan(data)
+
+
+def test_data_that_are_no_numbers_raise():
+    with pytest.raises(
+        TypeError, match="data must hold real numbers, as a tensor or array; got <U"
+    ):
+        Scan(VOLUME.astype(str))
 
 
 def test_data_may_have_leading_axes_and_lie_on_tensors():
@@ -135,3 +142,20 @@ def test_data_may_have_leading_axes_and_lie_on_tensors():
 def test_nan_is_black_and_infinities_are_the_ends_of_the_window():
     image = np.array([[np.nan, -np.inf, np.inf, 5.0]])
     assert apply_window(image, (0, 10)).tolist() == [[0, 0, 1, 0.5]]
+
+
+def test_a_mask_is_a_volume():
+    inside = np.asarray(VOLUME) > np.median(VOLUME)
+    _, axes = visualize_volume_attr(np.ones((1, 1, 1)), Scan(inside))
+    assert axes
+
+
+@pytest.mark.parametrize("junk", [3, [1, 2, 3], ("S", 3, "L")])
+def test_orientations_are_letters(junk):
+    with pytest.raises(ValueError, match="must have a letter for each of D, H, W: L or R"):
+        Scan(VOLUME, orientation=junk)
+
+
+def test_spacings_are_numbers():
+    with pytest.raises(TypeError, match="spacing=5.0: expected a list of numbers"):
+        Scan(VOLUME, spacing=5.0)

@@ -30,12 +30,40 @@ def test_a_style_is_frozen_and_replaced():
         ({"vmax": float("nan")}, "vmax=nan: expected a finite number"),
         ({"alpha_overlay": 1.1}, "alpha_overlay=1.1: expected an opacity, 0 to 1"),
         ({"window": (5, 5)}, r"window=\(5, 5\): expected \(low, high\)"),
+        ({"window": (0, 1, 2)}, r"window=\(0, 1, 2\): expected \(low, high\)"),
+        ({"window": (0, float("inf"))}, "expected \\(low, high\\)"),
         ({"columns": 0}, "columns=0: expected an integer, 1 or more"),
+        ({"cmap": "rainbows"}, "cmap='rainbows' is not known. Choose one of list"),
+        ({"cmap": 3}, "cmap=3 is not known"),
+        ({"fig_size": (0, 4)}, r"fig_size=\(0, 4\): expected \(width, height\), in inches"),
+        ({"fig_size": (4,)}, r"fig_size=\(4,\): expected \(width, height\)"),
     ],
 )
 def test_invalid_settings_raise(settings, message):
     with pytest.raises(ValueError, match=message):
         Style(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"vmax": "1"}, "vmax='1': expected a number"),
+        ({"alpha_overlay": None}, "alpha_overlay=None: expected a number"),
+        ({"window": 5}, "window=5: expected a list of numbers"),
+        ({"show_colorbar": 1}, "show_colorbar=1: expected True or False"),
+        ({"use_pyplot": "yes"}, "use_pyplot='yes': expected True or False"),
+        ({"fig_size": "large"}, "fig_size='large': expected a list of numbers"),
+        ({"plt_fig_axis": 3}, r"plt_fig_axis=3: expected a figure and its axes, \(fig, ax\)"),
+        ({"plt_fig_axis": (None, None)}, "expected a figure and its axes"),
+    ],
+)
+def test_settings_of_another_type_raise(settings, message):
+    with pytest.raises(TypeError, match=message):
+        Style(**settings)
+
+
+def test_the_top_of_the_scale_may_be_a_tensor():
+    assert Style(vmax=torch.tensor(2.0)) == Style(vmax=2.0)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""Files, for all packages: path checks, read errors, atomic writes; imports of extras."""
+"""Files, for all packages: path checks, sizes, read errors, atomic writes; imports of extras."""
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,12 +12,53 @@ from typing import Any
 
 StrPath = str | PathLike[str]
 
+MAX_BYTES_VARIABLE = "CAPTUM_3DCAM_MAX_BYTES"
+DEFAULT_MAX_BYTES = 2**31
+BYTES_PER_PIXEL = 32
+"""Of an image or a frame: RGB bytes, floats, and the copies that converting them makes."""
+MAX_DEFLATE_RATIO = 1032
+"""The highest compression ratio of gzip, zip and deflated DICOM."""
+
 
 def existing_path(path: StrPath, kind: str) -> Path:
     """Return the path of an existing file; raise FileNotFoundError if there is none."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no {kind} {str(path)!r}.")
     return Path(path)
+
+
+class _LimitError(ValueError):
+    """The memory limit is exceeded or not a number: not an error of a decoder."""
+
+
+def max_bytes() -> int:
+    """The memory that the content of a file may take: the environment variable or its default."""
+    text = os.environ.get(MAX_BYTES_VARIABLE) or str(DEFAULT_MAX_BYTES)
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise _LimitError(
+            f"{MAX_BYTES_VARIABLE}={text!r}: expected a number of bytes, such as "
+            f"{DEFAULT_MAX_BYTES}, the default."
+        )
+    return int(text)
+
+
+def check_size(path: StrPath, size: int, content: str, advice: str = "") -> None:
+    """Raise ValueError if the content of a file would take more bytes than :func:`max_bytes`.
+
+    Call it before the memory is allocated: a compressed file can be a thousandth of its content.
+    """
+    check_bytes(f"{str(path)!r} describes {content}", size, advice)
+
+
+def check_bytes(subject: str, size: int, advice: str = "") -> None:
+    """Raise ValueError if the subject would take more bytes of memory than :func:`max_bytes`."""
+    limit = max_bytes()
+    if size > limit:
+        raise _LimitError(
+            f"{subject}, {size:,} bytes in memory; the limit is {limit:,}. {advice}If this is "
+            "right and the memory suffices, set the environment variable "
+            f"{MAX_BYTES_VARIABLE}={size}."
+        )
 
 
 @contextmanager
@@ -31,7 +74,7 @@ def wrap_read_errors(path: StrPath, kind: str) -> Iterator[None]:
         yield
     except Exception as error:  # a decoder may raise any error for damaged data
         # Not isinstance: PyAV raises a subclass of MemoryError for files with a damaged header.
-        if type(error) is MemoryError:
+        if type(error) in (MemoryError, _LimitError):
             raise
         reason = str(error) or type(error).__name__
         raise ValueError(f"{str(path)!r} cannot be read as {kind}: {reason}") from error
@@ -42,10 +85,10 @@ def atomic_write(path: StrPath, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success, rename it to ``path``.
 
     On any error, Ctrl-C included, the temporary file is deleted and an existing file at ``path``
-    is kept. Raises ValueError for a suffix that is not in ``suffixes``, and FileNotFoundError if
-    the folder does not exist.
+    is kept. A symbolic link at ``path`` is replaced; what it refers to is kept. Raises ValueError
+    for a suffix that is not in ``suffixes``, and FileNotFoundError if the folder does not exist.
     """
-    target = Path(path).resolve()
+    target = Path(path).absolute()  # not resolved: a link could lead out of the folder
     suffix = next((s for s in suffixes if target.name.lower().endswith(s)), None)
     if suffix is None:
         raise ValueError(f"{str(path)!r} should end on {' or '.join(suffixes)}.")

@@ -108,13 +108,19 @@ def test_equal_content_gives_equal_files(tmp_path, monkeypatch, name, write):
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)
-def test_a_symbolic_link_is_followed(tmp_path, name, write):
+def test_a_symbolic_link_is_replaced_and_its_target_kept(tmp_path, monkeypatch, name, write):
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"of another program")
     (tmp_path / "real").mkdir()
-    link = tmp_path / name
-    link.symlink_to(tmp_path / "real" / name)
-    write(link)
-    assert link.is_symlink()
-    assert (tmp_path / "real" / name).is_file()
+    (tmp_path / "real" / name).symlink_to(outside)
+    (tmp_path / "folder").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    write(Path("folder") / name)  # links of folders are followed
+    assert outside.read_bytes() == b"of another program"
+    written = tmp_path / "real" / name
+    assert written.is_file()
+    assert not written.is_symlink()
+    assert [path.name for path in (tmp_path / "real").iterdir()] == [name]
 
 
 @pytest.mark.parametrize(("name", "write"), WRITERS)

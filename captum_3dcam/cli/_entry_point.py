@@ -1,24 +1,31 @@
 """Parse the arguments, run the command, and turn errors into a line and an exit code."""
 
-import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 from captum_3dcam.cli._errors import UsageError, one_line
 from captum_3dcam.cli._parser import PROGRAM, build_parser
 
-DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+class _Terminated(SystemExit):
+    """SIGTERM, as an exception: a ``finally`` block deletes its temporary file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, by default with the arguments in ``sys.argv``, and return its exit code.
 
-    0 is success, 1 failure, 2 wrong use, 130 interruption by Ctrl-C. Errors are printed in a line.
+    0 is success, 1 failure, 2 wrong use, 130 interruption by Ctrl-C, 143 by SIGTERM. Errors are
+    printed in a line.
 
     >>> main(["layers", "--model", "nowhere:net", "--input-size", "3", "8", "8"])
     2
@@ -28,11 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed the reason, the help or the version
         return int(stop.code or DONE)
     try:
-        with _warnings_in_one_line(), _importable(os.getcwd()):
+        with _warnings_in_one_line(), _without_current_folder(), _raising_at_sigterm():
             import_module(f"captum_3dcam.cli._{options.command}").run(options)
     except KeyboardInterrupt:
         _print_error(options.command, "interrupted")
         return INTERRUPTED
+    except _Terminated:
+        _print_error(options.command, "terminated")
+        return TERMINATED
     except Exception as error:  # any error is printed in a line
         if options.debug:
             traceback.print_exc()
@@ -47,14 +57,37 @@ def _print_error(command: str, text: str) -> None:
 
 
 @contextmanager
-def _importable(folder: str) -> Iterator[None]:
-    """Make a folder's modules importable, as ``python -m`` does for the current folder."""
-    path_before = list(sys.path)
-    sys.path.insert(0, folder)
+def _without_current_folder() -> Iterator[None]:
+    """Import nothing from the current folder but the user's model, which is appended to the path.
+
+    An interactive Python and ``python -c`` have the current folder on the path as "".
+    """
+    before = list(sys.path)
+    sys.path[:] = [entry for entry in before if entry not in ("", ".")]
     try:
         yield
     finally:
-        sys.path[:] = path_before
+        sys.path[:] = before
+
+
+@contextmanager
+def _raising_at_sigterm() -> Iterator[None]:
+    """Raise _Terminated at SIGTERM, unless the calling program handles or ignores the signal."""
+    is_default = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    # Python sets signal handlers in the main thread only.
+    if not is_default or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not stop the deletion of files
+    raise _Terminated(TERMINATED)
 
 
 @contextmanager

@@ -68,6 +68,8 @@ def _check_options(options: Namespace) -> None:
         raise UsageError(f"{options.dataset} needs --root, the dataset's folder.")
     if options.output is not None and not options.output.absolute().parent.is_dir():
         raise UsageError(f"--output: there is no folder {str(options.output.parent)!r}.")
+    if options.output is not None and options.output.is_dir():
+        raise UsageError(f"--output {options.output}: a folder of that name exists.")
 
 
 def _attributions(model: nn.Module, options: Namespace) -> dict[str, Attribution]:

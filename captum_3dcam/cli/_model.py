@@ -44,13 +44,13 @@ def _import(name: str) -> ModuleType:
     if is_file and not Path(name).is_file():
         raise UsageError(f"--model: there is no file {name!r}.")
     try:
-        return _import_file(Path(name)) if is_file else importlib.import_module(name)
+        return _import_file(Path(name)) if is_file else _import_module(name)
     except Exception as error:  # the user's code may raise anything
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and not is_file and f"{name}.".startswith(f"{missing}."):
             raise UsageError(
-                f"--model: there is no module {missing!r}; {_EXPECTED}. Modules in the current "
-                "folder are found too."
+                f"--model: there is no module {missing!r}; {_EXPECTED}. A module in the current "
+                "folder is found too, unless an installed one has its name."
             ) from error
         raise FailedError(f"--model: importing {name!r} failed: {one_line(error)}") from error
 
@@ -63,9 +63,20 @@ def _import_file(path: Path) -> ModuleType:
     assert spec.loader is not None, "the suffix is .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent.absolute()))  # for its neighbours; main() restores the path
+    _append_to_path(path.parent)
     spec.loader.exec_module(module)
     return module
+
+
+def _import_module(name: str) -> ModuleType:
+    if importlib.util.find_spec(name.partition(".")[0]) is None:
+        _append_to_path(Path())
+    return importlib.import_module(name)
+
+
+def _append_to_path(folder: Path) -> None:
+    """Make a folder's modules importable, unless others have their names; main() undoes it."""
+    sys.path.append(str(folder.absolute()))
 
 
 def _attribute(module: ModuleType, name: str, module_name: str) -> Any:

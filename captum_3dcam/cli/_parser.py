@@ -26,7 +26,8 @@ WITHOUT_FUSION = "WhatWhere"
 FUSIONS = ("sum", "mean", "max", "product", "geometric_mean")
 DATASETS = ("actions", "jhmdb", "ucf24", "ilsvrc")
 
-_EXIT_CODES = "exit codes: 0 success, 1 failure, 2 wrong use, 130 interrupted"
+_MAX_SHOWN = 200  # characters of an argument in a message
+_EXIT_CODES = "exit codes: 0 success, 1 failure, 2 wrong use, 130 interrupted, 143 terminated"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _add_explain(commands: Any) -> None:
         "Writes the map (map.npz), figures, the overlay of a video, the map of a scan as NIfTI on "
         "the scan's own grid, and report.json, to a folder.")  # fmt: skip
     add = parser.add_argument
-    add("input", metavar="INPUT", type=Path, help="image, video, .nii, .nii.gz, DICOM folder")
+    add("input", metavar="INPUT", type=_path, help="image, video, .nii, .nii.gz, DICOM folder")
     _add_model(parser)
     add(
         "--layers",
@@ -81,11 +82,11 @@ def _add_explain(commands: Any) -> None:
     add("--target", type=_target, default=Target(), metavar="TARGET",
         help="a class index or name; top3: the three highest classes; each: the highest class of "
         "each window; a,b,c: an index into an output with more axes (default: top1)")  # fmt: skip
-    add("--classes", type=Path, metavar="FILE", help="class names, one per line, from index 0")
+    add("--classes", type=_path, metavar="FILE", help="class names, one per line, from index 0")
     add("--returns", choices=("logits", "probabilities"), default="logits",
         help="what the model returns (default: logits)")  # fmt: skip
     _add_preprocessing(parser, "+", "H W of frames or D H W of volumes, as the model input")
-    add("--output", type=Path, metavar="DIR", help="folder to write to (default: INPUT_explained)")
+    add("--output", type=_path, metavar="DIR", help="folder to write to (default: INPUT_explained)")
     add = parser.add_argument_group("windows, for inputs too large for one pass").add_argument
     add("--window", nargs="+", type=_count, metavar="N",
         help="frames (default: 16), or size along each axis of an image or volume (default: the "
@@ -138,13 +139,13 @@ def _add_evaluate(commands: Any) -> None:
         help="the class to explain: the label's or the predicted one (default: label)")  # fmt: skip
     add("--limit", type=_count, metavar="N",
         help="number of samples, evenly spaced (default: all; 64 actions)")  # fmt: skip
-    add("--root", type=Path, help="the dataset's folder, needed by all but actions")
-    add("--images", type=Path, help="ilsvrc: the folder of the images, if not under the root")
+    add("--root", type=_path, help="the dataset's folder, needed by all but actions")
+    add("--images", type=_path, help="ilsvrc: the folder of the images, if not under the root")
     add("--subset", choices=("train", "test"), help="jhmdb, ucf24 (default: test)")
     add("--split", type=int, choices=(1, 2, 3), help="jhmdb (default: 1)")
     add("--seed", type=int, help="actions (default: 0)")
-    add("--output", type=Path, metavar="FILE", help="also write the JSON to this file")
-    add("--resume", type=Path, metavar="DIR",
+    add("--output", type=_path, metavar="FILE", help="also write the JSON to this file")
+    add("--resume", type=_path, metavar="DIR",
         help="store each finished sample in this folder, and resume from it")  # fmt: skip
     _add_common(parser)
 
@@ -167,7 +168,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "model itself; its code is run")  # fmt: skip
     add("--model-args", type=_json_object, default={}, metavar="JSON",
         help="""keyword arguments of the callable, such as '{"num_classes": 5}'""")  # fmt: skip
-    add("--checkpoint", type=Path, metavar="FILE", help="weights to load; no code in it is run")
+    add("--checkpoint", type=_path, metavar="FILE", help="weights to load; no code in it is run")
     add("--device", default="cpu", help="PyTorch device, such as cuda (default: cpu)")
 
 
@@ -199,18 +200,28 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _path(text: str) -> Path:
+    if not text:  # Path("") is the current folder
+        raise argparse.ArgumentTypeError("expected a path; received ''")
+    return Path(text)
+
+
 def _method(text: str) -> str:
     """The method of that name in any case."""
     return next((name for name in METHODS if name.casefold() == text.casefold()), text)
 
 
 def _json_object(text: str) -> dict[str, Any]:
+    shown = repr(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!r}..."
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+        json.dumps(value, indent=2, allow_nan=False)  # as the report will
+    except RecursionError as error:
+        raise argparse.ArgumentTypeError(f"{shown} is nested too deeply") from error
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{shown} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object; received {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a JSON object; received {shown}")
     return value
 
 

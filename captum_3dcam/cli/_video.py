@@ -5,6 +5,7 @@ once for each pass; its maps are kept in a temporary file.
 """
 
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from captum_3dcam import localization
+from captum_3dcam._files import check_size, max_bytes
 from captum_3dcam.cli._errors import UsageError
 from captum_3dcam.cli._explainer import Explainer, Stream
 from captum_3dcam.cli._explanation import Explanation
@@ -26,6 +28,7 @@ from captum_3dcam.cli._output import save_figure, shows_progress, spread_frames
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import VideoFile, open_video, write_video
+from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import shot_boundaries
 from captum_3dcam.visualization import (
     Overlays,
@@ -35,15 +38,19 @@ from captum_3dcam.visualization import (
     visualize_video_attr,
 )
 
-_CHUNK = 16  # frames decoded at once
+_CHUNK = 16  # frames at once
+_MEMORY_SHARE = 4  # what is decoded at once takes this fraction of the limit, as floats
 _BOUNDARY_HEIGHT = 64  # pixels, of the frames that scenes are found in
 _FIGURE_HEIGHT = 240
 _OVERLAY_HEIGHT = 480
+_MAX_ASPECT = 4  # of resized frames: wider ones are less high
 _MAX_GIF_FPS = 50  # browsers slow down what is faster
 _MAX_FIGURE_FRAMES = 256  # of a longer video every second, third, ... frame
 _MAX_TUBES = 20
 _MAX_FIGURE_TUBES = 3
 _MIN_IOU, _MAX_GAP = 0.1, 2  # of boxes that are linked to a tube: maps flicker
+
+_ADVICE = "Pass a smaller --size or --window. "
 
 
 class VideoSource:
@@ -57,11 +64,7 @@ class VideoSource:
 
     def explain(self, explainer: Explainer, folder: Path) -> tuple[list[Prediction], Any]:
         length = explainer.window[0] + 1 if explainer.window else _CHUNK
-        stream = Stream(
-            lambda: map(self._preprocessed, self.video.chunks(length)),
-            self.boundaries,
-            self.video.frame_count,
-        )
+        stream = Stream(lambda: self._chunks(length), self.boundaries, self.video.frame_count)
         with TemporaryFile(dir=folder) as file:
             maps = _MapFile(file)
             predictions = explainer.explain_stream(stream, maps.append)
@@ -105,6 +108,30 @@ class VideoSource:
             self._write_overlay(heat_map, files[stem])
         return files
 
+    def _chunks(self, length: int) -> Iterator[Tensor]:
+        """The model's input in chunks (C, T, H', W') of ``length`` frames or a few more.
+
+        If the decoded frames are large, a chunk is decoded and preprocessed in several parts.
+        """
+        size = length * _float_bytes(self.video.size)
+        parts = min(-(-_MEMORY_SHARE * size // max_bytes()), length)
+        if isinstance(self.preprocess, Preprocessing):  # another callable may return any size
+            frame = _float_bytes(self.preprocess.size or self.video.size)
+            self._check_memory(length, frame * min(length, self.video.frame_count or length))
+        inputs = map(self._preprocessed, self.video.chunks(-(-length // parts)))
+        while chunk := self._take(inputs, parts, length):
+            yield torch.cat(chunk, dim=1) if len(chunk) > 1 else chunk[0]
+
+    def _take(self, inputs: Iterator[Tensor], parts: int, length: int) -> list[Tensor]:
+        taken: list[Tensor] = []
+        for part in islice(inputs, parts):
+            taken.append(part)
+            self._check_memory(length, sum(part.nbytes for part in taken))
+        return taken
+
+    def _check_memory(self, length: int, size: int) -> None:
+        check_size(self.options.input, size, f"windows of {length - 1} frames as floats", _ADVICE)
+
     def _preprocessed(self, frames: NDArray[np.uint8]) -> Tensor:
         """Frames (T, H, W, 3) as the model's input (C, T, H', W')."""
         inputs = self.preprocess(torch.from_numpy(frames).movedim(-1, 0))
@@ -126,11 +153,15 @@ class VideoSource:
         return shot_boundaries(torch.from_numpy(frame).movedim(-1, 0)[:, None] for frame in frames)
 
     def _resized(self, height: int) -> VideoFile:
-        return open_video(self.options.input, (min(height, self.video.size[0]), None))
+        own_height, own_width = self.video.size
+        if own_width > _MAX_ASPECT * own_height:
+            return open_video(self.options.input, (None, min(_MAX_ASPECT * height, own_width)))
+        return open_video(self.options.input, (min(height, own_height), None))
 
     def _figure(self, explanation: Explanation) -> Any:
         maps, captions = explanation.maps, explanation.captions
-        step = -(-maps.shape[1] // _MAX_FIGURE_FRAMES)
+        fitting = max_bytes() // (_MEMORY_SHARE * maps[:, 0].nbytes)
+        step = -(-maps.shape[1] // max(min(_MAX_FIGURE_FRAMES, fitting), 1))
         frames = np.stack(list(islice(self._resized(_FIGURE_HEIGHT), 0, None, step)))
         shown = np.array(maps[:, ::step])
         peak = int(shown[0].max(axis=(1, 2)).argmax())
@@ -158,6 +189,11 @@ class VideoSource:
         total, disable = -(-len(heat_map) // step), not shows_progress(self.options)
         bar = tqdm(frames, path.name, total, unit="frame", disable=disable)
         write_video(bar, path, video.fps / step)
+
+
+def _float_bytes(size: tuple[int, int]) -> int:
+    """The memory of an RGB frame of the size (H, W), as float32."""
+    return 3 * size[0] * size[1] * torch.float32.itemsize
 
 
 def _every(step: int, segment: localization.Segment) -> localization.Segment:

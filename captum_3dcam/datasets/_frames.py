@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_3dcam._files import check_size
 from captum_3dcam.datasets._files import Problem, collect_problems
 from captum_3dcam.io import open_video, read_image, read_video
 
@@ -88,7 +89,9 @@ def read_stored_image(path: Path) -> NDArray[np.uint8]:
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """RGB (..., H, W, 3) uint8 -> (3, ..., H, W) in [0, 1]."""
-    return torch.from_numpy(pixels.astype(np.float32) / 255).movedim(-1, 0).contiguous()
+    values = np.moveaxis(pixels, -1, 0).astype(np.float32, order="C")
+    values /= 255
+    return torch.from_numpy(values)
 
 
 def _list_images(folder: Path) -> list[Path]:
@@ -122,7 +125,14 @@ def _list_images(folder: Path) -> list[Path]:
 
 def _read_images(paths: Sequence[Path]) -> NDArray[np.uint8]:
     first = read_stored_image(paths[0])
-    return np.stack([first, *(_read_frame(path, first.shape[:2]) for path in paths[1:])])
+    height, width, _ = first.shape
+    content = f"{len(paths)} images of {width} x {height} pixels"
+    check_size(paths[0].parent, len(paths) * first.nbytes, content)
+    frames = np.empty((len(paths), *first.shape), np.uint8)
+    frames[0] = first
+    for frame, path in zip(frames[1:], paths[1:], strict=True):
+        frame[:] = _read_frame(path, (height, width))
+    return frames
 
 
 def _measure_images(paths: Sequence[Path], problems: list[Problem]) -> VideoSize:

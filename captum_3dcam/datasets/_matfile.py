@@ -10,7 +10,7 @@ import numpy as np
 import scipy  # loads scipy.io when it is first used
 from numpy.typing import NDArray
 
-from captum_3dcam._files import wrap_read_errors
+from captum_3dcam._files import check_size, wrap_read_errors
 from captum_3dcam.datasets._files import read_bytes
 
 _BYTE_ORDERS = {b"\x00\x01IM": "<", b"\x01\x00MI": ">"}
@@ -32,11 +32,20 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
         files = dict(scipy.io.matlab.varmats_from_mat(io.BytesIO(data)))
         if variable not in files:
             raise ValueError(f"there is no such variable. There are {sorted(files)}.")
-        _check_data_types(files[variable].getvalue()[128:], byte_order, {_ARRAY, _COMPRESSED})
+        content = files[variable].getvalue()[128:]
+        check_size(path, _unpacked_size(content, byte_order), f"a variable {variable!r}")
+        _check_data_types(content, byte_order, {_ARRAY, _COMPRESSED})
         array = scipy.io.loadmat(files[variable])[variable]
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise ValueError("the variable is not an array of real numbers.")
         return array.astype(array.dtype.newbyteorder("="))
+
+
+def _unpacked_size(data: bytes, byte_order: str) -> int:
+    """The size that the variable has in its header, which is compressed with it."""
+    if struct.unpack(byte_order + "I", data[:4]) == (_COMPRESSED,):
+        data = zlib.decompressobj().decompress(data[8:], 8)
+    return int(struct.unpack(byte_order + "II", data[:8])[1])
 
 
 def _check_data_types(data: bytes, byte_order: str, allowed: set[int]) -> None:
@@ -52,7 +61,9 @@ def _check_data_types(data: bytes, byte_order: str, allowed: set[int]) -> None:
             raise ValueError(f"an element has the data type {data_type}, which is not a number.")
         content = data[8 : 8 + size]
         if data_type == _COMPRESSED:
-            _check_data_types(zlib.decompress(content), byte_order, {_ARRAY})
+            size_in_header = 8 + _unpacked_size(data, byte_order)
+            unpacked = zlib.decompressobj().decompress(content, size_in_header)
+            _check_data_types(unpacked, byte_order, {_ARRAY})
         if data_type == _ARRAY:
             if content[:8] != struct.pack(byte_order + "II", _UINT32, 8):
                 raise ValueError("the header of an array is damaged.")

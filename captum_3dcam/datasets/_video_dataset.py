@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captum_3dcam._files import check_size
 from captum_3dcam._validation import check_integer
 from captum_3dcam.datasets._files import Problem, check_index
 from captum_3dcam.datasets._frames import FrameSource, VideoSize, to_tensor
 from captum_3dcam.datasets.clips import VideoClip
+
+_ADVICE = "Pass a smaller clip_length. "
 
 
 class GroundTruth(NamedTuple):
@@ -78,6 +81,7 @@ class VideoDataset(Dataset[VideoClip]):
         source = self._sources[video]
         stop = source.count() if stop is None else stop
         pixels = source.read(start, stop)
+        check_size(source.path, 4 * pixels.size, f"{len(pixels)} frames as floats", _ADVICE)
         boxes, masks = self._ground_truth(video, start, stop, pixels.shape[1:3])
         frames = torch.arange(start, start + self.clip_length if self.clip_length else stop)
         padded = frames >= stop

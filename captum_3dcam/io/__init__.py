@@ -1,7 +1,8 @@
 """Read and write videos, images, volumes and maps.
 
 A function that needs an optional package raises ImportError with the extra that installs it. Every
-write is atomic.
+write is atomic. What a file describes may take 2 GiB of memory, or the bytes in the environment
+variable ``CAPTUM_3DCAM_MAX_BYTES``; more is a ValueError.
 """
 
 from captum_3dcam.io.dicom import read_dicom

@@ -1,5 +1,6 @@
 """Read a DICOM series as one volume."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam._files import StrPath, existing_path, import_extra, wrap_read_errors
+from captum_3dcam._files import (
+    BYTES_PER_PIXEL,
+    MAX_DEFLATE_RATIO,
+    StrPath,
+    check_size,
+    existing_path,
+    import_extra,
+    wrap_read_errors,
+)
 from captum_3dcam.io.volume import Volume, check_shape
 
-_MAX_PIXELS = 2**26  # per slice
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 _QUANTITATIVE = ("CT", "PT")  # modalities whose values are measurements
 _REQUIRED = ["Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"]
@@ -38,8 +46,9 @@ def read_dicom(source: StrPath | Sequence[StrPath], series: str | None = None) -
         series: the SeriesInstanceUID to read; required if there are several series.
 
     Raises ImportError without pydicom (extra ``medical``), FileNotFoundError, and ValueError for
-    damaged or multi-frame files, several series, and slices that are missing, duplicated, unevenly
-    spaced or of different sizes.
+    damaged or multi-frame files, several series, slices that are missing, duplicated, unevenly
+    spaced or of different sizes, and volumes that take more than 2 GiB as float32 (unless
+    ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
     pydicom = import_extra("pydicom", "DICOM files need pydicom", "medical")
     headers = [(path, _read_header(pydicom, path)) for path in _list_files(pydicom, source)]
@@ -47,6 +56,8 @@ def read_dicom(source: StrPath | Sequence[StrPath], series: str | None = None) -
     slices, step = _stack(slices)
     shape = (len(slices), *slices[0].size)
     check_shape(shape)
+    content = f"{shape[0]} slices of {shape[1]} x {shape[2]} pixels"
+    check_size(slices[0].path.parent, 4 * math.prod(shape), content)
     data = np.empty(shape, np.float32)
     for values, item in zip(data, slices, strict=True):
         values[:] = _read_values(pydicom, item.path)
@@ -92,8 +103,17 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _read_header(pydicom: Any, path: Path) -> _Header:
     with _reading(path):
+        _check_deflated(pydicom, path)
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
         return {tag: header.get(tag) for tag in _TAGS}
+
+
+def _check_deflated(pydicom: Any, path: Path) -> None:
+    """Check how much a compressed file could unpack to, because pydicom unpacks it whole."""
+    syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+    if syntax == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        size = path.stat().st_size
+        check_size(path, MAX_DEFLATE_RATIO * size, f"up to {MAX_DEFLATE_RATIO} x {size:,} bytes")
 
 
 def _select_series(
@@ -125,8 +145,9 @@ def _parse(path: Path, header: _Header) -> _Slice:
         if missing := [tag for tag in _REQUIRED if header[tag] is None]:
             raise ValueError(f"it has no {missing[0]}, so it is not a slice of a volume.")
         size = int(header["Rows"]), int(header["Columns"])
-        if not 0 < size[0] * size[1] <= _MAX_PIXELS:
+        if min(size) < 1:
             raise ValueError(f"its size is {size[0]} x {size[1]}.")
+        check_size(path, BYTES_PER_PIXEL * size[0] * size[1], f"{size[0]} x {size[1]} pixels")
         spacing, cosines, position = (np.array(header[tag], np.float64) for tag in _REQUIRED[2:])
         complete = (spacing.shape, cosines.shape, position.shape) == ((2,), (6,), (3,))
         units = np.resize(cosines, (2, 3))[::-1].T  # (3, 2), unit vectors of the axes

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam._files import StrPath, existing_path, wrap_read_errors
+from captum_3dcam._files import (
+    BYTES_PER_PIXEL,
+    StrPath,
+    check_size,
+    existing_path,
+    wrap_read_errors,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
 
 # Not every format of Pillow: some of its decoders run external programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_MAX_PIXELS = 2**26  # the largest image of ImageNet has 61 million
 
 
 def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint8]:
@@ -28,8 +33,9 @@ def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint
             pixels are as stored, e.g. for box annotations that refer to them. (Pillow always
             decodes TIFF upright.)
 
-    Raises FileNotFoundError, and ValueError for a file that is damaged, of another format or of
-    more than 2^26 pixels, or whose values have no defined range (32-bit integers and floats).
+    Raises FileNotFoundError, and ValueError for a file that is damaged, of another format or too
+    large (2^26 pixels, unless ``CAPTUM_3DCAM_MAX_BYTES`` is set), or whose values have no defined
+    range (32-bit integers and floats).
 
     >>> read_image("missing.png")
     Traceback (most recent call last):
@@ -42,8 +48,7 @@ def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint
         warnings.simplefilter("ignore")  # damaged metadata is harmless; sizes are checked below
         with Image.open(path, formats=_FORMATS) as image:
             width, height = image.size
-            if width * height > _MAX_PIXELS:
-                raise ValueError(f"{width} x {height} pixels exceed the limit of {_MAX_PIXELS}.")
+            check_size(path, BYTES_PER_PIXEL * width * height, f"{width} x {height} pixels")
             upright = ImageOps.exif_transpose(image) if apply_orientation else image
             return _to_rgb(upright, image.format)
 

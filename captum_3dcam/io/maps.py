@@ -1,6 +1,7 @@
 """Save and load maps as ``.npz``."""
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from captum_3dcam._files import StrPath, atomic_write, existing_path, wrap_read_errors
+from captum_3dcam._files import (
+    StrPath,
+    atomic_write,
+    check_size,
+    existing_path,
+    wrap_read_errors,
+)
+
+_MEMBERS = {"map.npy", "metadata.npy"}
+_NPY_HEADERS = {  # by version; NumPy writes the first one unless the header is very long
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class Map(NamedTuple):
@@ -54,14 +67,27 @@ def save_map(
 def load_map(path: StrPath) -> Map:
     """Load a map that :func:`save_map` saved; no code from the file is run.
 
-    Raises FileNotFoundError, and ValueError for a file that is damaged or of another kind.
+    Raises FileNotFoundError, and ValueError for a file that is damaged, of another kind or of more
+    than 2 GiB (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
     existing_path(path, "map file")
     with wrap_read_errors(path, "a saved map"):
         if not zipfile.is_zipfile(path):  # np.load would take it for a pickle
             raise ValueError("it is not an .npz file.")
+        _check_members(path)
         with np.load(path, allow_pickle=False) as archive:
             data, metadata = archive["map"], json.loads(str(archive["metadata"]))
         if not isinstance(metadata, dict) or data.dtype != np.float32:
             raise ValueError("it was not saved by save_map.")
         return Map(data, metadata)
+
+
+def _check_members(path: StrPath) -> None:
+    """Check how much the archive would unpack to, and the arrays that its headers describe."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+        check_size(path, size, f"{len(archive.infolist())} compressed arrays")
+        for name in _MEMBERS & set(archive.namelist()):
+            with archive.open(name) as file:
+                shape, _, dtype = _NPY_HEADERS[np.lib.format.read_magic(file)](file)
+            check_size(path, math.prod(shape) * dtype.itemsize, f"an array of shape {shape}")

@@ -7,12 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam._files import StrPath, atomic_write, existing_path, import_extra, wrap_read_errors
+from captum_3dcam._files import (
+    MAX_DEFLATE_RATIO,
+    StrPath,
+    atomic_write,
+    check_size,
+    existing_path,
+    import_extra,
+    wrap_read_errors,
+)
 from captum_3dcam.io.volume import Volume, check_shape
 
 _REVERSED = [2, 1, 0, 3]  # columns of an affine: axes (i, j, k) of the file are (w, h, d) here
 _MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-_MAX_GZIP_RATIO = 1032  # the highest compression ratio of the deflate algorithm
+_CHUNK = 2**20  # voxels that are converted to float32 at once
 
 
 def read_nifti(path: StrPath) -> Volume:
@@ -23,22 +31,20 @@ def read_nifti(path: StrPath) -> Volume:
     slope and intercept. The affine is the sform or, without one, the qform, in mm.
 
     Raises ImportError without NiBabel (extra ``medical``), FileNotFoundError, and ValueError for a
-    file that is damaged, has no affine or several volumes, or whose values are not real numbers.
+    file that is damaged, has no affine or several volumes, whose values are not real numbers, or
+    that takes more than 2 GiB as float32 (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
     nibabel = _import_nibabel()
     path = existing_path(path, "NIfTI file")
     with wrap_read_errors(path, "NIfTI"):
-        image = nibabel.load(path)  # reads the header only
-        if not isinstance(image, (nibabel.Nifti1Image, nibabel.Nifti2Image)):
-            raise ValueError(f"it is a {type(image).__name__}.")  # noqa: TRY004
-        shape = _check_header(image, path)
-        affine, space = _affine_of(image)
-        stored = image.dataobj
-        spec = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
+        header = _read_header(nibabel, path)
+        stored = nibabel.arrayproxy.ArrayProxy(path, header)  # reads nothing yet
+        shape = _check_header(stored, path)
+        affine, space = _affine_of(header)
         with nibabel.openers.ImageOpener(path) as stream, np.errstate(all="ignore"):
-            data = np.asarray(nibabel.arrayproxy.ArrayProxy(stream, spec, mmap=False))
+            data = _read_values(nibabel, stream, stored)
             stream.read(2**20)  # gzip compares its checksum at the end of the file
-        return Volume(data.reshape(shape).T, affine, space)
+        return Volume(data.reshape(shape[::-1]), affine, space)
 
 
 def write_nifti(volume: Volume, path: StrPath) -> None:
@@ -75,25 +81,36 @@ def _import_nibabel() -> Any:
     return import_extra("nibabel", "NIfTI files need NiBabel", "medical")
 
 
-def _check_header(image: Any, path: Path) -> tuple[int, ...]:
+def _read_header(nibabel: Any, path: Path) -> Any:
+    # Not nibabel.load, which reads the extensions of the header, whatever size they claim to have.
+    with nibabel.openers.ImageOpener(path) as stream:
+        start = stream.read(nibabel.Nifti2Header.sizeof_hdr)
+    for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header):
+        if kind.may_contain_header(start):
+            return kind(start[: kind.sizeof_hdr])
+    raise ValueError("it has no NIfTI header.")
+
+
+def _check_header(stored: Any, path: Path) -> tuple[int, ...]:
     """Check the shape, dtype and size of the data; return the shape with three axes."""
-    shape, dtype = image.shape, image.dataobj.dtype
+    shape, dtype = stored.shape, stored.dtype
     if math.prod(shape[3:]) != 1:
         raise ValueError(f"its shape is {shape}. Expected a single volume; save one of them alone.")
     shape = (*shape, 1, 1)[:3]
     check_shape(shape[::-1])
     if dtype.kind not in "iuf":
         raise ValueError(f"its values are {dtype}; expected real numbers.")
-    size = image.dataobj.offset + math.prod(shape) * dtype.itemsize
-    ratio = _MAX_GZIP_RATIO if path.suffix.lower() == ".gz" else 1
+    size = stored.offset + math.prod(shape) * dtype.itemsize
+    ratio = MAX_DEFLATE_RATIO if path.suffix.lower() == ".gz" else 1
     if size > path.stat().st_size * ratio:
         raise ValueError(f"it is truncated or damaged: the header describes {size} bytes.")
+    check_size(path, 4 * math.prod(shape), f"{' x '.join(map(str, shape))} voxels")
     return shape
 
 
-def _affine_of(image: Any) -> tuple[NDArray[np.float64], int]:
+def _affine_of(header: Any) -> tuple[NDArray[np.float64], int]:
     """Return the affine in mm for (d, h, w), and the code of the space it maps to."""
-    space = int(image.header["sform_code"]) or int(image.header["qform_code"])
+    space = int(header["sform_code"]) or int(header["qform_code"])
     if not space:
         raise ValueError(
             "it has no affine (sform_code and qform_code are 0), and programs disagree about the "
@@ -101,6 +118,20 @@ def _affine_of(image: Any) -> tuple[NDArray[np.float64], int]:
             "image = nibabel.load(path); image.set_sform(image.affine, 1); "
             "nibabel.save(image, path)."
         )
-    affine = image.affine[:, _REVERSED]
-    affine[:3] *= _MM[image.header.get_xyzt_units()[0]]
+    affine = header.get_best_affine()[:, _REVERSED]
+    affine[:3] *= _MM[header.get_xyzt_units()[0]]
     return affine, space
+
+
+def _read_values(nibabel: Any, stream: Any, stored: Any) -> NDArray[np.float32]:
+    """The scaled values in the order of the file.
+
+    They are read in chunks, because NiBabel scales integers as float64.
+    """
+    count = math.prod(stored.shape)
+    spec = ((count,), stored.dtype, stored.offset, stored.slope, stored.inter)
+    values = nibabel.arrayproxy.ArrayProxy(stream, spec, mmap=False)
+    data = np.empty(count, np.float32)
+    for start in range(0, count, _CHUNK):
+        data[start : start + _CHUNK] = values[start : start + _CHUNK]
+    return data

@@ -1,16 +1,27 @@
 """Read videos, whole or in chunks, and write frames as MP4 or GIF."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, repeat, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam._files import StrPath, atomic_write, existing_path, import_extra, wrap_read_errors
+from captum_3dcam._files import (
+    BYTES_PER_PIXEL,
+    MAX_BYTES_VARIABLE,
+    StrPath,
+    atomic_write,
+    check_size,
+    existing_path,
+    import_extra,
+    max_bytes,
+    wrap_read_errors,
+)
 from captum_3dcam._validation import check_integer, check_positive
 
 Pixels = NDArray[np.uint8]
@@ -19,8 +30,7 @@ Pixels = NDArray[np.uint8]
 _CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm"
 )
-_MAX_PIXELS = 2**26  # per frame
-_MAX_BYTES = 2**33  # of a video that is read whole
+_ADVICE = "Read fewer frames at a time with open_video(...).chunks(...), or pass a smaller size. "
 _MAX_GIF_FPS = 50  # browsers slow down faster GIFs
 
 
@@ -62,10 +72,31 @@ class VideoFile:
                 yield _to_rgb(frame, self.size)
 
     def chunks(self, length: int) -> Iterator[Pixels]:
-        """Yield ``length`` frames at a time, (length, H, W, 3); the last chunk may be shorter."""
-        check_integer("length", length)
+        """Yield ``length`` frames at a time, (length, H, W, 3); the last chunk may be shorter.
+
+        Raises ValueError for chunks of more than 2 GiB (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
+        """
+        length = check_integer("length", length)
+        self._check_frames(min(length, self.frame_count or 1))
         frames = iter(self)
-        return map(np.stack, iter(lambda: list(islice(frames, length)), []))
+        return takewhile(len, (self._stack(islice(frames, length)) for _ in repeat(None)))
+
+    def _stack(self, frames: Iterable[Pixels]) -> Pixels:
+        """The frames as one array, (T, H, W, 3)."""
+        decoded: list[Pixels] = []
+        for frame in frames:
+            self._check_frames(len(decoded) + 1)  # the header's count may be wrong
+            decoded.append(frame)
+        array = np.empty((len(decoded), *self.size, 3), np.uint8)
+        decoded.reverse()
+        for row in array:  # unlike np.stack, this frees each frame when it is copied
+            row[:] = decoded.pop()
+        return array
+
+    def _check_frames(self, count: int) -> None:
+        height, width = self.size
+        content = f"{count} or more frames of {width} x {height} pixels"
+        check_size(self.path, 3 * count * height * width, content, _ADVICE)
 
 
 def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)) -> VideoFile:
@@ -75,7 +106,8 @@ def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
     of the two is None, the aspect ratio is kept; if both are, the size.
 
     Raises ImportError without PyAV (extra ``video``), FileNotFoundError, and ValueError for a file
-    that is not a video.
+    that is not a video, or whose frames have more than 2^26 pixels (unless
+    ``CAPTUM_3DCAM_MAX_BYTES`` is set).
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -92,6 +124,7 @@ def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
         if not container.streams.video:
             raise ValueError("it has no video stream.")
         stream = container.streams.video[0]
+        _check_frame_size(path, stream.width, stream.height)
         rate = stream.average_rate or stream.guessed_rate
         first = next(_decode(container), None)
         if first is None or not rate:
@@ -107,18 +140,12 @@ def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
 def read_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)) -> Video:
     """Decode all frames of a video file; the arguments are those of :func:`open_video`.
 
-    Raises what :func:`open_video` raises, and ValueError for more than 8 GiB of frames.
+    Raises what :func:`open_video` raises, and ValueError for more than 2 GiB of frames (unless
+    ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
     video = open_video(path, size)
-    frames: list[Pixels] = []
-    for frame in video:
-        frames.append(frame)
-        if len(frames) * frame.nbytes > _MAX_BYTES:
-            raise ValueError(
-                f"{str(path)!r} has more than {_MAX_BYTES >> 30} GiB of frames. Iterate over "
-                "open_video(...).chunks(...), or request a smaller size."
-            )
-    return Video(np.stack(frames), video.fps)
+    (frames,) = video.chunks(sys.maxsize)
+    return Video(frames, video.fps)
 
 
 def write_video(frames: Iterable[Pixels], path: StrPath, fps: float) -> None:
@@ -149,14 +176,33 @@ def _import_av() -> Any:
 
 
 def _open(path: Path) -> Any:
+    # The maximum holds for the frames that FFmpeg decodes to complete the header.
+    options = {"format_whitelist": _CONTAINERS, "max_pixels": str(_max_pixels())}
     # The absolute path, because FFmpeg may take the start of a relative one for a protocol.
-    return _import_av().open(str(path.absolute()), options={"format_whitelist": _CONTAINERS})
+    return _import_av().open(str(path.absolute()), options=options)
+
+
+def _check_frame_size(path: Path, width: int, height: int) -> None:
+    if not width * height:  # FFmpeg knows no size, or refuses it
+        raise ValueError(
+            f"its header has no size of frames, or one above {_max_pixels():,} pixels. To allow "
+            f"more, set the environment variable {MAX_BYTES_VARIABLE}."
+        )
+    check_size(path, BYTES_PER_PIXEL * width * height, f"frames of {width} x {height} pixels")
 
 
 def _decode(container: Any) -> Iterator[Any]:
     stream = container.streams.video[0]
-    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
+    stream.codec_context.options = {"max_pixels": str(_max_pixels())}
     yield from container.decode(stream)
+
+
+def _max_pixels() -> int:
+    """FFmpeg's maximum for a frame, whose size may change within a video.
+
+    It is twice that of the header, because FFmpeg counts the padding of frames.
+    """
+    return min(2 * max_bytes() // BYTES_PER_PIXEL, 2**31 - 1)
 
 
 def _quarter_turns(frame: Any) -> int:

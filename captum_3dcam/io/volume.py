@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from captum_3dcam._files import import_extra
+from captum_3dcam._files import check_bytes, import_extra
 
 _MAX_VOXELS = 2**31
 _TOLERANCE = 1e-6  # in voxels, for rounding errors
@@ -132,6 +132,9 @@ class Volume:
         The new grid has the same centre, as with ``align_corners=False``. With ``size`` it covers
         exactly the same space, with ``spacing`` the same up to half a new voxel. A single number
         applies to all axes. Downsampling does not smooth first.
+
+        Raises ValueError for a size or spacing that is not positive, and for a new volume of more
+        than 2 GiB (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
         """
         if (size is None) == (spacing is None):
             raise ValueError("resample takes either a size in voxels or a spacing in mm.")
@@ -142,6 +145,7 @@ class Volume:
         step = own_shape / requested if spacing is None else requested / self.spacing
         shape = np.maximum(np.round(own_shape / step), 1).astype(int)
         check_shape(tuple(shape.tolist()))
+        check_bytes(f"resample to {' x '.join(map(str, shape))} voxels", 4 * math.prod(shape))
         new_to_own = np.diag([*step, 1.0])
         new_to_own[:3, 3] = (own_shape - 1 - step * (shape - 1)) / 2
         data = _interpolate(self.data, new_to_own, tuple(shape))

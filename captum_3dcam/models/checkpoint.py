@@ -5,8 +5,11 @@ unpickled here (``weights_only`` of torch.load).
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -41,9 +44,9 @@ def load_checkpoint(
         skip: dotted names of submodules that keep their weights; the file may lack them or have
             other shapes, e.g. ``"fc"`` for another number of classes.
 
-    Raises FileNotFoundError, and ValueError for a file that is damaged, has no weights or requires
-    code to be run, for names or shapes that do not match, for NaN and Inf, and for a name in
-    ``skip`` that is not in the model.
+    Raises FileNotFoundError, and ValueError for a file that is damaged or compressed, has no
+    weights or requires code to be run, for names or shapes that do not match, for NaN and Inf, and
+    for a name in ``skip`` that is not in the model.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -92,10 +95,9 @@ def _is_in(name: str, part: str) -> bool:
 def _read_weights(path: str | PathLike[str]) -> State:
     """Return the tensors of a file by name, without the prefix of wrappers."""
     file, shown = existing_path(path, "checkpoint file"), repr(str(path))
-    try:
+    _check_file(file, shown)
+    with _reading(shown):
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        raise ValueError(f"{shown} cannot be read as a checkpoint: {_reason(error)}") from error
     state = _unwrap(content)
     if not isinstance(state, Mapping) or not state:
         raise ValueError(
@@ -110,6 +112,49 @@ def _read_weights(path: str | PathLike[str]) -> State:
             )
     prefix = _wrapper_prefix(state)
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+
+
+@contextmanager
+def _reading(shown: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(f"{shown} cannot be read as a checkpoint: {_reason(error)}") from error
+
+
+def _check_file(file: Path, shown: str) -> None:
+    """Raise ValueError for a file that could take more memory than its own size."""
+    with _reading(shown):
+        unpacked, size = _unpacked_size(file), file.stat().st_size
+    if unpacked > size:
+        raise ValueError(
+            f"{shown} has {size:,} bytes and would unpack to {unpacked:,}. torch.save does not "
+            "compress: if you trust the file, load it with torch.load and save it again."
+        )
+    with _reading(shown):
+        pickled = _read_pickle(file)
+    if b"\nbytearray\n" in pickled:  # a few bytes of a pickle can make one of any size
+        raise ValueError(
+            f"{shown} has a bytearray. Expected tensors and plain containers: save only the "
+            "model's state_dict()."
+        )
+
+
+def _unpacked_size(file: Path) -> int:
+    """The bytes of all members of a zip file; 0 for the files of older versions of torch.save."""
+    if not zipfile.is_zipfile(file):
+        return 0
+    with zipfile.ZipFile(file) as archive:
+        return sum(member.file_size for member in archive.infolist())
+
+
+def _read_pickle(file: Path) -> bytes:
+    """The pickle in a zip file; the whole file for those of older versions of torch.save."""
+    if not zipfile.is_zipfile(file):
+        return file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".pkl")]
+        return b"".join(map(archive.read, members))
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 from captum_3dcam import GlobalLocalCAM3D
 from captum_3dcam import localization as loc
+from captum_3dcam._files import MAX_BYTES_VARIABLE
 from captum_3dcam.cli import _explain as explain
 from captum_3dcam.cli import _video as video
 from captum_3dcam.cli import main
@@ -222,6 +223,84 @@ def test_a_long_video_is_never_in_memory_as_a_whole(video_file, capsys, monkeypa
     assert max(lengths) == 17
     assert max(x.shape[0] * x.shape[2] for x in received) == 4 * 16
     assert maps().shape[1] == 70
+
+
+def explained(capsys, path, *more):
+    """The report and the maps of a video, without those of its files that take time."""
+    report = run(capsys, path, "clip", "--layers", "first", "--overlay", "none", *more)
+    return report["results"], maps().clone()
+
+
+@pytest.mark.parametrize("lengths", [(14,), (45,)])
+def test_large_frames_are_read_in_parts_of_a_window(
+    lengths, video_file, figures_not_drawn, capsys, monkeypatch
+):
+    path, _ = video_file(*lengths)
+    results, expected = explained(capsys, path)
+    frame = 4 * 3 * 16 * 20
+    decoded = []
+    frames = VideoFile.chunks
+    monkeypatch.setattr(
+        VideoFile, "chunks", lambda self, length: decoded.append(length) or frames(self, length)
+    )
+    for share in (2, 6, 20):
+        monkeypatch.setenv(MAX_BYTES_VARIABLE, str(20 * frame))
+        monkeypatch.setattr(video, "_MEMORY_SHARE", share)
+        monkeypatch.setattr("captum_3dcam.io.video.BYTES_PER_PIXEL", 1)
+        found, shown = explained(capsys, path)
+        assert found == results
+        torch.testing.assert_close(shown, expected)
+    assert set(decoded) == {9, 3, 1}
+
+
+def test_windows_above_the_memory_limit_are_refused(video_file, capsys, monkeypatch):
+    path, _ = video_file(45)
+    size = 17 * 4 * 3 * 16 * 20
+    monkeypatch.setattr("captum_3dcam.io.video.BYTES_PER_PIXEL", 1)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size - 1))
+    message, code = fails(capsys, path, "clip", "--layers", "first")
+    assert code == 1
+    assert message.startswith(
+        f"'video.mp4' describes windows of 16 frames as floats, {size:,} bytes in memory; the "
+        f"limit is {size - 1:,}. Pass a smaller --size or --window. If this is right"
+    )
+    assert not Path("video_explained").exists()
+    with Path("model.py").open("a") as file:
+        file.write("class Own(Net):\n    PREPROCESSING = staticmethod(lambda x: x.float() / 255)\n")
+    message, _ = fails(capsys, path, "Own", "--layers", "first")
+    assert "describes windows of 16 frames as floats, " in message
+    # A short video is smaller, and one that is resized too.
+    path, _ = video_file(16)
+    explained(capsys, path)
+    path, _ = video_file(45)
+    explained(capsys, path, "--size", "12", "16")
+
+
+def test_the_figure_of_large_maps_shows_fewer_frames(video_file, capsys, monkeypatch):
+    path, _ = video_file(40)
+    shown = []
+    figure = video.visualize_video_attr
+    monkeypatch.setattr(
+        video,
+        "visualize_video_attr",
+        lambda attr, clip, **more: shown.append(attr.shape) or figure(attr, clip, **more),
+    )
+    monkeypatch.setattr("captum_3dcam.io.video.BYTES_PER_PIXEL", 1)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(20 * 4 * 3 * 16 * 20))
+    explained(capsys, path)
+    monkeypatch.setattr(video, "_MEMORY_SHARE", 2)
+    explained(capsys, path)
+    assert shown == [(14, 16, 20), (20, 16, 20)]
+
+
+def test_very_wide_frames_are_resized_by_their_width(
+    folder, figures_not_drawn, monkeypatch, capsys
+):
+    pytest.importorskip("av")
+    write_video(frames_of(8, size=(16, 80)), "wide.mp4", FPS)
+    monkeypatch.setattr(video, "_OVERLAY_HEIGHT", 8)
+    run(capsys, "wide.mp4", "clip", "--layers", "first")
+    assert read_video("out/overlay.mp4").frames.shape == (8, 6, 32, 3)
 
 
 def test_the_overlay_shows_the_map_over_the_video(video_file, figures_not_drawn, capsys):

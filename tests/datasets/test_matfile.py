@@ -1,6 +1,7 @@
 """MAT files: what SciPy wrote, as SciPy reads it; damaged ones give clear errors."""
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.io import loadmat, savemat
 
-from captum_3dcam.datasets._matfile import read_mat
+from captum_3dcam._files import MAX_BYTES_VARIABLE
+from captum_3dcam.datasets._matfile import _check_data_types, read_mat
 
 KINDS = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
 VALUES = np.arange(24.0).reshape(2, 3, 4)
@@ -36,6 +38,33 @@ def message_of(path, name="x"):
     start = f"{str(path)!r} cannot be read as a MAT file with an array {name!r}: "
     assert str(error.value).startswith(start)
     return str(error.value).removeprefix(start)
+
+
+# --------------------------------------------------------------------------------- memory bombs
+
+
+def test_a_compressed_variable_cannot_request_more_than_the_limit(path, monkeypatch):
+    savemat(path, {"x": np.zeros(2**19)}, do_compression=True)
+    assert path.stat().st_size < 2**13
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(2**22))
+    with pytest.raises(ValueError, match=r"a.mat' describes a variable 'x', 4,194,3\d\d bytes"):
+        read_mat(path, "x")
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(2**22 + 2**10))
+    assert read_mat(path, "x").shape == (1, 2**19)
+
+
+def test_what_is_compressed_beyond_the_size_in_the_header_is_not_unpacked(path):
+    savemat(path, {"x": VALUES[0]}, do_compression=True)
+    content = path.read_bytes()
+    packed = zlib.compress(zlib.decompress(content[136:]) + bytes(2**24))
+    element = struct.pack("<II", 15, len(packed)) + packed
+    tracemalloc.start()
+    _check_data_types(element, "<", {15})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+    path.write_bytes(content[:128] + element)
+    assert "Did not fully consume" in message_of(path)
 
 
 # ---------------------------------------------------------------------------------- valid files

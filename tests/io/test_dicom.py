@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captum_3dcam.io import read_dicom, read_nifti, read_volume, write_nifti
+from captum_3dcam._files import MAX_BYTES_VARIABLE
+from captum_3dcam.io import dicom, read_dicom, read_nifti, read_volume, write_nifti
 
 pydicom = pytest.importorskip("pydicom")
 from pydicom.uid import (  # noqa: E402
@@ -280,7 +281,6 @@ WRONG = [
     ({"ImageOrientationPatient": [2, 0, 0, 0, 1, 0]}, "its geometry is damaged"),
     ({"ImageOrientationPatient": [1, 0, 0]}, "its geometry is damaged"),
     ({"Columns": 0}, "its size is 5 x 0"),
-    ({"Rows": 60000, "Columns": 60000}, "its size is 60000 x 60000"),
     ({"Rows": 50}, ""),
     ({"PixelData": None}, ""),
 ]
@@ -290,6 +290,33 @@ WRONG = [
 def test_an_invalid_slice_is_named(tmp_path, changed, message):
     path = save(slice_of(0, **changed), tmp_path / "one.dcm")
     with pytest.raises(ValueError, match=rf"one.dcm' cannot be read as a DICOM slice: .*{message}"):
+        read_dicom(path)
+
+
+def test_a_slice_cannot_request_much_memory(tmp_path):
+    path = save(slice_of(0, Rows=60000, Columns=60000), tmp_path / "one.dcm")
+    with pytest.raises(ValueError, match="one.dcm' describes 60000 x 60000 pixels, 115,200,000,0"):
+        read_dicom(path)
+
+
+def test_a_volume_above_the_memory_limit_is_refused(series, monkeypatch):
+    size = 4 * 4 * 5 * 6
+    assert read_dicom(series).data.nbytes == size
+    monkeypatch.setattr(dicom, "BYTES_PER_PIXEL", 0)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size - 1))
+    with pytest.raises(ValueError, match=rf"describes 4 slices of 5 x 6 pixels, {size:,} bytes"):
+        read_dicom(series)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size))
+    assert read_dicom(series).data.nbytes == size
+
+
+def test_a_deflated_file_cannot_request_more_than_the_limit(tmp_path, monkeypatch):
+    path = save(slice_of(0), tmp_path / "one.dcm", DeflatedExplicitVRLittleEndian)
+    size = 1032 * path.stat().st_size
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size))
+    assert read_dicom(path).shape == (1, *SIZE)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size - 1))
+    with pytest.raises(ValueError, match=rf"one.dcm' describes up to 1032 x \d+ bytes, {size:,} "):
         read_dicom(path)
 
 

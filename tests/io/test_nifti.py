@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captum_3dcam._files import MAX_BYTES_VARIABLE
 from captum_3dcam.io import Volume, read_nifti, write_nifti
 
 nibabel = pytest.importorskip("nibabel")
@@ -292,6 +293,48 @@ def test_a_small_file_cannot_request_much_memory(scan, compressed):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**23
+
+
+def refused_within(path, message, limit):
+    """Reading raises the message and takes less memory than the limit."""
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=message):
+        read_nifti(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < limit
+
+
+def test_a_compressed_file_cannot_request_more_than_the_limit(scan, monkeypatch):
+    """It does have the zeros that its header describes."""
+    content = damaged(scan, dim=("8h", 3, 256, 256, 256, 1, 1, 1, 1)).read_bytes()
+    scan.write_bytes(gzip.compress(content + bytes(256**3 * 2)))
+    assert scan.stat().st_size < 2**16
+    size = 4 * 256**3
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size - 1))
+    message = (
+        rf"scan.nii.gz' describes 256 x 256 x 256 voxels, {size:,} bytes in memory; the limit is "
+        rf"67,108,863. If .* set the environment variable CAPTUM_3DCAM_MAX_BYTES={size}\."
+    )
+    refused_within(scan, message, 2**20)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size))
+    tracemalloc.start()
+    assert read_nifti(scan).shape == (256, 256, 256)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * size  # the result, and the chunk that is converted
+
+
+@pytest.mark.parametrize("size", [-8, 2**31 - 16])
+def test_header_extensions_of_a_false_size_are_not_read(scan, size):
+    content = bytearray(damaged(scan, vox_offset=("f", 2**25 + 352)).read_bytes())
+    extension = struct.pack("<4B2i", 1, 0, 0, 0, size, 6)
+    scan.write_bytes(gzip.compress(content[:348] + extension + bytes(2**25 + 500)))
+    tracemalloc.start()
+    assert read_nifti(scan).data.shape == (5, 6, 7)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
 
 
 @pytest.fixture(scope="module")

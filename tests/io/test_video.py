@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
+from captum_3dcam._files import BYTES_PER_PIXEL, MAX_BYTES_VARIABLE
 from captum_3dcam.io import open_video, read_video, video, write_video
 
 av = pytest.importorskip("av")
@@ -85,10 +86,37 @@ def test_frames_are_rotated_upright(tmp_path, turns, size):
 
 
 def test_a_video_above_the_memory_limit_is_refused(grey, monkeypatch):
-    monkeypatch.setattr(video, "_MAX_BYTES", 11 * 32 * 48 * 3)
-    with pytest.raises(ValueError, match=r"'.*grey.mp4' has more than .* open_video\(.*chunks"):
-        read_video(grey)
-    assert len(read_video(grey, (16, 24)).frames) == 12
+    monkeypatch.setattr(video, "BYTES_PER_PIXEL", 1)  # FFmpeg's padding is large for small frames
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(12 * 32 * 48 * 3))
+    assert len(read_video(grey).frames) == 12
+    size = 12 * 48 * 64 * 3
+    message = rf"'.*grey.mp4' describes 12 or more frames of 64 x 48 pixels, {size:,} bytes .* open"
+    with pytest.raises(ValueError, match=message):
+        read_video(grey, (48, 64))
+    with pytest.raises(ValueError, match="describes 7 or more frames of 64 x 48 pixels"):
+        open_video(grey, (48, 64)).chunks(7)
+    chunks = open_video(grey, (48, 64)).chunks(5)
+    assert [len(chunk) for chunk in chunks] == [5, 5, 2]
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size))
+    assert len(read_video(grey, (48, 64)).frames) == 12
+
+
+@pytest.mark.parametrize("frames", [1, 10**6])
+def test_a_false_number_of_frames_does_not_exceed_the_limit(tmp_path, monkeypatch, frames):
+    path = encode(tmp_path / "false.avi", FRAMES)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.index(b"strh") + 40, frames)
+    path.write_bytes(content)
+    assert open_video(path).frame_count == frames
+    monkeypatch.setattr(video, "BYTES_PER_PIXEL", 1)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(10 * 32 * 50 * 3))
+    decoded = []
+    real = video._to_rgb
+    monkeypatch.setattr(video, "_to_rgb", lambda *a: decoded.append(1) or real(*a))
+    shown = 11 if frames == 1 else frames
+    with pytest.raises(ValueError, match=rf"false.avi' describes {shown} or more frames"):
+        read_video(path, (32, 50))
+    assert len(decoded) == (11 if frames == 1 else 0)
 
 
 # -------------------------------------------------------------------------------- by chunks
@@ -221,9 +249,25 @@ def test_a_playlist_is_not_followed(grey, text):
 
 
 def test_a_frame_too_large_is_not_decoded(grey, monkeypatch):
-    monkeypatch.setattr(video, "_MAX_PIXELS", 32 * 48 // 2)
-    with pytest.raises(ValueError, match="cannot be read as a video"):
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(BYTES_PER_PIXEL * 32 * 48 - 1))
+    with pytest.raises(ValueError, match="grey.mp4' describes frames of 48 x 32 pixels, 49,152"):
         open_video(grey)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(BYTES_PER_PIXEL * 32 * 48 // 4))
+    with pytest.raises(ValueError, match=r"grey.mp4' .* no size of frames, or one above 768 pix"):
+        open_video(grey)
+
+
+def test_frames_that_grow_in_the_video_are_not_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "growing.h264"
+    encode(tmp_path / "small.h264", FRAMES[:2], "libx264")
+    encode(tmp_path / "large.h264", np.zeros((2, 64, 96, 3), np.uint8), "libx264")
+    path.write_bytes(
+        (tmp_path / "small.h264").read_bytes() + (tmp_path / "large.h264").read_bytes()
+    )
+    assert len(list(open_video(path))) == 4
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(BYTES_PER_PIXEL * 64 * 48))
+    with pytest.raises(ValueError, match="growing.h264' cannot be read as a video"):
+        list(open_video(path))
 
 
 @pytest.fixture(scope="module")

@@ -191,6 +191,8 @@ def test_size_and_spacing_must_be_positive(arguments):
 def test_a_volume_too_large_is_refused_before_it_is_allocated():
     with pytest.raises(ValueError, match=r"A volume of 3000 x 4000 x 5000 voxels is too large"):
         Volume(np.zeros((3, 4, 5)), np.eye(4)).resample(spacing=0.001)
+    with pytest.raises(ValueError, match=r"resample to 900 x 1200 x 1500 voxels, 6,480,000,000 by"):
+        Volume(np.zeros((3, 4, 5)), 3 * np.diag([1, 1, 1, 1 / 3])).resample(spacing=0.01)
 
 
 CODES = [

@@ -5,6 +5,8 @@ import builtins
 import io
 import os
 import pickle
+import re
+import zipfile
 from collections import OrderedDict
 
 import pytest
@@ -421,6 +423,55 @@ def test_the_advice_of_that_error_works(trained, path):
     refused(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
         assert same(copied(load_checkpoint(path, Net())), trained)
+
+
+# ------------------------------------------------------------------------------- memory bombs
+
+
+def rezipped(path, compression, **more):
+    """The file with its members compressed, and more members."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()} | more
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_a_compressed_file_is_refused(trained, path):
+    torch.save({**trained, "more": torch.zeros(2**20)}, path)
+    rezipped(path, zipfile.ZIP_STORED)
+    assert "1 unexpected: more" in refused(path)
+    rezipped(path, zipfile.ZIP_DEFLATED)
+    message = refused(path)
+    assert re.search(r" has [\d,]{5} bytes and would unpack to 4,19\d,\d{3}\. ", message)
+    assert "load it with torch.load and save it again" in message
+    torch.save(torch.load(path), path)
+    assert "1 unexpected: more" in refused(path)
+
+
+def test_members_that_overlap_are_refused(trained, path):
+    """Many entries of the directory refer to the same bytes."""
+    torch.save({**trained, "more": torch.zeros(2**14)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist += [max(archive.filelist, key=lambda member: member.file_size)] * 100
+        archive._didModify = True
+    assert "would unpack to" in refused(path)
+
+
+BYTEARRAY = b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R."  # of 2 GiB
+
+
+@pytest.mark.parametrize("zipped", ZIPPED, ids=ZIPPED.values())
+def test_a_bytearray_is_refused(zipped, trained, path):
+    """A few bytes of the pickle could make it, of any size."""
+    torch.save({"a": bytearray(3)}, path, _use_new_zipfile_serialization=zipped, pickle_protocol=2)
+    assert "has a bytearray. Expected tensors and plain containers" in refused(path)
+    if zipped:
+        torch.save(trained, path)
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
+        rezipped(path, zipfile.ZIP_STORED, **{name: BYTEARRAY})
+        assert "has a bytearray" in refused(path)
 
 
 # ------------------------------------------------------------------------------ damaged files

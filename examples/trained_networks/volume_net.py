@@ -6,6 +6,7 @@ Voxels are not cubes, and no two scans have the same grid. Everything follows fr
 is downloaded.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -126,13 +127,20 @@ def preprocess(scan: Volume, size: tuple[int, int, int] = SIZE) -> Volume:
     return scan.reorient(ORIENTATION).resample(size=size)
 
 
-def train(scans: int = 240, epochs: int = 6, seed: int = 0) -> VolumeNet:
-    """The network trained on scans of this seed, in eval mode."""
-    inputs = torch.cat([preprocess(make_scan(i, seed).volume).to_tensor() for i in range(scans)])
+def train(
+    scans: int = 240,
+    epochs: int = 6,
+    seed: int = 0,
+    build: Callable[[], nn.Module] = VolumeNet,
+    size: tuple[int, int, int] = SIZE,
+) -> nn.Module:
+    """The network that ``build`` returns, trained on scans of this seed, in eval mode."""
+    volumes = (preprocess(make_scan(i, seed).volume, size) for i in range(scans))
+    inputs = torch.cat([volume.to_tensor() for volume in volumes])
     labels = torch.arange(scans) % len(CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = VolumeNet()
+        network = build()
         optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
         steps = epochs * -(-scans // 8)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)

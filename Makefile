@@ -5,14 +5,22 @@
 # make bench  time and memory, beside other packages, into out/benchmark; about an hour
 # make compare  check the statements of docs/comparison.md about other packages
 # make coverage  the tests, with the share of the package that they run
+# make lock   requirements/*.txt anew, from setup.cfg and constraints.txt; needs uv
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/peers
 ZOO := $(VENV)/zoo
+# Each file in the version and with the hash of the lock; what is built from source is built with the
+# locked setuptools.
+INSTALL := $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --use-pep517
+LOCKED := $(INSTALL) --require-hashes --requirement
+LOCK := uv pip compile --quiet --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" --override requirements/without.in
+extra = sed -n '/^$(1) =/,/^[^ ]* =/s/^    //p' setup.cfg
 
-.PHONY: demo test lint docs bench compare coverage clean
+.PHONY: demo test lint docs bench compare coverage lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/explain_video.py --output out
@@ -37,25 +45,39 @@ compare: $(PEERS)/.installed
 
 # Other packages, beside the environment and without their dependencies: one contains a package
 # named tests, and torchvision requires another PyTorch.
-$(PEERS)/.installed: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(PEERS) \
-		--constraint constraints.txt torchcam grad-cam medcam monai ttach
+$(PEERS)/.installed: $(INSTALLED) requirements/peers.txt
+	$(LOCKED) requirements/peers.txt --upgrade --target $(PEERS)
 	touch $@
 
 # The libraries of the extra zoo, likewise: torchvision and timm require another PyTorch.
-$(ZOO)/.installed: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(ZOO) \
-		--constraint constraints.txt $$(sed -n '/^zoo =/,/^docs =/s/^    //p' setup.cfg)
+$(ZOO)/.installed: $(INSTALLED) requirements/zoo.txt
+	$(LOCKED) requirements/zoo.txt --upgrade --target $(ZOO)
+	$(INSTALL) --constraint constraints.txt --upgrade --target $(ZOO) torchvision
 	touch $@
 
 coverage: $(INSTALLED) $(ZOO)/.installed
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
 
-$(INSTALLED): setup.cfg setup.py constraints.txt
+# Without a hash: PyTorch, whose wheels differ by platform and index, with NVIDIA's libraries if its
+# wheel requires them.
+$(INSTALLED): setup.cfg setup.py constraints.txt requirements/environment.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,docs,test,lint]'
+	$(LOCKED) requirements/environment.txt
+	$(BIN)/python -m pip install --quiet --no-warn-conflicts --constraint constraints.txt torch
+	$(INSTALL) --editable .
 	touch $@
+
+lock:
+	$(LOCK) --universal --python-version 3.10 --constraint constraints.txt \
+		--output-file requirements/environment.txt \
+		setup.cfg requirements/pytorch.in --extra demo --extra docs --extra test --extra lint
+	$(call extra,bench) | $(LOCK) --universal --python-version 3.11 --constraint constraints.txt \
+		--no-deps --output-file requirements/peers.txt -
+	$(call extra,zoo) | $(LOCK) --universal --python-version 3.10 --constraint constraints.txt \
+		--no-deps --output-file requirements/zoo.txt -
+	$(LOCK) --python-platform linux --python-version 3.10 --constraint constraints-oldest.txt \
+		--output-file requirements/oldest.txt setup.cfg requirements/pytorch.in --extra test
 
 clean:
 	rm -rf $(VENV) out build *.egg-info

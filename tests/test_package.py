@@ -19,6 +19,7 @@ MODULES = [
     "_files",
     "_functional_inputs",
     "functional",
+    "_restoration",
     "_model_state",
     "_layout",
     "layers",

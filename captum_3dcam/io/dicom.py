@@ -211,6 +211,11 @@ def _read_values(pydicom: Any, path: Path) -> NDArray[np.float64]:
     with _reading(path):
         dataset = pydicom.dcmread(path)
         stored = dataset.pixel_array
+        size = dataset.Rows, dataset.Columns
+        if stored.shape != size:  # pydicom takes what is too long for several frames
+            raise ValueError(
+                f"its pixel data has shape {stored.shape}; its header describes {size}."
+            )
         interpretation = dataset.PhotometricInterpretation
         if interpretation not in ("MONOCHROME1", "MONOCHROME2"):
             raise ValueError(f"it is {interpretation}; expected MONOCHROME1 or MONOCHROME2.")

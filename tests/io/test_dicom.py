@@ -342,6 +342,17 @@ def test_a_damaged_file_in_the_folder_is_named(series, content):
         read_dicom(series)
 
 
+def test_more_pixels_than_the_header_describes(series):
+    """Which pydicom takes for several frames."""
+    dataset = slice_of(1)
+    dataset.PixelData = dataset.PixelData * 3
+    path = save(dataset, series / "long.dcm")
+    with pytest.raises(
+        ValueError, match=r"long.dcm'.* has shape \(3, 5, 6\); .* describes \(5, 6\)"
+    ):
+        read_dicom(path)
+
+
 def test_a_damaged_rescale_is_named(series):
     path = series / "01.dcm"
     content = path.read_bytes()

@@ -8,6 +8,8 @@ from math import prod
 
 from torch import Tensor
 
+from captum_3dcam._validation import show
+
 _ORDER = "TDZHYWX"  # of a map's spatial axes: time or depth, height, width; others follow
 _ENTRY = re.compile(r"([^\W\d]\w*)(?:=([1-9]\d*))?")
 _TOKENS = "L"
@@ -45,7 +47,7 @@ class Layout:
         is_complete = len(matches) == len(list(chain(*entries)))
         if not is_complete or len(set(names)) < len(names) or not {"N", "C"} < set(names):
             raise ValueError(
-                f"layout={text!r}: expected the names of all axes in their order, N (batch), C "
+                f"layout={show(text)}: expected the names of all axes in their order, N (batch), C "
                 "(channels) and at least one other, as 'N H W C', 'N L C' (tokens) or "
                 "'(N T) C H W' (frames folded into the batch)."
             )

@@ -178,7 +178,8 @@ def describe(value: object) -> str:
     ('shape (2, 3)', 'list')
     """
     shape = getattr(value, "shape", None)
-    return type(value).__name__ if shape is None else f"shape {tuple(shape)}"
+    # A class of tensors has a descriptor of this name.
+    return f"shape {tuple(shape)}" if isinstance(shape, tuple) else type(value).__name__
 
 
 def show(value: object) -> str:

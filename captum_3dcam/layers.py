@@ -15,7 +15,6 @@ from captum_3dcam._validation import (
     check_integer,
     check_integers,
     check_tensor,
-    check_text,
     describe,
     is_number,
     show,
@@ -78,7 +77,6 @@ class Layer:
                 "(N, C, *S_k), as tokens_to_grid((7, 7)) returns one."
             )
         if self.layout is not None:
-            check_text("layout", self.layout)
             Layout.from_text(self.layout)
             if self.reshape is not None:
                 raise ValueError("layout and reshape exclude each other. Pass one of them.")

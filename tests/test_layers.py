@@ -132,11 +132,18 @@ def test_reshapes_take_tensors():
     assert frames_to_clip(2)(torch.zeros(4, 0, 3)).shape == (2, 0, 2, 3)
 
 
-def test_a_layers_reshape_is_a_function_and_its_layout_text():
+def test_a_layers_reshape_is_a_function():
     with pytest.raises(TypeError, match="reshape='N C': expected a function from the layer's"):
         Layer("cnn", reshape="N C")
-    with pytest.raises(TypeError, match=r"layout=\('N', 'C'\): expected text"):
-        Layer("cnn", layout=("N", "C"))
+
+
+@pytest.mark.parametrize("layout", [5, ("N", "C", "H"), torch.zeros(3), {}])
+def test_a_layout_is_text(layout):
+    with pytest.raises(ValueError, match="layout=.*: expected the names of all axes"):
+        Layer("cnn", layout=layout)
+
+
+def test_calls_are_names_or_numbers():
     for calls in (torch.tensor([0, 1]), True, [0], -1, "every"):
         with pytest.raises(ValueError, match=r"calls=.* is not known. Choose 'last', 'stack',"):
             Layer("cnn", calls=calls)

@@ -175,6 +175,7 @@ def test_values_in_messages_are_short():
         (np.zeros(4), "shape (4,)"),
         ([1, 2], "list"),
         (None, "NoneType"),
+        (torch.Tensor, "_TensorMeta"),
     ],
 )
 def test_what_was_received_is_described(value, text):

@@ -176,7 +176,7 @@ def _read(
 
 def _as_maps(attr: Maps, rank: int) -> list[Array]:
     if isinstance(attr, (Tensor, np.ndarray)):
-        attr = list(squeeze_leading(as_array(attr), rank + 1))
+        attr = list(np.atleast_1d(squeeze_leading(as_array(attr), rank + 1)))
     if not len(check_sequence("attr", attr, of="maps")):
         raise ValueError("attr holds no map. Pass one for each name.")
     return [as_map(heat, rank) for heat in attr]

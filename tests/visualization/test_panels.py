@@ -151,6 +151,7 @@ def test_the_figure_and_axes_given_are_drawn_on():
     [
         (MAPS[:2], VIDEO, {}, "There are 2 maps and 3 names. Choose one sample: attr"),
         ([], VIDEO, {}, "attr holds no map"),
+        (np.array(1.0), VIDEO, {}, r"one map \(T, H, W\) .*; got shape \(\)"),
         (MAPS[:, :5], VIDEO, {}, "The map has 5 frames and the video 6"),
         (MAPS[:, 0], VIDEO, {}, r"one map \(T, H, W\) or \(D, H, W\)"),
         (MAPS, VIDEO, {"fps": -1}, "fps=-1: expected a finite number above 0"),

@@ -60,7 +60,7 @@ def run_model(
         return run_forward(forward_func, inputs, None, arguments)
     except RuntimeError as error:
         if advice := _input_advice(inputs[0], str(error)):
-            raise RuntimeError(f"{error} {advice}") from error
+            raise RuntimeError(f"{str(error).rstrip('. ')}. {advice}") from error
         raise
 
 

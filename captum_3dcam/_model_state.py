@@ -1,5 +1,6 @@
 """Run a model and leave it as it was: buffers, attributes and torch's random generators."""
 
+import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
+from torch.overrides import _push_mode as push_function_mode
 from torch.utils.hooks import RemovableHandle
 
 from captum_3dcam._restoration import Restoration
@@ -26,6 +29,11 @@ _CONTAINERS = (list, dict, set, deque, OrderedDict)
 # nn.Module's own attributes are its hooks and tables, of which a forward pass changes hooks alone:
 # transformers' models install some in their first, and note that in an attribute.
 _MODULE_ATTRIBUTES = frozenset(nn.Module().__dict__) - {"training"}
+# PyTorch's functions that draw. Those that may, as dropout, have an argument "training".
+_DRAWS = re.compile(
+    "(rand|randn|randint)(_like)?|randperm|multinomial|poisson|gumbel_softmax"
+    "|(bernoulli|normal|uniform|random|exponential|geometric|cauchy|log_normal)_?"
+)
 _HOOKS = sorted(name for name in _MODULE_ATTRIBUTES if name.startswith("_forward_"))
 
 
@@ -69,6 +77,7 @@ class ModelState:
         self._generators = _Generators()
         self._generators.add([torch.empty(0), *tensors])
         self._in_training = self._has_run = False
+        self._draws = _Draws()
         self._thread = get_ident()
         self._other_threads = {thread.ident for thread in enumerate_threads()} - {self._thread}
         self._in_other_threads: WeakSet[nn.Module] = WeakSet()
@@ -77,10 +86,12 @@ class ModelState:
         """Restore at the end what the roots and the modules that run until then have changed.
 
         Modules are seen by a global forward pre-hook. What other threads do meanwhile is left to
-        them: the state of modules that run there too, and, if no module was in train mode, the
-        random generators.
+        them: the state of modules that run there too, and, if no module was in train mode and the
+        model did not draw otherwise, the random generators.
         """
         self._has_run = False
+        if active_count() > 1:  # else whoever draws, it is the model
+            push_function_mode(self._draws)
         # The caller may keep this object. With the caller's own methods in it, it would be in a
         # reference cycle, which keeps tensors until the collector runs.
         restoration.add(self._drop_callbacks)
@@ -128,7 +139,7 @@ class ModelState:
                 state.restore()
         for module in self._modules.values():
             _remove_new_hooks(module, self._first_hook)
-        if self._in_training or active_count() == 1:
+        if self._in_training or self._draws.seen or active_count() == 1:
             self._generators.restore()
 
     def _add_state(self, module: nn.Module) -> None:
@@ -229,6 +240,20 @@ def _is_writable(tensor: Tensor) -> bool:
     return tensor.is_contiguous() or all(
         step or size <= 1 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
     )
+
+
+class _Draws(TorchFunctionMode):
+    """Sees whether this thread draws random numbers."""
+
+    seen = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        self.seen |= bool(_DRAWS.fullmatch(name) or kwargs.get("training"))
+        return func(*args, **kwargs)
 
 
 class _Generators:

@@ -98,8 +98,8 @@ def suggest_layers(
     If nothing else is there, a layer with the least of these is returned. ``model.LAYERS``, names
     or layers, is returned as it is.
 
-    It takes two forward passes and one backward pass, of a network of tokens three forward passes
-    more, for their order, and leaves the model as it was. This is what
+    It takes six forward passes, three of them with the input changed at one position, and one
+    backward pass, and leaves the model as it was. This is what
     ``layers="auto"`` does at the first call; :func:`survey_layers` gives the reasons.
 
     Args:

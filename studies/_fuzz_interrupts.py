@@ -51,6 +51,7 @@ def _network() -> nn.Module:
     )
 
 
+_BY_OPCODE = sys.version_info >= (3, 11)  # Python 3.10 crashes if such an event raises
 _INPUT = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -98,8 +99,8 @@ class _Interrupts:
         self.count, self._at = 0, frozenset(at)
 
     def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
+        frame.f_trace_opcodes, frame.f_trace_lines = _BY_OPCODE, not _BY_OPCODE
+        if event == ("opcode" if _BY_OPCODE else "line"):
             self.count += 1
             if self.count in self._at:
                 signal.raise_signal(signal.SIGINT)

@@ -340,3 +340,28 @@ def test_a_forked_child_finds_the_model_as_it_was():
         assert net[1].running_mean.any()
         meanwhile()
     assert statuses == [0]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: x + torch.rand(()),
+        lambda x: x + torch.randn_like(x),
+        lambda x: x.clone().normal_(),
+        lambda x: torch.bernoulli(x),
+        lambda x: nn.functional.dropout(x),
+    ],
+)
+def test_a_network_that_draws_in_eval_mode_beside_a_thread_that_does_nothing(draw):
+    """As a progress bar leaves one."""
+
+    class Drawing(nn.Module):
+        def forward(self, x):
+            return draw(x)
+
+    net = Drawing().eval()
+    with another_thread(lambda: None):
+        generator = torch.get_rng_state()
+        with preserved_state(net):
+            net(torch.zeros(9))
+        assert torch.equal(torch.get_rng_state(), generator)

@@ -217,6 +217,7 @@ def test_a_fork_of_the_same_thread_goes_on_in_the_child():
         assert os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="raising from opcode events crashes 3.10")
 def test_at_any_instruction_of_its_own():
     """Interrupted after each instruction, twice: what was changed is restored."""
 

@@ -107,7 +107,7 @@ class ForwardRun:
     def open(self, roots: list[nn.Module]) -> Iterator[None]:
         """Within, the hooks are there; on exit, they are removed and the state is restored."""
         modules = [c.layer.module for c in self.layers if isinstance(c.layer.module, nn.Module)]
-        _refuse_inference_mode()
+        refuse_inference_mode()
         with self._restoration as restoration:
             eager_modules.use(restoration)
             if self.mode.create_graph:
@@ -277,7 +277,7 @@ class ForwardRun:
         ``is_shared``: it has the tensor under another name too. ``is_old``: it had it before the
         layer ran, and may have used it.
         """
-        _refuse_inference_mode()
+        refuse_inference_mode()
         arrange = calls.layer.arrangement(self.batch_size, self.rank, self._shapes)
         with torch.set_grad_enabled(self.mode.create_graph):
             call = calls.add(tensor if self.mode.create_graph else tensor.detach(), arrange)
@@ -316,7 +316,7 @@ def _may_be_kept(tensor: Tensor, module: nn.Module) -> bool:
     return not tensor._is_view() and all(tensor is not each for each in own)
 
 
-def _refuse_inference_mode() -> None:
+def refuse_inference_mode() -> None:
     if torch.is_inference_mode_enabled():
         raise RuntimeError(
             "No gradient can be recorded under torch.inference_mode(). Call attribute() outside "

@@ -9,7 +9,7 @@ during the call, and the model continues with its own tensors, in-place operatio
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -77,6 +77,7 @@ class Recording:
         ends = [call.begin_backward() for call in calls]
         ones = torch.ones_like(scores)
         with Restoration() as restoration:
+            _load_autograd()
             self.state.preserve(restoration)  # a checkpoint runs its part of the model again
             with (
                 nullcontext() if self.create_graph else lean_graph(self.inputs),
@@ -97,6 +98,15 @@ class Recording:
                     reached.add(id(call))
                     call.end_backward(gradient)
         return [layer for layer in self.layers if not _reaches(layer, reached)]
+
+
+@cache
+def _load_autograd() -> None:
+    """Let PyTorch import what its first backward pass needs, which an interrupt would break off."""
+    x = torch.zeros(1, requires_grad=True)
+    with torch.enable_grad():
+        end = torch.autograd.graph.get_gradient_edge(x * 1)
+    torch.autograd.grad([end], [x], [torch.ones(1)])
 
 
 def _reaches(layer: LayerCalls, reached: set[int]) -> bool:

@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_3dcam._captum import format_additional_forward_args
+from captum_3dcam._capture.forward_run import refuse_inference_mode
 from captum_3dcam._capture.recording import record
 from captum_3dcam._inputs import format_inputs, input_sizes, reference_input, run_model
 from captum_3dcam._layer_choice.grids import GridLayer, frames_come_first, on_grids
+from captum_3dcam._layer_choice.positions import at_their_positions
 from captum_3dcam._layer_choice.statistics import STATISTICS, Statistics, statistics_of
-from captum_3dcam._layer_choice.token_order import in_order
-from captum_3dcam._layer_choice.trial_run import Shape, Trace, trace
+from captum_3dcam._layer_choice.trial_run import ChannelAxes, Shape, Trace, trace
 from captum_3dcam._layout import Layout
 from captum_3dcam._restoration import restored
 from captum_3dcam.layers import Layer
@@ -90,9 +91,7 @@ def choose_layers(
     input_layout: Layout | None = None,
     honour_own: bool = True,
 ) -> LayerChoice:
-    """One layer at the end of each resolution: two forward passes and a backward pass.
-
-    A network of tokens runs three times more, for their order.
+    """One layer at the end of each resolution: six forward passes and a backward pass.
 
     The model's own ``LAYERS`` come first, if ``honour_own``.
 
@@ -102,25 +101,26 @@ def choose_layers(
     own = own_layers(model)
     if own and honour_own:
         return LayerChoice(own)
+    refuse_inference_mode()
     tensors = format_inputs(inputs)
     first = _trace(model, inputs, additional_forward_args)
     x = reference_input(inputs)
     if input_layout is None and frames_come_first(first, tuple(x.shape)):
         input_layout = Layout.from_text("N T C H W")
     batch_size, size = input_sizes(x, input_layout)
-    layers = in_order(
+    layers = at_their_positions(
         on_grids(first, batch_size, size),
         first,
         inputs,
         input_layout,
-        lambda changed: _trace(model, changed, additional_forward_args),
+        lambda changed, axes: _trace(model, changed, additional_forward_args, axes),
     )
     if not layers:
         raise ValueError(
             f"No layer of this model gives a grid with {len(size)} spatial axes and several "
-            f"positions, for an input of shape {tuple(x.shape)}, or its tokens are in another "
-            "order than the positions. Pass layers by name, with Layer(..., layout=...) for "
-            "tokens and other axes, or Layer(..., reshape=...) for tokens in another order."
+            f"positions, for an input of shape {tuple(x.shape)}, or they change elsewhere than "
+            "the input does. Pass layers by name, with Layer(..., layout=...) for tokens and other "
+            "axes, or Layer(..., reshape=...) for other orders."
         )
     recording = record(
         model,
@@ -183,12 +183,14 @@ def own_layers(model: Any) -> tuple[Layer, ...]:
     return tuple(layer if isinstance(layer, Layer) else Layer(layer) for layer in own)
 
 
-def _trace(model: Any, inputs: Any, additional_forward_args: Any) -> Trace:
+def _trace(
+    model: Any, inputs: Any, additional_forward_args: Any, channel_axes: ChannelAxes | None = None
+) -> Trace:
     arguments = format_additional_forward_args(additional_forward_args)
     tensors = tuple(tensor.detach().clone() for tensor in format_inputs(inputs))
     forward = partial(run_model, model, tensors, arguments, isinstance(inputs, list))
     root = model if isinstance(model, nn.Module) else None
-    return trace(forward, root, tensors)
+    return trace(forward, root, tensors, channel_axes)
 
 
 def _top_scores(output: Tensor) -> Tensor:

@@ -44,23 +44,19 @@ def frames_come_first(trace: Trace, shape: Shape) -> bool:
     return received in ((batch, second, frames, *size), (batch * frames, second, *size))
 
 
-def on_grids(
-    trace: Trace, batch_size: int, size: Shape, *, time_is_fastest: bool = False
-) -> list[GridLayer]:
+def on_grids(trace: Trace, batch_size: int, size: Shape) -> list[GridLayer]:
     """The calls that lie on a grid of several positions over an input of this size."""
     layers = []
     for call in trace.calls:
-        for layer in _layers(call, trace, batch_size, size, time_is_fastest):
-            on_grid = _grid_layer(call, layer, trace, batch_size, size)
-            if on_grid is not None:
-                layers.append(on_grid)
+        for layer in _layers(call, trace, batch_size, size):
+            each = on_grid(call, layer, trace, batch_size, size)
+            if each is not None:
+                layers.append(each)
                 break
     return layers
 
 
-def _layers(
-    call: Call, trace: Trace, batch_size: int, size: Shape, time_is_fastest: bool
-) -> Iterator[Layer]:
+def _layers(call: Call, trace: Trace, batch_size: int, size: Shape) -> Iterator[Layer]:
     """The ways in which a call's tensor may lie on a grid."""
     rank, rows, ndim, count = len(size), call.shape[0], len(call.shape), len(call.shapes)
     # For calls of one shape, as in a siamese network, a warning says that the last one is taken.
@@ -77,8 +73,7 @@ def _layers(
                 yield Layer(call.name, index=call.index, calls=calls, layout="N L C")
             yield Layer(call.name, index=call.index, calls=calls, layout=f"N {letters} C")
     elif rows == batch_size and ndim == 3 and rank > 1 and call.channel_axis != 1:
-        layout = "N (H W T) C" if rank == 3 and time_is_fastest else "N L C"
-        yield Layer(call.name, index=call.index, calls=calls, layout=layout)
+        yield Layer(call.name, index=call.index, calls=calls, layout="N L C")
     if rank != 3:
         return
     frames = rows // batch_size if rows > batch_size and rows % batch_size == 0 else 0
@@ -117,9 +112,10 @@ def _channel_axis(call: Call, trace: Trace, size: Shape) -> int | None:
     return 1 if axes else None
 
 
-def _grid_layer(
+def on_grid(
     call: Call, layer: Layer, trace: Trace, batch_size: int, size: Shape
 ) -> GridLayer | None:
+    """The call on its grid as the layer says; None if it has none."""
     shapes = trace.shapes[: call.grids_before]
     try:
         arrange = layer.arrangement(batch_size, len(size), shapes)

@@ -2,7 +2,7 @@
 
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any
@@ -22,6 +22,8 @@ from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 
 Shape = tuple[int, ...]
+ChannelAxes = Mapping[tuple[str, int | None], int]
+"""By name and index of a tensor."""
 
 _NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmin, nn.LogSoftmax, nn.Softmax2d)
 _ACTIVATION_NAME = re.compile(r"(ReLU|[GS]ELU|SiLU|Swish|Mish|Sigmoid|Tanh|Activation)", re.I)
@@ -52,8 +54,8 @@ class Call:
     """How many of :attr:`Trace.shapes` were there when the module returned."""
     shapes: list[Shape] = field(default_factory=list)
     """Of each call."""
-    token_sums: Tensor | None = None
-    """If it may be tokens (N, L, C): several weighted sums of each one's channels, (N, L, k)."""
+    sums: list[Tensor] = field(default_factory=list)
+    """Of each call, if it was to be measured: weighted sums of the channels, in place of these."""
 
 
 @dataclass
@@ -72,9 +74,17 @@ class Trace:
     """The position in :attr:`calls` from which on parameters had been used."""
 
 
-def trace(forward: Callable[[], Any], root: nn.Module | None, inputs: tuple[Tensor, ...]) -> Trace:
-    """Run ``forward``, which runs ``root`` or other networks."""
-    recorder = _Recorder()
+def trace(
+    forward: Callable[[], Any],
+    root: nn.Module | None,
+    inputs: tuple[Tensor, ...],
+    channel_axes: ChannelAxes | None = None,
+) -> Trace:
+    """Run ``forward``, which runs ``root`` or other networks.
+
+    ``channel_axes`` are those of the tensors to measure.
+    """
+    recorder = _Recorder(channel_axes or {})
     with Restoration() as restoration:
         eager_modules.use(restoration)
         restoration.add(register_module_forward_pre_hook(recorder.before).remove)
@@ -90,8 +100,8 @@ def trace(forward: Callable[[], Any], root: nn.Module | None, inputs: tuple[Tens
 class _Recorder:
     """The hooks of a trial run."""
 
-    def __init__(self) -> None:
-        self.trace = Trace()
+    def __init__(self, channel_axes: ChannelAxes) -> None:
+        self.trace, self._channel_axes = Trace(), channel_axes
         self.calls: dict[tuple[str, int | None], Call] = {}
         self._names: dict[int, str] = {}
         self._thread = get_ident()
@@ -160,8 +170,13 @@ class _Recorder:
             first_order,
             len(self.trace.shapes),
             [*(earlier.shapes if earlier else ()), shape],
-            _token_sums(tensor) if tensor.ndim == 3 else None,
+            [*(earlier.sums if earlier else ()), *self._measured(name, index, tensor)],
         )
+
+    def _measured(self, name: str, index: int | None, tensor: Tensor) -> Iterator[Tensor]:
+        axis = self._channel_axes.get((name, index))
+        if axis is not None and axis < tensor.ndim:
+            yield _channel_sums(tensor, axis)
 
 
 def _tensors(output: Any) -> dict[int | None, Tensor]:
@@ -178,11 +193,12 @@ def _tensors(output: Any) -> dict[int | None, Tensor]:
     return {None: next(iter(tensors.values()))} if tensors else {}
 
 
-def _token_sums(tokens: Tensor) -> Tensor:
+def _channel_sums(x: Tensor, axis: int) -> Tensor:
     """With weights that do not cancel: a plain sum of what layer normalisation returns is zero."""
-    values = plain_tensor(tokens).float()
-    channels = torch.arange(tokens.shape[-1], device=tokens.device)[:, None]
-    return values @ torch.cos(channels * torch.arange(1, 9, device=tokens.device))
+    channels = torch.arange(x.shape[axis], device=x.device)[:, None]
+    weights = torch.cos(channels * torch.arange(1, 9, device=x.device))
+    sums: Tensor = torch.tensordot(plain_tensor(x).float(), weights, ([axis], [0]))
+    return sums.movedim(-1, axis)
 
 
 def channel_axis(module: nn.Module, shape: Shape | None) -> int | None:

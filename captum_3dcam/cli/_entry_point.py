@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(arguments)
     except SystemExit as stop:  # argparse has printed the reason, the help or the version
         return int(stop.code or DONE)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     try:
         with _warnings_in_one_line(), _without_current_folder(), _raising_at_sigterm():
             import_module(f"captum_3dcam.cli._{options.command}").run(options)

@@ -1,0 +1,253 @@
+"""Whether a layer changes where the input does, which is changed at a few positions."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_3dcam._inputs import format_inputs, input_sizes, reference_input
+from captum_3dcam._layer_choice.grids import GridLayer, on_grid
+from captum_3dcam._layer_choice.trial_run import ChannelAxes, Shape, Trace
+from captum_3dcam._layout import Layout
+
+Centre = tuple[float, ...]
+Key = tuple[str, int | None]
+
+_CENTRES = ((0.1, 0.6, 0.9), (0.9, 0.1, 0.6), (0.6, 0.9, 0.1))
+"""Of the changes, relative to the input's size: along time, height and width, no two alike."""
+_EXTENT = 1 / 8
+_WIDE = 1 / 4  # no stride of a grid of four positions passes over it
+_SLACK = 0.1  # by which convolutions without padding move a position, and tokens do not
+_MAX_SHARE = 0.34  # of an axis may change, or the change does not tell where it came from
+_MIN_HIT = 0.5  # of the change lies where the input was changed
+_MIN_VOTES = 2
+_OTHER_ORDERS = {
+    "N L C": "N (H W T) C",
+    "(N T) C H W": "(T N) C H W",
+    "(N T) H W C": "(T N) H W C",
+    "(N T) (H W) C": "(T N) (H W) C",
+}
+
+
+def at_their_positions(
+    layers: Sequence[GridLayer],
+    first: Trace,
+    inputs: Any,
+    input_layout: Layout | None,
+    run: Callable[[Any, ChannelAxes], Trace],
+) -> list[GridLayer]:
+    """The layers that change where the first sample of the input is changed.
+
+    Those whose axes or tokens are in another order that a layout names come with that layout. Left
+    out are layers that change elsewhere, as tokens in units (Hiera) or a frame that the model turns
+    round; tokens of which no change tells the position, as latents and queries; and what does not
+    depend on the input, as a table of positions. Where a change spreads over most of a layer, its
+    positions are taken for those of the layers before.
+
+    ``run`` is a trial run that measures: four of them, one with the input as it is, and two more
+    if a layer did not change at all.
+    """
+    batch_size, size = input_sizes(reference_input(inputs), input_layout)
+    if not 0 < len(size) <= len(_CENTRES[0]):
+        return list(layers)
+    centres = [centre[-len(size) :] for centre in _CENTRES]
+    axes = {_key(each): _channel_axis(each) for each in layers}
+    before = _sums(run(inputs, axes))
+
+    def changes_at(centre: Centre, extent: float = _EXTENT) -> dict[Key, list[Tensor]]:
+        changed = _changed(inputs, input_layout, centre, extent)
+        return _changes(before, _sums(run(changed, axes)))
+
+    changes = [changes_at(centre) for centre in centres]
+    unchanged = {key for key in axes if not any(_is_changed(each, key) for each in changes)}
+    if unchanged:  # as behind strides that pass over the changes; in a crop; or for any input
+        wide, whole = changes_at(centres[0], _WIDE), changes_at((0.5,) * len(size), 1.0)
+        fine = {_key(each) for each in layers if min(each.grid) >= 1 / _WIDE}
+        unchanged = {
+            key for key in unchanged if not _is_changed(wide if key in fine else whole, key)
+        }
+    kept: list[GridLayer] = []
+    tokens: dict[Shape, int | None] = {}  # which order those so far have, by their grid
+    for layer in layers:
+        of_layer = [change[_key(layer)] for change in changes if _key(layer) in change]
+        if _key(layer) in unchanged or len(of_layer) < len(centres):
+            continue
+        candidates = [layer, *_others(layer, first, batch_size, size)]
+        default = _order_before(tokens, layer.grid) if _has_tokens(layer) else 0
+        order = _order(candidates, of_layer, centres, default)
+        if _has_tokens(layer):
+            tokens[layer.grid] = order
+        if order is not None:
+            kept.append(candidates[order])
+    return kept
+
+
+def _order_before(tokens: dict[Shape, int | None], grid: Shape) -> int | None:
+    """That of the tokens on the same grid, or on one of which these are merged, 2 x 2 to one."""
+    order = tokens.get(grid)
+    for before, order_before in reversed(list(tokens.items())):
+        if order is None and grid[-2:] == tuple(-(-length // 2) for length in before[-2:]):
+            order = order_before
+    return order
+
+
+def _has_tokens(layer: GridLayer) -> bool:
+    return len(layer.call.shape) == 3 and len(layer.grid) > 1
+
+
+def _key(layer: GridLayer) -> Key:
+    return layer.name, layer.call.index
+
+
+def _channel_axis(layer: GridLayer) -> int:
+    layout = layer.layer.layout
+    return 1 if layout is None else Layout.from_text(layout).axes.index(("C",))
+
+
+def _others(layer: GridLayer, first: Trace, batch_size: int, size: Shape) -> Iterator[GridLayer]:
+    """The layer with its axes in another order."""
+    layout = _OTHER_ORDERS.get(layer.layer.layout or "")
+    if layout is not None:
+        other = on_grid(layer.call, replace(layer.layer, layout=layout), first, batch_size, size)
+        if other is not None:
+            yield other
+
+
+# ---------------------------------------------------------------------------- what is changed
+
+
+def _changed(inputs: Any, layout: Layout | None, centre: Centre, extent: float) -> Any:
+    """The inputs, brighter around the centre in the first sample; ``extent`` is a share."""
+    reference = reference_input(inputs)
+    tensors = [
+        _brighter(x, layout, centre, extent) if x.ndim == reference.ndim else x
+        for x in format_inputs(inputs)
+    ]
+    return tensors[0] if isinstance(inputs, Tensor) else type(inputs)(tensors)
+
+
+def _brighter(x: Tensor, layout: Layout | None, centre: Centre, extent: float) -> Tensor:
+    x = x.detach().clone(memory_format=torch.contiguous_format)
+    batch_size, size = input_sizes(x, layout)
+    grid = x if layout is None else layout.arrange(x, batch_size, len(size))
+    region = grid[:1]
+    for axis, (position, length) in enumerate(zip(centre, size, strict=True), start=2):
+        count = max(1, round(length * extent))
+        start = min(max(0, round(position * length - count / 2)), length - count)
+        region = region.narrow(axis, start, count)
+    region += x.amax() - x.amin() + 1
+    return x
+
+
+# ----------------------------------------------------------------------------- where it arrives
+
+
+def _sums(run: Trace) -> dict[Key, list[Tensor]]:
+    return {(call.name, call.index): call.sums for call in run.calls}
+
+
+def _changes(
+    before: Mapping[Key, list[Tensor]], after: Mapping[Key, list[Tensor]]
+) -> dict[Key, list[Tensor]]:
+    """By layer, of each call: how much each channel sum changes."""
+    return {
+        key: [_scaled(a - b).square() for a, b in zip(sums, after[key], strict=True)]
+        for key, sums in before.items()
+        if key in after and [a.shape for a in sums] == [b.shape for b in after[key]]
+    }
+
+
+def _is_changed(changes: Mapping[Key, list[Tensor]], key: Key) -> bool:
+    return any(bool(each.any()) for each in changes.get(key, ()))
+
+
+def _scaled(x: Tensor) -> Tensor:
+    """To at most 1: the squares of small numbers would be zero."""
+    peak = x.abs().amax()
+    return x / peak if peak > 0 else x
+
+
+def _order(
+    candidates: Sequence[GridLayer],
+    changes: Sequence[list[Tensor]],
+    centres: Sequence[Centre],
+    default: int | None,
+) -> int | None:
+    """The number of the candidate whose positions are right; the default if none tells.
+
+    None if the layer changes elsewhere in all of them.
+    """
+    votes: list[list[bool | None]] = []
+    for candidate in candidates:
+        if _comes_last(candidate, changes, centres):
+            votes.append([False] * len(changes))
+            continue
+        energies = [_energy(candidate, change) for change in changes]
+        votes.append([_is_at(e, c, candidate) for e, c in zip(energies, centres, strict=True)])
+    if default is not None and not _most(votes[default], False):
+        return default
+    return next((number for number, each in enumerate(votes) if _most(each, True)), None)
+
+
+def _comes_last(
+    layer: GridLayer, changes: Sequence[list[Tensor]], centres: Sequence[Centre]
+) -> bool:
+    """Whether tokens in excess, which a layout drops before the grid, come after it."""
+    excess = layer.call.shape[1] - prod(layer.grid)
+    if not _has_tokens(layer) or excess <= 0:
+        return False
+
+    def misplaced(shift: int) -> float:
+        """By how much all changes are misplaced in one direction, with the tokens rolled."""
+        grids = [layer.arrange(change[-1].roll(shift, dims=1)).sum(dim=1)[0] for change in changes]
+        centroids = torch.stack([_centroid(grid) for grid in grids])
+        return float((centroids - torch.tensor(centres)).sum(dim=0).abs().sum())
+
+    return misplaced(excess) < misplaced(0)
+
+
+def _centroid(energy: Tensor) -> Tensor:
+    """Its mean position along each axis, relative to the size."""
+    axes = range(energy.ndim)
+    sums = [energy.sum(dim=[other for other in axes if other != axis]).cpu() for axis in axes]
+    return torch.stack([(s * (torch.arange(len(s)) + 0.5) / len(s)).sum() / s.sum() for s in sums])
+
+
+def _most(votes: Sequence[bool | None], answer: bool) -> bool:
+    """Whether several votes, and more than for the contrary, give the answer."""
+    return votes.count(answer) >= max(_MIN_VOTES, votes.count(not answer) + 1)
+
+
+def _energy(layer: GridLayer, change: Sequence[Tensor]) -> Tensor:
+    """The change at each position, (N, *S_k)."""
+    calls = change if layer.layer.calls == "stack" else change[-1:]
+    on_grids = [layer.arrange(each).sum(dim=1) for each in calls]
+    return torch.stack(on_grids, dim=1) if layer.layer.calls == "stack" else on_grids[0]
+
+
+def _is_at(energy: Tensor, centre: Centre, layer: GridLayer) -> bool | None:
+    """Whether the change is around the centre; None if it spreads too far to tell."""
+    slack = 0.0 if _has_tokens(layer) else _SLACK
+    total = energy.sum()
+    if not total:
+        return None
+    if energy[0].sum() < _MIN_HIT * total:
+        return False  # in other samples
+    is_spread = False
+    for axis, position in enumerate(centre):
+        along = energy[0].movedim(axis, 0).reshape(energy.shape[axis + 1], -1).sum(dim=1)
+        cells = (torch.arange(len(along), device=energy.device) + 0.5) / len(along)
+        near = (cells - position).abs() <= _EXTENT / 2 + 0.5 / len(along) + slack
+        if not along.sum().square() <= _max_number(len(along)) * along.square().sum():
+            is_spread = True
+        elif along[near].sum() < _MIN_HIT * along.sum():
+            return False
+    return None if is_spread else True
+
+
+def _max_number(length: int) -> float:
+    """How many positions along an axis may change for the change to have one position."""
+    return max(_MAX_SHARE * length, 1.5)

@@ -1,6 +1,8 @@
 """One forward, one backward, nothing upstream kept, and every wrong use named."""
 
 import gc
+import subprocess
+import sys
 import threading
 from collections import OrderedDict, namedtuple
 from types import SimpleNamespace
@@ -919,3 +921,19 @@ def test_train_mode_gives_the_same_map_twice():
     model = nn.Sequential(conv_net(2, norm=True)[:2], nn.Dropout(0.5), *conv_net(2)[2:]).train()
     cam = GlobalLocalCAM2D(model, "0.0")
     assert torch.equal(cam.attribute(X, target=0), cam.attribute(X, target=0))
+
+
+def test_a_backward_pass_imports_nothing_that_an_interrupt_would_break_off():
+    """PyTorch imports SymPy in the first backward pass of a process: before it is interruptible."""
+    script = (
+        "import sys, torch; from torch import nn\n"
+        "from captum_3dcam._capture.recording import _load_autograd\n"
+        "_load_autograd(); before = set(sys.modules)\n"
+        "x = torch.rand(2, 3, 5, 5)\n"
+        "y = nn.Conv2d(3, 2, 3)(x).relu().mean((2, 3))\n"
+        "edge = torch.autograd.graph.get_gradient_edge\n"
+        "torch.autograd.grad([edge(y)], [edge(y)], [y])\n"
+        "print(sorted(name for name in set(sys.modules) - before if 'sympy' in name))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

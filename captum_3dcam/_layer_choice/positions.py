@@ -120,16 +120,19 @@ def _others(layer: GridLayer, first: Trace, batch_size: int, size: Shape) -> Ite
 
 
 def _changed(inputs: Any, layout: Layout | None, centre: Centre, extent: float) -> Any:
-    """The inputs, brighter around the centre in the first sample; ``extent`` is a share."""
+    """The inputs, filled around the centre in the first sample; ``extent`` is a share."""
     reference = reference_input(inputs)
     tensors = [
-        _brighter(x, layout, centre, extent) if x.ndim == reference.ndim else x
+        _filled(x, layout, centre, extent)
+        if x is reference or (x.ndim == reference.ndim and x.is_floating_point())
+        else x
         for x in format_inputs(inputs)
     ]
     return tensors[0] if isinstance(inputs, Tensor) else type(inputs)(tensors)
 
 
-def _brighter(x: Tensor, layout: Layout | None, centre: Centre, extent: float) -> Tensor:
+def _filled(x: Tensor, layout: Layout | None, centre: Centre, extent: float) -> Tensor:
+    """With its lowest or highest value, for the model may refuse others."""
     x = x.detach().clone(memory_format=torch.contiguous_format)
     batch_size, size = input_sizes(x, layout)
     grid = x if layout is None else layout.arrange(x, batch_size, len(size))
@@ -138,7 +141,10 @@ def _brighter(x: Tensor, layout: Layout | None, centre: Centre, extent: float) -
         count = max(1, round(length * extent))
         start = min(max(0, round(position * length - count / 2)), length - count)
         region = region.narrow(axis, start, count)
-    region += x.amax() - x.amin() + 1
+    low, high, mean = x.amin(), x.amax(), region.float().mean()
+    if low == high:
+        high = high + 1 if x.dtype != torch.bool else ~high
+    region.fill_(high if mean <= (low.float() + high.float()) / 2 else low)
     return x
 
 

@@ -275,3 +275,35 @@ def test_tokens_in_excess_that_come_last(count):
             return self.net(x)
 
     assert names_of(Registers(), torch.rand(1, 3, 32, 32)) == ["net.embed"]
+
+
+class Careful(nn.Module):
+    """Takes what its training data were, and nothing else."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype, self.net = dtype, nn.Sequential(block(), block(8))
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x):
+        assert x.dtype == self.dtype
+        assert x.min() >= 0
+        assert x.max() <= (1 if x.dtype in (torch.float32, torch.bool) else 255)
+        return self.head(self.net(x.float()).amax((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.rand(2, 3, 32, 32),
+        torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8),
+        torch.randint(0, 256, (1, 3, 32, 32)),
+        torch.rand(1, 3, 32, 32) > 0.5,
+        torch.zeros(1, 3, 32, 32),
+        torch.zeros(1, 3, 32, 32, dtype=torch.bool),
+    ],
+    ids=["float", "uint8", "int64", "bool", "zeros", "false"],
+)
+def test_inputs_stay_in_their_range(x):
+    torch.manual_seed(0)
+    assert names_of(Careful(x.dtype), x) == ["net.0", "net.1"]

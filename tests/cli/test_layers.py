@@ -116,7 +116,7 @@ def test_a_model_of_tokens_has_no_feature_map(model, capsys):
     assert main(["layers", "--model", f"{model}:tokens", "--input-size", "9", "4"]) == 2
     assert capsys.readouterr().err == (
         "captum-3dcam layers: error: --input-size 9 4: No layer of this model gives a grid with 1 "
-        "spatial axes and several positions, for an input of shape (1, 9, 4), or its tokens are in "
-        "another order than the positions. Pass layers by name, with Layer(..., layout=...) for "
-        "tokens and other axes, or Layer(..., reshape=...) for tokens in another order.\n"
+        "spatial axes and several positions, for an input of shape (1, 9, 4), or they change "
+        "elsewhere than the input does. Pass layers by name, with Layer(..., layout=...) for "
+        "tokens and other axes, or Layer(..., reshape=...) for other orders.\n"
     )

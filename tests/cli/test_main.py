@@ -270,7 +270,7 @@ def test_usage_errors_exit_with_2(case, folder, capsys):
         ("broken", "--model: calling model.py:broken failed: KeyError: 'weights'"),
         ("instance", "The model failed on an input of shape (1, 7, 8, 8): RuntimeError: "
          "Given groups=1, weight of size [4, 3, 3, 3], expected input[1, 7, 8, 8] to "
-         "have 3 channels, but got 7 channels instead The first input has shape (1, 7, 8, 8); "
+         "have 3 channels, but got 7 channels instead. The first input has shape (1, 7, 8, 8); "
          "(N, C, *S) is usual. Move the channels, e.g. inputs.movedim(-1, 1) if they are last, or "
          "inputs.movedim(2, 1) if frames are first."),
     ],

@@ -72,7 +72,12 @@ class LayerCall:
 
 
 def _extremes(x: Tensor) -> Parts:
-    return tuple(torch.aminmax(x.detach().flatten(1), dim=1))
+    x = x.detach()
+    if x.device.type != "cpu":
+        return tuple(torch.aminmax(x.flatten(1), dim=1))
+    # On a CPU, one sample after the other takes a tenth of the time, and less.
+    lowest, highest = zip(*map(torch.aminmax, x), strict=True)
+    return torch.stack(lowest), torch.stack(highest)
 
 
 def plain_tensor(tensor: Tensor) -> Tensor:

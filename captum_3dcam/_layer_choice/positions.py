@@ -24,6 +24,7 @@ _SLACK = 0.1  # by which convolutions without padding move a position, and token
 _MAX_SHARE = 0.34  # of an axis may change, or the change does not tell where it came from
 _MIN_HIT = 0.5  # of the change lies where the input was changed
 _MIN_VOTES = 2
+_MAX_PRECISE = 8  # tokens may change, or their centroid is not known to one token
 _OTHER_ORDERS = {
     "N L C": "N (H W T) C",
     "(N T) C H W": "(T N) C H W",
@@ -70,7 +71,7 @@ def at_their_positions(
             key for key in unchanged if not _is_changed(wide if key in fine else whole, key)
         }
     kept: list[GridLayer] = []
-    tokens: dict[Shape, int | None] = {}  # which order those so far have, by their grid
+    tokens: dict[Shape, int] = {}  # which order those so far have, by their grid
     for layer in layers:
         of_layer = [change[_key(layer)] for change in changes if _key(layer) in change]
         if _key(layer) in unchanged or len(of_layer) < len(centres):
@@ -78,14 +79,16 @@ def at_their_positions(
         candidates = [layer, *_others(layer, first, batch_size, size)]
         default = _order_before(tokens, layer.grid) if _has_tokens(layer) else 0
         order = _order(candidates, of_layer, centres, default)
-        if _has_tokens(layer):
-            tokens[layer.grid] = order
         if order is not None:
             kept.append(candidates[order])
+        if _has_tokens(layer) and order is not None:
+            tokens[layer.grid] = order
+        elif _has_tokens(layer) and default is not None:  # from here on it is another order
+            tokens.pop(layer.grid, None)
     return kept
 
 
-def _order_before(tokens: dict[Shape, int | None], grid: Shape) -> int | None:
+def _order_before(tokens: dict[Shape, int], grid: Shape) -> int | None:
     """That of the tokens on the same grid, or on one of which these are merged, 2 x 2 to one."""
     order = tokens.get(grid)
     for before, order_before in reversed(list(tokens.items())):
@@ -203,7 +206,9 @@ def _comes_last(
 ) -> bool:
     """Whether tokens in excess, which a layout drops before the grid, come after it."""
     excess = layer.call.shape[1] - prod(layer.grid)
-    if not _has_tokens(layer) or excess <= 0:
+    energies = [change[-1].sum(dim=-1) for change in changes]
+    numbers = [float(e.sum().square() / e.square().sum()) for e in energies]
+    if not _has_tokens(layer) or excess <= 0 or not max(numbers) <= _MAX_PRECISE:
         return False
 
     def misplaced(shift: int) -> float:

@@ -120,6 +120,10 @@ class _HeldInterrupts:
                 self.waiting = False
                 self.receive(signal.SIGINT, currentframe())
             yield
+        except SystemError as error:  # of PyTorch, which called Python where no error may arise
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise error.__cause__ from None
+            raise
         finally:
             self._held = True
 

@@ -259,3 +259,11 @@ def test_at_any_instruction_of_its_own():
         traced((first, first + generator.randint(1, 20)))
         assert state["value"] == "before", first
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, first
+
+
+def test_an_interrupt_in_python_that_pytorch_calls_stays_one():
+    """Where it expects no error, Python makes a SystemError of it."""
+    with pytest.raises(KeyboardInterrupt), Restoration(), interruptible():
+        raise SystemError from KeyboardInterrupt()
+    with pytest.raises(SystemError), Restoration(), interruptible():
+        raise SystemError

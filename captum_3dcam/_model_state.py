@@ -132,13 +132,12 @@ class ModelState:
         self._on_new_module = self._on_new_root = None
 
     def _restore(self) -> None:
-        if not self._has_run:
-            return
-        for state in self._states.values():
-            if state.module not in self._in_other_threads:
-                state.restore()
-        for module in self._modules.values():
-            _remove_new_hooks(module, self._first_hook)
+        if self._has_run:
+            for state in self._states.values():
+                if state.module not in self._in_other_threads:
+                    state.restore()
+            for module in self._modules.values():
+                _remove_new_hooks(module, self._first_hook)
         if self._in_training or self._draws.seen or active_count() == 1:
             self._generators.restore()
 

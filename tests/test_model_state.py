@@ -365,3 +365,10 @@ def test_a_network_that_draws_in_eval_mode_beside_a_thread_that_does_nothing(dra
         with preserved_state(net):
             net(torch.zeros(9))
         assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_a_function_without_modules_draws():
+    generator = torch.get_rng_state()
+    with preserved_state():
+        torch.rand(1)
+    assert torch.equal(torch.get_rng_state(), generator)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,25 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     |---|---|
     | x | 1 |
     """
+    return "\n".join(_lines(header, rows))
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a Markdown table, each row as soon as it is there."""
+    for line in _lines(header, rows):
+        print(line, flush=True)
+
+
+def _lines(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    yield _line(header)
+    yield "|---" * len(header) + "|"
+    yield from map(_line, rows)
+
+
+def _line(row: Sequence[object]) -> str:
     # An unescaped bar in a cell would start another cell.
-    cells = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in (header, *rows)]
-    lines = [f"| {cell} |".replace("|  |", "| |") for cell in cells]
-    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]])
+    cells = " | ".join(str(cell).replace("|", "\\|") for cell in row)
+    return f"| {cells} |".replace("|  |", "| |")
 
 
 def write_report(folder: Path, name: str, report: dict[str, Any], text: str) -> None:

@@ -11,11 +11,13 @@ is what guides for Grad-CAM recommend.
 import argparse
 import math
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 
 import torch
 from torch import Tensor, nn
 
+from _report import print_table
 from captum_3dcam import (
     LayerwiseGlobalLocalCAM,
     LayerwiseGradCAM,
@@ -76,6 +78,15 @@ def explained_scans(
     return scans, correct / count
 
 
+def rows_of(seed: int, options: argparse.Namespace) -> Iterator[list[object]]:
+    """The rows of a network that is trained from a seed: one for each choice of layers."""
+    network = volume_net.train(options.training, options.epochs, seed, DenseNet, SIZE)
+    scans, accuracy = explained_scans(network, options.scans)
+    for name, layers in (("auto", "auto"), ("guess", f"net.{GUESS}")):
+        shares = [f"{hits(method(network, layers), scans):.2f}" for method in METHODS.values()]
+        yield [seed, f"{accuracy:.2f}", len(scans), name, *shares]
+
+
 def main(arguments: list[str] | None = None) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
@@ -86,15 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # of maps that are zero: they are no hit
     find_libraries()
-    print("| seed | accuracy | scans | layers | " + " | ".join(METHODS) + " |")
-    print("|---" * (4 + len(METHODS)) + "|")
-    for seed in options.seeds:
-        network = volume_net.train(options.training, options.epochs, seed, DenseNet, SIZE)
-        scans, accuracy = explained_scans(network, options.scans)
-        for name, layers in (("auto", "auto"), ("guess", f"net.{GUESS}")):
-            shares = [f"{hits(method(network, layers), scans):.2f}" for method in METHODS.values()]
-            cells = [str(seed), f"{accuracy:.2f}", str(len(scans)), name, *shares]
-            print(f"| {' | '.join(cells)} |", flush=True)
+    rows = (row for seed in options.seeds for row in rows_of(seed, options))
+    print_table(["seed", "accuracy", "scans", "layers", *METHODS], rows)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ import warnings
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 from _naive_maps import two_passes
+from _report import print_table
 from captum_3dcam import LayerwiseGlobalLocalCAM
-from zoo_networks import FAMILIES, Family, find_libraries
+from zoo_networks import FAMILIES, Family, installed
 
 
 def _hf(name: str, suffix: str = "ForImageClassification", **options: Any) -> Any:
@@ -128,12 +128,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    find_libraries()
-    head = ["family", "input", "layers", "both passes", "cost"]
-    print(f"| {' | '.join(head)} |", "|---" * len(head) + "|", sep="\n")
-    for name in options.families:
-        if find_spec(FAMILIES[name].library):
-            print(f"| {' | '.join(row(name, published(name), options.runs))} |", flush=True)
+    names = installed(options.families)
+    rows = (row(name, published(name), options.runs) for name in names)
+    print_table(["family", "input", "layers", "both passes", "cost"], rows)
 
 
 if __name__ == "__main__":

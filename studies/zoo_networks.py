@@ -5,9 +5,10 @@ The libraries lie beside the environment, where ``make test`` installs them.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ def find_libraries() -> None:
         for operator in _OPERATORS:
             library.define(operator)
         import_module("torchvision")
+
+
+def installed(names: Iterable[str]) -> Iterator[str]:
+    """The families among these whose library is there."""
+    find_libraries()
+    return (name for name in names if find_spec(FAMILIES[name].library))
 
 
 _LIBRARIES: list[Any] = []  # a declaration lasts as long as its library

@@ -7,13 +7,13 @@ The difference is the largest between a layer map and its derivation from plain 
 
 import argparse
 import warnings
-from importlib.util import find_spec
 
 import torch
 
 from _naive_maps import naive_maps
+from _report import print_table
 from captum_3dcam import LayerwiseGlobalLocalCAM
-from zoo_networks import FAMILIES, Family, find_libraries
+from zoo_networks import FAMILIES, Family, installed
 
 
 def row(name: str, family: Family) -> list[str]:
@@ -37,12 +37,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    find_libraries()
-    head = ["family", "library", "lines of glue", "layers", "difference"]
-    print(f"| {' | '.join(head)} |", "|---" * len(head) + "|", sep="\n")
-    for name in options.families:
-        if find_spec(FAMILIES[name].library):
-            print(f"| {' | '.join(row(name, FAMILIES[name]))} |", flush=True)
+    header = ["family", "library", "lines of glue", "layers", "difference"]
+    print_table(header, (row(name, FAMILIES[name]) for name in installed(options.families)))
 
 
 if __name__ == "__main__":

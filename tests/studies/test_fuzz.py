@@ -69,14 +69,15 @@ def test_failures_name_their_case():
     assert failures[0] == f"case 1000000: KeyError: 'layer' (check:{line})"
 
 
-# ------------------------------------------------------------------------------------ networks
-
-
-def test_random_networks_hold():
-    assert problems(_fuzz_networks.check, 6) == []
-    tried, failures = _fuzz_networks.run(1, 0.05)
+@pytest.mark.parametrize("kind, count", [(_fuzz_networks, 6), (_fuzz_values, 80)])
+def test_random_cases_hold(kind, count):
+    assert problems(kind.check, count) == []
+    tried, failures = kind.run(1, 0.05)
     assert tried > 0
     assert failures == []
+
+
+# ------------------------------------------------------------------------------------ networks
 
 
 def test_most_maps_of_random_networks_are_compared(monkeypatch):
@@ -138,13 +139,6 @@ def flip_requires_grad(network):
 
 
 # -------------------------------------------------------------------------------------- values
-
-
-def test_extreme_values_hold():
-    assert problems(_fuzz_values.check, 80) == []
-    tried, failures = _fuzz_values.run(1, 0.05)
-    assert tried > 0
-    assert failures == []
 
 
 def test_a_rule_that_is_not_its_formula_is_noticed(monkeypatch):

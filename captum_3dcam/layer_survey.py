@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from captum_3dcam._captum import format_additional_forward_args
 from captum_3dcam._capture.layer_output import select_tensor
 from captum_3dcam._inputs import Inputs, format_inputs, run_model
 from captum_3dcam._layer_choice.choice import LayerChoice, SurveyedLayer, choose_layers, own_layers
@@ -261,9 +262,7 @@ def _run(
 
         return after
 
-    arguments = additional_forward_args
-    if arguments is not None and not isinstance(arguments, tuple):
-        arguments = (arguments,)
+    arguments = format_additional_forward_args(additional_forward_args)
     with Restoration() as restoration:
         ModelState(tensors).preserve(restoration, model)
         for row in rows:

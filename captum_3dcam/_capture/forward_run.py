@@ -120,7 +120,7 @@ class ForwardRun:
                     self._hook(calls, calls.layer.module)
             torch.set_grad_enabled(self.mode.from_start)
             # A model that differentiates by itself may need its batch norm's weights.
-            is_lean = not self.mode.create_graph and not self.mode.from_start
+            is_lean = not (self.mode.create_graph or self.mode.from_start)
             with lean_graph(self.inputs) if is_lean else nullcontext():
                 yield
 

@@ -36,6 +36,8 @@ class Recording:
     output: Tensor
     layers: tuple[LayerCalls, ...] = field(repr=False)
     inputs: tuple[Tensor, ...] = field(repr=False)
+    state: ModelState = field(repr=False)
+    """The model's, as before the forward pass."""
     device_ids: list[int] | None = None
     create_graph: bool = False
     """Whether the factors are to be differentiable."""
@@ -47,8 +49,6 @@ class Recording:
     """The shape of what the first of them took."""
     notes: tuple[str, ...] = ()
     """What to warn of."""
-    state: ModelState = field(default_factory=ModelState, repr=False)
-    """The model's, as before the forward pass."""
 
     def factors(
         self, target: Any = None, *, retain_graph: bool = False

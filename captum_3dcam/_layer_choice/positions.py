@@ -10,11 +10,12 @@ from torch import Tensor
 
 from captum_3dcam._inputs import format_inputs, input_sizes, reference_input
 from captum_3dcam._layer_choice.grids import GridLayer, on_grid
-from captum_3dcam._layer_choice.trial_run import ChannelAxes, Shape, Trace
+from captum_3dcam._layer_choice.trial_run import ChannelAxes, Key, Shape, Trace
 from captum_3dcam._layout import Layout
 
 Centre = tuple[float, ...]
-Key = tuple[str, int | None]
+Changes = Mapping[Key, list[Tensor]]
+"""Of each layer, by how much its channel sums change, squared, in each of its calls."""
 
 _CENTRES = ((0.1, 0.6, 0.9), (0.9, 0.1, 0.6), (0.6, 0.9, 0.1))
 """Of the changes, relative to the input's size: along time, height and width, no two alike."""
@@ -55,21 +56,9 @@ def at_their_positions(
     if not 0 < len(size) <= len(_CENTRES[0]):
         return list(layers)
     centres = [centre[-len(size) :] for centre in _CENTRES]
-    axes = {_key(each): _channel_axis(each) for each in layers}
-    before = _sums(run(inputs, axes))
-
-    def changes_at(centre: Centre, extent: float = _EXTENT) -> dict[Key, list[Tensor]]:
-        changed = _changed(inputs, input_layout, centre, extent)
-        return _changes(before, _sums(run(changed, axes)))
-
-    changes = [changes_at(centre) for centre in centres]
-    unchanged = {key for key in axes if not any(_is_changed(each, key) for each in changes)}
-    if unchanged:  # as behind strides that pass over the changes; in a crop; or for any input
-        wide, whole = changes_at(centres[0], _WIDE), changes_at((0.5,) * len(size), 1.0)
-        fine = {_key(each) for each in layers if min(each.grid) >= 1 / _WIDE}
-        unchanged = {
-            key for key in unchanged if not _is_changed(wide if key in fine else whole, key)
-        }
+    changes_at = _measuring(layers, inputs, input_layout, run)
+    changes = [changes_at(centre, _EXTENT) for centre in centres]
+    unchanged = _unchanged(layers, changes, changes_at, centres[0])
     kept: list[GridLayer] = []
     tokens: dict[Shape, int] = {}  # which order those so far have, by their grid
     for layer in layers:
@@ -154,22 +143,53 @@ def _filled(x: Tensor, layout: Layout | None, centre: Centre, extent: float) -> 
 # ----------------------------------------------------------------------------- where it arrives
 
 
+def _measuring(
+    layers: Sequence[GridLayer],
+    inputs: Any,
+    input_layout: Layout | None,
+    run: Callable[[Any, ChannelAxes], Trace],
+) -> Callable[[Centre, float], Changes]:
+    """What the layers change by if the inputs are filled around a centre, to an extent."""
+    axes = {_key(each): _channel_axis(each) for each in layers}
+    before = _sums(run(inputs, axes))
+
+    def changes_at(centre: Centre, extent: float) -> Changes:
+        after = _sums(run(_changed(inputs, input_layout, centre, extent), axes))
+        return {
+            key: [_scaled(a - b).square() for a, b in zip(sums, after[key], strict=True)]
+            for key, sums in before.items()
+            if key in after and [a.shape for a in sums] == [b.shape for b in after[key]]
+        }
+
+    return changes_at
+
+
 def _sums(run: Trace) -> dict[Key, list[Tensor]]:
     return {(call.name, call.index): call.sums for call in run.calls}
 
 
-def _changes(
-    before: Mapping[Key, list[Tensor]], after: Mapping[Key, list[Tensor]]
-) -> dict[Key, list[Tensor]]:
-    """By layer, of each call: how much each channel sum changes."""
+def _unchanged(
+    layers: Sequence[GridLayer],
+    changes: Sequence[Changes],
+    changes_at: Callable[[Centre, float], Changes],
+    centre: Centre,
+) -> set[Key]:
+    """The layers that nothing changes, or only what lies elsewhere, as in a crop.
+
+    Behind large strides, positions lie apart, and a small change may pass between them.
+    """
+    silent = [each for each in layers if not any(_is_changed(c, _key(each)) for c in changes)]
+    if not silent:
+        return set()
+    wide, whole = changes_at(centre, _WIDE), changes_at((0.5,) * len(centre), 1.0)
     return {
-        key: [_scaled(a - b).square() for a, b in zip(sums, after[key], strict=True)]
-        for key, sums in before.items()
-        if key in after and [a.shape for a in sums] == [b.shape for b in after[key]]
+        _key(each)
+        for each in silent
+        if not _is_changed(wide if min(each.grid) >= 1 / _WIDE else whole, _key(each))
     }
 
 
-def _is_changed(changes: Mapping[Key, list[Tensor]], key: Key) -> bool:
+def _is_changed(changes: Changes, key: Key) -> bool:
     return any(bool(each.any()) for each in changes.get(key, ()))
 
 
@@ -189,16 +209,22 @@ def _order(
 
     None if the layer changes elsewhere in all of them.
     """
-    votes: list[list[bool | None]] = []
-    for candidate in candidates:
-        if _comes_last(candidate, changes, centres):
-            votes.append([False] * len(changes))
-            continue
-        energies = [_energy(candidate, change) for change in changes]
-        votes.append([_is_at(e, c, candidate) for e, c in zip(energies, centres, strict=True)])
+    votes = [_votes(candidate, changes, centres) for candidate in candidates]
     if default is not None and not _most(votes[default], False):
         return default
     return next((number for number, each in enumerate(votes) if _most(each, True)), None)
+
+
+def _votes(
+    layer: GridLayer, changes: Sequence[list[Tensor]], centres: Sequence[Centre]
+) -> list[bool | None]:
+    """Of each change, whether it is where the input was changed; None if it does not tell."""
+    if _comes_last(layer, changes, centres):
+        return [False] * len(changes)
+    return [
+        _is_at(_energy(layer, change), centre, layer)
+        for change, centre in zip(changes, centres, strict=True)
+    ]
 
 
 def _comes_last(
@@ -206,9 +232,9 @@ def _comes_last(
 ) -> bool:
     """Whether tokens in excess, which a layout drops before the grid, come after it."""
     excess = layer.call.shape[1] - prod(layer.grid)
-    energies = [change[-1].sum(dim=-1) for change in changes]
-    numbers = [float(e.sum().square() / e.square().sum()) for e in energies]
-    if not _has_tokens(layer) or excess <= 0 or not max(numbers) <= _MAX_PRECISE:
+    if not _has_tokens(layer) or excess <= 0:
+        return False
+    if not all(_number(change[-1].sum(dim=-1)) <= _MAX_PRECISE for change in changes):
         return False
 
     def misplaced(shift: int) -> float:
@@ -222,9 +248,23 @@ def _comes_last(
 
 def _centroid(energy: Tensor) -> Tensor:
     """Its mean position along each axis, relative to the size."""
-    axes = range(energy.ndim)
-    sums = [energy.sum(dim=[other for other in axes if other != axis]).cpu() for axis in axes]
-    return torch.stack([(s * (torch.arange(len(s)) + 0.5) / len(s)).sum() / s.sum() for s in sums])
+    return torch.stack([(x * _positions(x)).sum() / x.sum() for x in _marginals(energy)])
+
+
+def _marginals(energy: Tensor) -> list[Tensor]:
+    """The sums over all other axes, along each axis."""
+    along = (energy.movedim(axis, 0) for axis in range(energy.ndim))
+    return [x.reshape(len(x), -1).sum(dim=1).cpu() for x in along]
+
+
+def _positions(along: Tensor) -> Tensor:
+    """Of the cells along an axis, relative to its length."""
+    return (torch.arange(len(along)) + 0.5) / len(along)
+
+
+def _number(energy: Tensor) -> float:
+    """How many entries change: as many as would if they changed alike."""
+    return float(energy.sum().square() / energy.square().sum())
 
 
 def _most(votes: Sequence[bool | None], answer: bool) -> bool:
@@ -248,17 +288,10 @@ def _is_at(energy: Tensor, centre: Centre, layer: GridLayer) -> bool | None:
     if energy[0].sum() < _MIN_HIT * total:
         return False  # in other samples
     is_spread = False
-    for axis, position in enumerate(centre):
-        along = energy[0].movedim(axis, 0).reshape(energy.shape[axis + 1], -1).sum(dim=1)
-        cells = (torch.arange(len(along), device=energy.device) + 0.5) / len(along)
-        near = (cells - position).abs() <= _EXTENT / 2 + 0.5 / len(along) + slack
-        if not along.sum().square() <= _max_number(len(along)) * along.square().sum():
+    for along, position in zip(_marginals(energy[0]), centre, strict=True):
+        near = (_positions(along) - position).abs() <= _EXTENT / 2 + 0.5 / len(along) + slack
+        if not _number(along) <= max(_MAX_SHARE * len(along), 1.5):
             is_spread = True
         elif along[near].sum() < _MIN_HIT * along.sum():
             return False
     return None if is_spread else True
-
-
-def _max_number(length: int) -> float:
-    """How many positions along an axis may change for the change to have one position."""
-    return max(_MAX_SHARE * length, 1.5)

@@ -22,8 +22,9 @@ from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 
 Shape = tuple[int, ...]
-ChannelAxes = Mapping[tuple[str, int | None], int]
-"""By name and index of a tensor."""
+Key = tuple[str, int | None]
+"""Name and index of a tensor."""
+ChannelAxes = Mapping[Key, int]
 
 _NOT_ELEMENTWISE = (nn.MultiheadAttention, nn.Softmax, nn.Softmin, nn.LogSoftmax, nn.Softmax2d)
 _ACTIVATION_NAME = re.compile(r"(ReLU|[GS]ELU|SiLU|Swish|Mish|Sigmoid|Tanh|Activation)", re.I)
@@ -102,7 +103,7 @@ class _Recorder:
 
     def __init__(self, channel_axes: ChannelAxes) -> None:
         self.trace, self._channel_axes = Trace(), channel_axes
-        self.calls: dict[tuple[str, int | None], Call] = {}
+        self.calls: dict[Key, Call] = {}
         self._names: dict[int, str] = {}
         self._thread = get_ident()
         self._depth = self._order = 0

@@ -1,5 +1,6 @@
 """Whether a layer changes where the input does, which is changed at a few positions."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -13,19 +14,22 @@ from captum_3dcam._layer_choice.grids import GridLayer, on_grid
 from captum_3dcam._layer_choice.trial_run import ChannelAxes, Key, Shape, Trace
 from captum_3dcam._layout import Layout
 
+_logger = logging.getLogger(__name__)
+
 Centre = tuple[float, ...]
 Changes = Mapping[Key, list[Tensor]]
 """Of each layer, by how much its channel sums change, squared, in each of its calls."""
 
 _CENTRES = ((0.1, 0.6, 0.9), (0.9, 0.1, 0.6), (0.6, 0.9, 0.1))
 """Of the changes, relative to the input's size: along time, height and width, no two alike."""
+_INNER_CENTRES = ((0.27, 0.4, 0.45), (0.45, 0.27, 0.4), (0.4, 0.45, 0.27))
 _EXTENT = 1 / 8
 _WIDE = 1 / 4  # no stride of a grid of four positions passes over it
 _SLACK = 0.1  # by which convolutions without padding move a position, and tokens do not
 _MAX_SHARE = 0.34  # of an axis may change, or the change does not tell where it came from
 _MIN_HIT = 0.5  # of the change lies where the input was changed
 _MIN_VOTES = 2
-_MAX_PRECISE = 8  # tokens may change, or their centroid is not known to one token
+_MAX_PRECISE = 16  # tokens may change, or their centroid is not known to one token
 _OTHER_ORDERS = {
     "N L C": "N (H W T) C",
     "(N T) C H W": "(T N) C H W",
@@ -50,14 +54,24 @@ def at_their_positions(
     positions are taken for those of the layers before.
 
     ``run`` is a trial run that measures: four of them, one with the input as it is, and two more
-    if a layer did not change at all.
+    if a layer did not change at all. If the model refuses the changed input, or none of the changes
+    reaches a layer, the layers are returned as they are.
     """
     batch_size, size = input_sizes(reference_input(inputs), input_layout)
     if not 0 < len(size) <= len(_CENTRES[0]):
         return list(layers)
     centres = [centre[-len(size) :] for centre in _CENTRES]
-    changes_at = _measuring(layers, inputs, input_layout, run)
-    changes = [changes_at(centre, _EXTENT) for centre in centres]
+    try:
+        changes_at = _measuring(layers, inputs, input_layout, run)
+        changes = [changes_at(centre, _EXTENT) for centre in centres]
+        if not any(map(_is_any_changed, changes)):  # behind a mask or in a crop, perhaps
+            centres = [centre[-len(size) :] for centre in _INNER_CENTRES]
+            changes = [changes_at(centre, _EXTENT) for centre in centres]
+    except Exception as error:  # the model takes the user's input, and may refuse another
+        _logger.info("The positions of the layers are not tried out: %s", error)
+        return list(layers)
+    if not any(map(_is_any_changed, changes)):
+        return list(layers)
     unchanged = _unchanged(layers, changes, changes_at, centres[0])
     kept: list[GridLayer] = []
     tokens: dict[Shape, int] = {}  # which order those so far have, by their grid
@@ -133,10 +147,10 @@ def _filled(x: Tensor, layout: Layout | None, centre: Centre, extent: float) -> 
         count = max(1, round(length * extent))
         start = min(max(0, round(position * length - count / 2)), length - count)
         region = region.narrow(axis, start, count)
-    low, high, mean = x.amin(), x.amax(), region.float().mean()
-    if low == high:
-        high = high + 1 if x.dtype != torch.bool else ~high
-    region.fill_(high if mean <= (low.float() + high.float()) / 2 else low)
+    low, high = float(x.amin()), float(x.amax())
+    if low == high:  # as of air in a scan
+        low, high = min(low, 0), max(high, int(low == 0))
+    region.fill_(high if float(region.float().mean()) <= (low + high) / 2 else low)
     return x
 
 
@@ -187,6 +201,10 @@ def _unchanged(
         for each in silent
         if not _is_changed(wide if min(each.grid) >= 1 / _WIDE else whole, _key(each))
     }
+
+
+def _is_any_changed(changes: Changes) -> bool:
+    return any(_is_changed(changes, key) for key in changes)
 
 
 def _is_changed(changes: Changes, key: Key) -> bool:
@@ -281,12 +299,12 @@ def _energy(layer: GridLayer, change: Sequence[Tensor]) -> Tensor:
 
 def _is_at(energy: Tensor, centre: Centre, layer: GridLayer) -> bool | None:
     """Whether the change is around the centre; None if it spreads too far to tell."""
-    slack = 0.0 if _has_tokens(layer) else _SLACK
     total = energy.sum()
     if not total:
         return None
     if energy[0].sum() < _MIN_HIT * total:
         return False  # in other samples
+    slack = 0.0 if _has_tokens(layer) else _SLACK
     is_spread = False
     for along, position in zip(_marginals(energy[0]), centre, strict=True):
         near = (_positions(along) - position).abs() <= _EXTENT / 2 + 0.5 / len(along) + slack

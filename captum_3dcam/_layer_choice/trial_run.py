@@ -140,7 +140,8 @@ class _Recorder:
         if isinstance(module, torch.jit.ScriptModule) or not name:
             return
         for index, tensor in _tensors(output).items():
-            on_grid = tensor.ndim > 2 and tensor.numel() > 0
+            # Of a part in inference mode there is no gradient.
+            on_grid = tensor.ndim > 2 and tensor.numel() > 0 and not tensor.is_inference()
             if tensor.is_floating_point() and on_grid and self._weights_used:
                 self._add(module, name, index, tensor)
 

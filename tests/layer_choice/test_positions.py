@@ -101,10 +101,6 @@ def test_tokens_whose_time_runs_fastest():
 def test_a_network_whose_tokens_change_everywhere_keeps_the_order_before():
     """Where each token sees all alike, no change tells where it came from."""
 
-    class Mixing(nn.Module):
-        def forward(self, x):
-            return x + 100 * x.mean(dim=1, keepdim=True)
-
     net = network(in_rows)
     net.blocks.insert(1, Mixing())
     (layer,) = suggest_layers(net, torch.rand(1, 3, 32, 32))
@@ -307,3 +303,130 @@ class Careful(nn.Module):
 def test_inputs_stay_in_their_range(x):
     torch.manual_seed(0)
     assert names_of(Careful(x.dtype), x) == ["net.0", "net.1"]
+
+
+class Guarded(nn.Module):
+    """Reads its input through a function, which may refuse it."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read, self.net, self.head = read, nn.Sequential(block(), block(8)), nn.Linear(8, 3)
+
+    def forward(self, x, *arguments):
+        return self.head(self.net(self.read(x, *arguments)).amax((2, 3)))
+
+
+def standardised(x):
+    assert x.mean().abs() < 1e-3
+    return x
+
+
+def one_hot(x):
+    assert (x.sum(dim=1) == 1).all()
+    return x
+
+
+def windowed(x):
+    return (x.clamp(-200, 300) + 200) / 500
+
+
+ODD_INPUTS = {
+    "standardised": (standardised, torch.randn(1, 3, 64, 64)),
+    "one-hot": (one_hot, torch.eye(3)[torch.randint(3, (1, 64, 64))].movedim(-1, 1)),
+    "air": (windowed, torch.full((1, 3, 64, 64), -1024.0)),
+    "all above a threshold": (lambda x: (x > 0.5).float(), torch.full((1, 3, 64, 64), 0.9)),
+    "white": (lambda x: x.float() / 255, torch.full((1, 3, 64, 64), 255, dtype=torch.uint8)),
+}
+
+
+@pytest.mark.parametrize("read, x", ODD_INPUTS.values(), ids=ODD_INPUTS)
+def test_inputs_that_cannot_be_changed_in_every_way(read, x):
+    """Valid for the model, so its layers are found; those of its changed copies may not be."""
+    torch.manual_seed(0)
+    x = x - x.mean() if read is standardised else x
+    assert names_of(Guarded(read), x) == ["net.0", "net.1"]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6, 1.0])
+def test_a_mask_beside_the_input(share):
+    torch.manual_seed(0)
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., : int(64 * share), : int(64 * share)] = 1
+    model = Guarded(lambda x, mask: x * mask).eval()
+    found = [layer.module for layer in suggest_layers(model, torch.rand(1, 3, 64, 64), mask)]
+    assert found == ["net.0", "net.1"]
+
+
+def test_a_stem_in_inference_mode():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.net, self.head = block(), block(8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            with torch.inference_mode():
+                x = self.stem(x)
+            return self.head(self.net(x.clone()).amax((2, 3)))
+
+    torch.manual_seed(0)
+    assert names_of(Frozen(), torch.rand(1, 3, 64, 64)) == ["net"]
+
+
+# ------------------------------------------------------------------- tokens that change everywhere
+
+
+class Mixing(nn.Module):
+    """Each token sees all alike, so that no change after it tells where it came from."""
+
+    def forward(self, x):
+        return x + 100 * x.mean(dim=1, keepdim=True)
+
+
+class Merged(nn.Module):
+    """Four neighbours become one token, after all have been mixed."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.mix, self.merge, self.second = (
+            Block(),
+            Mixing(),
+            nn.Linear(64, 16),
+            Block(),
+        )
+
+    def forward(self, x):
+        x = self.mix(self.first(x)).mT.unflatten(2, (8, 8))
+        x = x.unflatten(3, (4, 2)).unflatten(2, (4, 2)).permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return self.second(self.merge(x.flatten(1, 2)))
+
+
+def test_merged_tokens_have_the_order_of_those_they_are_merged_from():
+    net = network(in_rows)
+    net.blocks = nn.ModuleList([Merged()])
+    assert names_of(net, torch.rand(1, 3, 32, 32)) == ["blocks.0.first", "blocks.0.merge"]
+
+
+class Reordered(nn.Module):
+    """Tokens in rows, then in units, then mixed."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.units, self.mix, self.last = Block(), Block(), Mixing(), Block()
+
+    def forward(self, x):
+        x = in_units(self.rows(x).mT.unflatten(2, (8, 8)))
+        return self.last(self.mix(self.units(x)))
+
+
+def test_tokens_that_are_reordered_stay_so():
+    net = network(in_rows)
+    net.blocks = nn.ModuleList([Reordered()])
+    assert names_of(net, torch.rand(1, 3, 32, 32)) == ["blocks.0.rows.act"]
+
+
+def test_one_token_in_excess_that_comes_last_on_a_fine_grid():
+    """Reading it as the first one moves all others by a small step."""
+    net = network(in_rows)
+    net.register = nn.Parameter(torch.randn(1, 1, 16))
+    net.order = lambda x: torch.cat([in_rows(x), net.register.expand(len(x), -1, -1)], dim=1)
+    assert names_of(net, torch.rand(1, 3, 64, 64)) == ["embed"]

@@ -357,6 +357,28 @@ def test_a_mask_beside_the_input(share):
     assert found == ["net.0", "net.1"]
 
 
+class Turned(Guarded):
+    """And what comes after the first block is turned."""
+
+    def __init__(self, read):
+        super().__init__(read)
+        self.net = Changed(lambda x: x.flip(3).transpose(2, 3))
+
+    def forward(self, x, *arguments):
+        return self.net(self.read(x, *arguments))
+
+
+def test_what_is_turned_is_found_in_such_inputs_too():
+    torch.manual_seed(0)
+    air = torch.full((1, 3, 64, 64), -1024.0)
+    assert names_of(Turned(windowed), air) == ["net.before"]
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., :32, :32] = 1
+    model = Turned(lambda x, mask: x * mask).eval()
+    (layer,) = suggest_layers(model, torch.rand(1, 3, 64, 64), mask)
+    assert layer.module == "net.before"
+
+
 def test_a_stem_in_inference_mode():
     class Frozen(nn.Module):
         def __init__(self):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.image import AxesImage
@@ -113,15 +112,3 @@ def draw_map(
         ax.imshow(layer.data, layer.cmap, layer.norm, alpha=layer.alpha, **options)
         for layer in image_layers(heat, image, colors)
     ]
-
-
-def blend_layers(heat: Array, image: Array, colors: ColorScale) -> Array:
-    """RGB bytes (H, W, 3) of a map as large as its image."""
-    blended = np.zeros((*heat.shape, 3), np.float32)
-    for layer in image_layers(heat, image, colors):
-        rgb = layer.data
-        if rgb.ndim == 2:
-            rgb = colormaps.get_cmap(layer.cmap)(layer.norm(layer.data))[..., :3]
-        blended += (rgb - blended) * (1.0 if layer.alpha is None else layer.alpha[..., None])
-    pixels: Array = (blended * 255).round().astype(np.uint8)
-    return pixels

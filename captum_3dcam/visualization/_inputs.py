@@ -62,6 +62,21 @@ def as_images(images: Values | None, rank: int, heat: Array, method: str) -> Arr
     """
     if images is None:
         return blank(heat, method)
+    return _as_floats(_channels_last(images, rank))
+
+
+def as_pixels(images: Values | None, rank: int, heat: Array, method: str) -> Array:
+    """The same as bytes."""
+    if images is None:
+        return blank(heat, method).astype(np.uint8)
+    array = _channels_last(images, rank)
+    if array.dtype == np.uint8:
+        return array
+    pixels: Array = (_as_floats(array) * 255).round().astype(np.uint8)
+    return pixels
+
+
+def _channels_last(images: Values, rank: int) -> Array:
     array = squeeze_leading(as_array(images, "the image"), rank + 1)
     if array.ndim == rank + 1 and array.shape[-1] == 1:
         array = array[..., 0]
@@ -76,6 +91,10 @@ def as_images(images: Values | None, rank: int, heat: Array, method: str) -> Arr
         )
     if not array.size:
         raise ValueError(f"The image is empty: its shape is {array.shape}.")
+    return array
+
+
+def _as_floats(array: Array) -> Array:
     if array.dtype == np.uint8:
         return array.astype(np.float32) / 255
     # Undoing a normalisation leaves [0, 1] by rounding.

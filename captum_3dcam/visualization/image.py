@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from matplotlib.colors import Colormap
 
 from captum_3dcam._validation import check_instance, check_number
-from captum_3dcam.visualization._colors import ColorScale, blend_layers, draw_map
+from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import (
     LITERAL,
     FigureAxis,
@@ -16,7 +16,15 @@ from captum_3dcam.visualization._figures import (
     hide_frame,
     make_axes,
 )
-from captum_3dcam.visualization._inputs import Array, Values, as_array, as_images, as_map
+from captum_3dcam.visualization._inputs import (
+    Array,
+    Values,
+    as_array,
+    as_images,
+    as_map,
+    as_pixels,
+)
+from captum_3dcam.visualization._rendering import render_pixels
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.style import Style, check_drawing
 
@@ -112,11 +120,11 @@ def render_image_attr(
     """
     check_drawing(style, title=None)
     heat = as_map(attr, 2)
-    image = as_images(original_image, 2, heat, style.method)
+    image = as_pixels(original_image, 2, heat, style.method)
     colors = ColorScale.from_maps(style, [heat])
     values = torch.from_numpy(colors.select(heat))[None, None]
-    resized = F.interpolate(values, image.shape[:2], mode="bilinear")[0, 0].numpy()
-    return blend_layers(resized, image, colors)
+    resized = F.interpolate(values, image.shape[:2], mode="bilinear")[0, 0]
+    return render_pixels(resized, image, colors)
 
 
 def _without_outliers(values: Array, outlier_perc: float) -> float:

@@ -145,19 +145,42 @@ def test_outliers_of_a_zero_map_and_invalid_percentages():
 # -------------------------------------------------------------------------------------- pixels
 
 
-def test_rendered_pixels_are_the_blend_of_grey_image_and_colours():
+@pytest.mark.parametrize("sign", ["positive", "negative", "absolute_value", "all"])
+@pytest.mark.parametrize(
+    "method", ["blended_heat_map", "heat_map", "masked_image", "alpha_scaling"]
+)
+@pytest.mark.parametrize("floats", [False, True])
+def test_rendered_pixels_are_the_blend_of_image_and_colours(sign, method, floats):
+    if sign == "all" and method in ("masked_image", "alpha_scaling"):
+        return  # refused by Style
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    heat = rng.uniform(0, 2, (4, 6)).astype(np.float32)
-    rendered = render_image_attr(heat, frame)
+    heat = rng.uniform(-1, 2, (4, 6)).astype(np.float32)
+    style = Style(method, sign, vmax=1.5)
+    rendered = render_image_attr(heat, frame / np.float32(255) if floats else frame, style)
     assert rendered.dtype == np.uint8
     for y in range(4):
         for x in range(6):
-            grey = frame[y, x].mean() / 255
-            share = heat[y, x] / heat.max()
-            colour = np.array(colormaps["inferno"](share)[:3])
-            expected = grey + 0.8 * math.sqrt(share) * (colour - grey)
-            assert np.abs(rendered[y, x] - 255 * expected).max() <= 1.5  # a map has 256 colours
+            selected = {"negative": -min(heat[y, x], 0), "positive": max(heat[y, x], 0)}
+            value = selected.get(sign, heat[y, x] if sign == "all" else abs(heat[y, x]))
+            share = np.clip(value / 1.5, -1, 1)
+            errors = [
+                np.abs(rendered[y, x] - 255 * _blended(frame[y, x] / 255, near, method, sign)).max()
+                for near in (share - 1 / 512, share, share + 1 / 512)
+            ]
+            assert min(errors) <= 1.5  # a colour map has 256 colours: one or its neighbour
+
+
+def _blended(rgb, share, method, sign):
+    if method == "masked_image":
+        return rgb * min(abs(share), 1)
+    if method == "alpha_scaling":
+        return 1 - (1 - rgb) * min(abs(share), 1)
+    colour = colormaps["RdBu_r"]((share + 1) / 2) if sign == "all" else colormaps["inferno"](share)
+    if method == "heat_map":
+        return np.array(colour[:3])
+    grey = rgb.mean()
+    return grey + 0.8 * math.sqrt(min(abs(share), 1)) * (np.array(colour[:3]) - grey)
 
 
 def test_rendered_pixels_have_the_size_of_the_image_and_the_style():

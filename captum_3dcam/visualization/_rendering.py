@@ -19,16 +19,14 @@ def render_pixels(heat: Tensor, image: Array, colors: ColorScale) -> Array:
     method = colors.style.method
     if method in ("heat_map", "blended_heat_map"):
         index = _levels(heat, colors).mul_(256).add_(_grey(image))
-        pixels: Array = np.take(_table_of(colors), index.numpy(), axis=0)
-        return pixels
+        return np.take(_table_of(colors), index.numpy(), axis=0)
     rgb = np.broadcast_to(image if image.ndim == 3 else image[..., None], (*heat.shape, 3))
     if method == "original_image":
-        return rgb.copy()
+        return np.array(rgb)
     strength = (heat.abs() / colors.vmax).clamp(max=1)[..., None]
     white = 0 if method == "masked_image" else 255
     blended = (torch.from_numpy(rgb.astype(np.float32)) - white) * strength + white
-    pixels = blended.round().byte().numpy()
-    return pixels
+    return np.asarray(blended.round().byte())
 
 
 def _levels(heat: Tensor, colors: ColorScale) -> Tensor:

@@ -93,7 +93,7 @@ def efficientnet(classes: int, checkpoint: Path | None) -> Network:
         load_checkpoint(checkpoint, module)
     # A block runs one ReLU twice; its last call is explained.
     layers = {f"block {name.split('.')[1]}": Layer(name, calls="last") for name in LAYERS}
-    preprocessing = Preprocessing(255 / 128, (127 / 128,) * 3, (SIZE, SIZE))
+    preprocessing = Preprocessing(127 / 255, 128 / 255, (SIZE, SIZE))
     return Network(module, layers, preprocessing, trained=True)
 
 

@@ -32,7 +32,7 @@ class Net(nn.Module):
         return 20 * self.head(self.second(self.first(x)))
 
 class Prepared(Net):
-    PREPROCESSING = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))
+    PREPROCESSING = Preprocessing(0.5, 0.5, (12, 16))
     LAYERS = {"early": "first", "late": Layer("second")}
 
 def image(): return Net(2)

@@ -47,6 +47,11 @@ def run(options: Namespace) -> None:
             "evaluate scales boxes as it resizes frames, which needs a model whose PREPROCESSING "
             f"is a captum_3dcam.models.Preprocessing; it is of type {type(preprocess).__name__}."
         )
+    if preprocess.crop is not None:
+        raise UsageError(
+            f"evaluate needs whole frames, and the preprocessing crops them to {preprocess.crop}: "
+            "no map has what the network did not see. Pass --size H W."
+        )
     evaluation = evaluate(
         attributions,
         _Samples(dataset, preprocess, model, options),

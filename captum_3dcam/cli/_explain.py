@@ -29,8 +29,10 @@ _KINDS_OF_OPTION = {
     "spacing": ("volume",),
     "clip": ("volume",),
     "normalize": ("volume",),
-    "scale": ("image", "video"),
+    "crop": ("image", "video"),
     "mean": ("image", "video"),
+    "std": ("image", "video"),
+    "channels": ("image", "video"),
 }
 """The kinds of input of the options that are not for all of them."""
 

@@ -18,7 +18,7 @@ from captum_3dcam import attribution
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.cli._errors import FailedError, UsageError, one_line, usage_errors
 from captum_3dcam.cli._parser import METHODS, WITHOUT_FUSION
-from captum_3dcam.models import Preprocessing, load_checkpoint
+from captum_3dcam.models import PRESETS, Preprocessing, load_checkpoint
 
 _EXPECTED = "expected package.module:callable or path/to/file.py:callable"
 
@@ -114,22 +114,51 @@ def _build(factory: Any, name: str, arguments: dict[str, Any]) -> nn.Module:
 def make_preprocessing(model: nn.Module, options: Namespace) -> Callable[[Tensor], Tensor]:
     """From RGB frames, (3, H, W) or (3, T, H, W), to the model's input without the batch axis.
 
-    It is the model's own ``PREPROCESSING``, in which ``--size``, ``--scale`` and ``--mean``
-    replace a value each.
+    It is that of ``--preprocessing``, or else the model's own ``PREPROCESSING``, in which the
+    other options replace a value each.
     """
-    own = getattr(model, "PREPROCESSING", Preprocessing(1.0, (0.0, 0.0, 0.0)))
-    size, mean = options.size and tuple(options.size), options.mean and tuple(options.mean)
-    given = {"size": size, "scale": options.scale, "mean": mean}
-    given = {name: value for name, value in given.items() if value is not None}
+    if options.preprocessing is not None:
+        own: Any = PRESETS[options.preprocessing]
+    else:
+        own = getattr(model, "PREPROCESSING", Preprocessing())
+    given = _preprocessing_options(options)
     if not callable(own) or (given and not isinstance(own, Preprocessing)):
         raise UsageError(
             f"The model's PREPROCESSING is of type {type(own).__name__}, which "
-            + ("--size, --scale and --mean cannot change." if callable(own) else "is not callable.")
+            + (f"{', '.join(given)} cannot change." if callable(own) else "is not callable.")
         )
-    if size is not None and len(size) != 2:
-        raise UsageError(f"--size {' '.join(map(str, size))}: expected H W for frames.")
+    if not isinstance(own, Preprocessing):
+        return own  # type: ignore[no-any-return]
+    fields = {name.removeprefix("--"): value for name, value in given.items()}
+    if "size" in fields:
+        fields.setdefault("crop", None)  # the size is that of the model's input
+    is_models_own = options.preprocessing is None and hasattr(model, "PREPROCESSING")
+    if not is_models_own and input_channels(model) == 1:
+        fields.setdefault("channels", 1)
     with usage_errors():
-        return replace(own, **given) if isinstance(own, Preprocessing) else own
+        return replace(own, **fields)
+
+
+def _preprocessing_options(options: Namespace) -> dict[str, Any]:
+    """The values of the options that were given, by option."""
+    given: dict[str, Any] = {}
+    for name in ("size", "crop"):
+        sides = getattr(options, name)
+        if sides is not None and len(sides) > 2:
+            raise UsageError(f"--{name} {' '.join(map(str, sides))}: expected H W for frames.")
+        given[f"--{name}"] = sides and (sides[0] if len(sides) == 1 else tuple(sides))
+    for name in ("mean", "std"):
+        values = getattr(options, name)
+        given[f"--{name}"] = values and (values[0] if len(values) == 1 else tuple(values))
+    given["--channels"] = options.channels
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def input_channels(model: nn.Module) -> int | None:
+    """The channels that the model's first convolution takes; None without one."""
+    convolutions = (nn.Conv2d, nn.Conv3d)
+    first = next((m for m in model.modules() if isinstance(m, convolutions)), None)
+    return first.in_channels if first is not None else None
 
 
 def choose_layers(model: nn.Module, names: Sequence[str] | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ METHODS = {
 """The names of the methods, and their classes."""
 WITHOUT_FUSION = "WhatWhere"
 FUSIONS = ("sum", "mean", "max", "product", "geometric_mean")
+FRAME_PRESETS = ("none", "imagenet", "inception", "kinetics", "pytorchvideo")
+VOLUME_PRESETS = ("ct-brain", "ct-lung", "ct-soft-tissue", "ct-bone")
+CHANNELS = (1, 3)
 DATASETS = ("actions", "jhmdb", "ucf24", "ilsvrc")
 
+_ASPECT = "one number: the length of the shorter side of frames"
 _MAX_SHOWN = 200  # characters of an argument in a message
 _EXIT_CODES = "exit codes: 0 success, 1 failure, 2 wrong use, 130 interrupted, 143 terminated"
 
@@ -85,7 +90,8 @@ def _add_explain(commands: Any) -> None:
     add("--classes", type=_path, metavar="FILE", help="class names, one per line, from index 0")
     add("--returns", choices=("logits", "probabilities"), default="logits",
         help="what the model returns (default: logits)")  # fmt: skip
-    _add_preprocessing(parser, "+", "H W of frames or D H W of volumes, as the model input")
+    _add_preprocessing(parser, (*FRAME_PRESETS, *VOLUME_PRESETS),
+        f"H W of frames or D H W of volumes, as the model input; {_ASPECT}")  # fmt: skip
     add("--output", type=_path, metavar="DIR", help="folder to write to (default: INPUT_explained)")
     add = parser.add_argument_group("windows, for inputs too large for one pass").add_argument
     add("--window", nargs="+", type=_count, metavar="N",
@@ -134,7 +140,7 @@ def _add_evaluate(commands: Any) -> None:
     add("--methods", nargs="+", type=_method, choices=METHODS, default=["GlobalLocal"],
         metavar="METHOD", help=f"{', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
     _add_fusion(parser)
-    _add_preprocessing(parser, 2, "H W of the frames, as the model input")
+    _add_preprocessing(parser, FRAME_PRESETS, f"H W of the frames, as the model input; {_ASPECT}")
     add("--target", choices=("label", "predicted"), default="label",
         help="the class to explain: the label's or the predicted one (default: label)")  # fmt: skip
     add("--limit", type=_count, metavar="N",
@@ -176,12 +182,24 @@ def _add_fusion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fusion", choices=FUSIONS, help="of the layers' maps (default: sum)")
 
 
-def _add_preprocessing(parser: argparse.ArgumentParser, count: Any, size: str) -> None:
-    group = parser.add_argument_group("preprocessing, instead of that in the model's PREPROCESSING")
-    group.add_argument("--size", nargs=count, type=_count, metavar="N", help=size)
-    group.add_argument("--scale", type=float, help="factor for RGB in [0, 1] (default: 1)")
-    group.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"),
-        help="subtracted after scaling (default: 0 0 0)")  # fmt: skip
+def _add_preprocessing(
+    parser: argparse.ArgumentParser, presets: Sequence[str], size: str
+) -> None:
+    group = parser.add_argument_group(
+        "preprocessing, (x / 255 - mean) / std, instead of that in the model's PREPROCESSING"
+    )
+    add = group.add_argument
+    add("--preprocessing", choices=presets, metavar="NAME", help=", ".join(presets))
+    add("--size", nargs="+", type=_count, metavar="N", help=size)
+    add("--crop", nargs="+", type=_count, metavar="N",
+        help="H W of the centre that is kept after resizing, or one number for a square; the map "
+        "is 0 outside of it")  # fmt: skip
+    add("--mean", nargs="+", type=float, metavar="M",
+        help="of R, G and B in [0, 1], or one for all (default: 0)")  # fmt: skip
+    add("--std", nargs="+", type=float, metavar="S",
+        help="likewise; 0.00392 for a network of values from 0 to 255 (default: 1)")  # fmt: skip
+    add("--channels", type=int, choices=CHANNELS,
+        help="3: RGB; 1: grey (default: as the first convolution)")  # fmt: skip
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

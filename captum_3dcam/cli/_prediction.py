@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from captum_3dcam._targets import select_scores, top_classes
 from captum_3dcam._validation import describe
 from captum_3dcam.cli._errors import FailedError, UsageError, one_line, usage_errors
-from captum_3dcam.cli._parser import Target
+from captum_3dcam.cli._model import input_channels
+from captum_3dcam.cli._parser import CHANNELS, Target
 from captum_3dcam.sliding import Window
 
 
@@ -46,6 +47,7 @@ class Classifier:
         except Exception as error:  # the user's code may raise anything
             raise FailedError(
                 f"The model failed on an input of shape {shape}: {one_line(error)}"
+                f"{_channel_advice(self.model, inputs.shape[1])}"
             ) from error
         if not isinstance(output, Tensor) or output.ndim < 1 or len(output) != len(inputs):
             raise UsageError(
@@ -83,6 +85,14 @@ class Classifier:
             return "score"
         known = isinstance(target, int) and target < len(self.class_names)
         return self.class_names[target] if known else f"class {target}"
+
+
+def _channel_advice(model: nn.Module, received: int) -> str:
+    expected = input_channels(model)
+    if expected in (None, received):
+        return ""
+    advice = f" Pass --channels {expected}." if expected in CHANNELS else ""
+    return f" Its first convolution takes {expected} channels; the input has {received}.{advice}"
 
 
 def read_class_names(path: Path | None) -> list[str]:

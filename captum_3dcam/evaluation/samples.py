@@ -44,8 +44,11 @@ def prepare_sample(
     The mask is the union of all actors' masks, or None if a frame with a box has no mask: energy
     on an actor without a mask would count as outside.
 
+    Raises ValueError if the preprocessing crops the frames: no method can find what the network
+    does not see.
+
     >>> from captum_3dcam.datasets import SyntheticActions
-    >>> preprocess = Preprocessing(scale=1.0, mean=(0.5, 0.5, 0.5), size=(32, 32))
+    >>> preprocess = Preprocessing(mean=0.5, size=(32, 32))
     >>> sample = prepare_sample(SyntheticActions(1, size=64)[0], preprocess, target=0)
     >>> sample.inputs.shape, sample.boxes.shape, sample.mask.shape
     (torch.Size([3, 16, 32, 32]), torch.Size([1, 16, 4]), torch.Size([16, 32, 32]))
@@ -54,9 +57,21 @@ def prepare_sample(
         frames, boxes, masks = item.image, item.boxes[:, None], None
     else:
         frames, boxes, masks = item.clip, item.boxes, item.masks
+    frame_size = (frames.shape[-2], frames.shape[-1])
+    _check_whole_frame(preprocess, frame_size)
     inputs = preprocess(frames)
-    boxes = preprocess.scale_boxes(boxes, (frames.shape[-2], frames.shape[-1]))
+    boxes = preprocess.boxes_to_input(boxes, frame_size)
     return Sample(inputs, target, boxes, _union_mask(boxes, masks, inputs.shape[1:]))
+
+
+def _check_whole_frame(preprocess: Preprocessing, frame_size: tuple[int, int]) -> None:
+    geometry = preprocess.geometry(frame_size)
+    if geometry.size != geometry.resized:
+        raise ValueError(
+            f"The preprocessing crops frames of {frame_size}, resized to {geometry.resized}, to "
+            f"{geometry.size}. No map has what the network did not see, so that the boxes of a "
+            f"dataset need whole frames: replace it by size={geometry.size} and crop=None."
+        )
 
 
 def _union_mask(boxes: Tensor, masks: Tensor | None, size: Sequence[int]) -> Tensor | None:

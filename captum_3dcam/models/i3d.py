@@ -104,9 +104,7 @@ class I3D(nn.Module):
         "layer3": "Mixed_5c",
     }
     """The layers fused in the paper: their names there, and the names of the modules."""
-    PREPROCESSING: ClassVar[Preprocessing] = Preprocessing(
-        scale=2.0, mean=(1.0, 1.0, 1.0), size=(224, 224)
-    )
+    PREPROCESSING: ClassVar[Preprocessing] = Preprocessing(mean=0.5, std=0.5, size=(224, 224))
     """RGB in [-1, 1], as for the public checkpoints."""
 
     def __init__(self, num_classes: int = 400, in_channels: int = 3, dropout: float = 0.5) -> None:

@@ -69,9 +69,10 @@ class ResNeXt3D(nn.Module):
     }
     """The layers fused in the paper: their names there, and the names of the modules."""
     PREPROCESSING: ClassVar[Preprocessing] = Preprocessing(
-        scale=255.0, mean=(114.7748, 107.7354, 99.4750), size=(112, 112)
+        mean=(114.7748 / 255, 107.7354 / 255, 99.4750 / 255), std=1 / 255, size=(112, 112)
     )
-    """As for the public checkpoints, which were trained on clips of 16 frames."""
+    """RGB from 0 to 255 minus a mean, as for the public checkpoints, which were trained on clips of
+    16 frames."""
 
     def __init__(self, blocks: Sequence[int], num_classes: int = 400, in_channels: int = 3) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from torch import nn
 from captum_3dcam.models import Preprocessing
 
 class Net(nn.Module):
-    PREPROCESSING = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))
+    PREPROCESSING = Preprocessing(0.5, 0.5, (12, 16))
     def __init__(self, rank=3, classes=24):
         super().__init__()
         torch.manual_seed(3)
@@ -36,7 +36,7 @@ def few(): return Net(3, 2)
 class Own(Net):
     PREPROCESSING = staticmethod(lambda x: x)
 """
-PREPARE = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))
+PREPARE = Preprocessing(0.5, 0.5, (12, 16))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def expected(attributions, samples):
 
 def sample(clip, label, boxes, mask=None):
     size = tuple(clip.shape[-2:])
-    return Sample(PREPARE(clip), label, PREPARE.scale_boxes(boxes, size), mask)
+    return Sample(PREPARE(clip), label, PREPARE.boxes_to_input(boxes, size), mask)
 
 
 def small(masks):

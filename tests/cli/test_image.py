@@ -91,7 +91,7 @@ def test_the_models_own_layers_and_preprocessing(image_file, figures_not_drawn, 
     path, pixels = image_file
     report = run(capsys, path, "prepared")
     model, received = network("prepared")
-    x = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))(pixels.movedim(-1, 0))[None]
+    x = Preprocessing(0.5, 0.5, (12, 16))(pixels.movedim(-1, 0))[None]
     torch.testing.assert_close(received[0], x)
     expected = GlobalLocalCAM2D(model, ["first", "second"]).attribute(x)
     torch.testing.assert_close(maps(), expected[0])
@@ -106,9 +106,9 @@ def test_the_models_own_layers_and_preprocessing(image_file, figures_not_drawn, 
 
 def test_options_replace_values_of_the_preprocessing(image_file, figures_not_drawn, capsys):
     path, pixels = image_file
-    run(capsys, path, "prepared", "--size", "8", "10", "--mean", "-1", "0", "0.5")
+    run(capsys, path, "prepared", "--size", "8", "10", "--mean", "-1", "0", "0.5", "--std", "2")
     _, received = network("prepared")
-    expected = Preprocessing(2.0, (-1.0, 0.0, 0.5), (8, 10))(pixels.movedim(-1, 0))[None]
+    expected = Preprocessing((-1.0, 0.0, 0.5), 2.0, (8, 10))(pixels.movedim(-1, 0))[None]
     torch.testing.assert_close(received[0], expected)
 
 
@@ -117,9 +117,8 @@ def test_a_preprocessing_that_is_a_function(image_file, figures_not_drawn, capsy
     run(capsys, path, "halves", "--layers", "first")
     _, received = network("halves")
     torch.testing.assert_close(received[0], pixels.movedim(-1, 0)[None, :, ::2, ::2] / 255)
-    assert fails(capsys, path, "halves", "--layers", "first", "--scale", "2") == (
-        "The model's PREPROCESSING is of type function, which --size, --scale and --mean cannot "
-        "change.", 2,
+    assert fails(capsys, path, "halves", "--layers", "first", "--std", "2", "--size", "8") == (
+        "The model's PREPROCESSING is of type function, which --size, --std cannot change.", 2,
     )  # fmt: skip
 
 

@@ -215,9 +215,9 @@ USAGE_ERRORS = {
         explain("--layers", "0", "--size", "8", "8", "8"),
         "captum-3dcam explain: error: --size 8 8 8: expected H W for frames.",
     ),
-    "a scale of nothing": (
-        explain("--layers", "0", "--scale", "0"),
-        "captum-3dcam explain: error: scale=0.0: expected a finite number above 0.",
+    "a standard deviation of 0": (
+        explain("--layers", "0", "--std", "0"),
+        "captum-3dcam explain: error: std=0.0: expected numbers above 0.",
     ),
     "scores in a dict": (
         explain("--layers", "layer", name="Deep"),

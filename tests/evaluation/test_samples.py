@@ -9,7 +9,7 @@ from captum_3dcam.datasets import LocalizedImage, SyntheticActions
 from captum_3dcam.evaluation import evaluate, evenly_spaced, prepare_sample
 from captum_3dcam.models import Preprocessing
 
-PREPARE = Preprocessing(2.0, (1.0, 1.0, 1.0), (12, 16))
+PREPARE = Preprocessing(0.5, 0.5, (12, 16))
 
 
 @pytest.mark.parametrize("actors", [1, 2])

@@ -30,7 +30,7 @@ def small(rank, classes, checkpoint=None):
     )
     parts = [conv(3, 4, 3, 2, 1), nn.ReLU(), conv(4, 5, 3, 1, 1), nn.ReLU()]
     module = nn.Sequential(*parts, pool(2), nn.Flatten(), nn.Linear(5 * 2**rank, classes)).eval()
-    prepare = Preprocessing(2.0, (1.0, 1.0, 1.0), SIZE)
+    prepare = Preprocessing(0.5, 0.5, SIZE)
     return Network(module, {"first": "1", "second": "3"}, prepare, checkpoint is not None)
 
 

@@ -1,0 +1,88 @@
+"""Preprocessing of the values of a volume: a window, and a normalisation."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from captum_3dcam._validation import check_choice, check_floats, check_number, describe, show
+
+NORMALIZATIONS = ("none", "unit", "zscore")
+_MIN_SPREAD = 1e-12  # of a constant volume
+
+
+@dataclass(frozen=True)
+class VolumePreprocessing:
+    """Clip the values of a volume to a window, and normalise them. The grid stays.
+
+    ``normalize`` is "none"; "unit": the window, or else the range of the values, to [0, 1]; or
+    "zscore": to mean 0 and standard deviation 1.
+
+    Raises ValueError or TypeError for values other than described.
+
+    >>> import torch
+    >>> lung = VolumePreprocessing((-1350, 150), "unit", units="HU")
+    >>> lung(torch.tensor([-2000.0, -600, 150, 3000]).reshape(1, 1, 2, 2)).flatten()
+    tensor([0.0000, 0.5000, 1.0000, 1.0000])
+    """
+
+    window: tuple[float, float] | None = None
+    """(LOW, HIGH): for radiology's level and width, level − width / 2 and level + width / 2."""
+    normalize: str = "none"
+    """"none", "unit" or "zscore"."""
+    units: str | None = None
+    """Of the window: "HU" for Hounsfield units, or None."""
+
+    def __post_init__(self) -> None:
+        check_choice("normalize", self.normalize, NORMALIZATIONS)
+        if self.units is not None:
+            check_choice("units", self.units, ("HU",))
+        if self.window is not None:
+            _check_window(self.window)
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        """Convert values (C, D, H, W), in any number of axes, to the network's input."""
+        x = check_floats("the volume", volume)
+        if not x.numel():
+            raise ValueError(f"Expected a volume that is not empty; received {describe(x)}.")
+        if self.window is not None:
+            x = x.clamp(*self.window)
+        if self.normalize == "unit":
+            low, high = self.window or (x.min(), x.max())
+            return (x - low) / max(float(high - low), _MIN_SPREAD)
+        if self.normalize == "zscore":
+            return (x - x.mean()) / x.std().clamp(min=_MIN_SPREAD)
+        return x
+
+    def check_units(self, volume: Tensor) -> str | None:
+        """Why the values cannot be of the window's units; None if they may be.
+
+        In Hounsfield units air is -1000 and water is 0. A scan of them has negative values, unless
+        the air around and in the body was cut off.
+
+        >>> import torch
+        >>> lung = VolumePreprocessing((-1350, 150), "unit", units="HU")
+        >>> print(lung.check_units(torch.tensor([0.0, 128.0, 255.0])))
+        The window from -1350 to 150 is in Hounsfield units (air -1000, water 0), and the values \
+are from 0 to 255: they are something else, such as grey values or stored values before the \
+rescale slope and intercept. Convert the scan, or pass a window in its own units.
+        """
+        if self.units is None or self.window is None:
+            return None
+        low, high = float(volume.min()), float(volume.max())
+        if low < 0 and high - low > 2:
+            return None
+        return (
+            f"The window from {self.window[0]:g} to {self.window[1]:g} is in Hounsfield units (air "
+            f"-1000, water 0), and the values are from {low:g} to {high:g}: they are something "
+            "else, such as grey values or stored values before the rescale slope and intercept. "
+            "Convert the scan, or pass a window in its own units."
+        )
+
+
+def _check_window(window: Any) -> None:
+    if not isinstance(window, tuple | list) or len(window) != 2:
+        raise ValueError(f"window={show(window)}: expected (LOW, HIGH).")
+    low, high = (check_number("window", value) for value in window)
+    if not -float("inf") < low < high < float("inf"):
+        raise ValueError(f"window={show(window)}: expected finite numbers, LOW < HIGH.")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import is_
-from threading import active_count, get_ident
+from threading import _DummyThread, active_count, get_ident
 from threading import enumerate as enumerate_threads
 from typing import Any
 from weakref import WeakSet
@@ -79,7 +79,7 @@ class ModelState:
         self._in_training = self._has_run = False
         self._draws = _Draws()
         self._thread = get_ident()
-        self._other_threads = {thread.ident for thread in enumerate_threads()} - {self._thread}
+        self._other_threads = _python_threads() - {self._thread}
         self._in_other_threads: WeakSet[nn.Module] = WeakSet()
 
     def preserve(self, restoration: Restoration, *roots: nn.Module) -> None:
@@ -145,6 +145,11 @@ class ModelState:
         self._in_training |= module.training
         if id(module) not in self._states and not _keeps_its_state(module):
             self._states[id(module)] = _ModuleState(module, self._copies)
+
+
+def _python_threads() -> set[int | None]:
+    """All but the dummies, such as autograd's, which run the model again in a GPU's backward."""
+    return {each.ident for each in enumerate_threads() if not isinstance(each, _DummyThread)}
 
 
 class _ModuleState:

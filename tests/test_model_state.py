@@ -1,8 +1,9 @@
 """Whatever a forward pass changes is restored."""
 
 import os
+from _thread import start_new_thread
 from contextlib import contextmanager, nullcontext
-from threading import Event, Thread
+from threading import Event, Thread, current_thread
 
 import pytest
 import torch
@@ -319,6 +320,25 @@ def test_threads_of_the_model_are_the_models():
         thread = Thread(target=module, args=(torch.zeros(1),))
         thread.start()
         thread.join()
+    assert module.count == 0
+
+
+def test_threads_that_pytorch_has_started_are_the_models():
+    """On a GPU, autograd's threads recompute checkpoints; Python knows them as dummies."""
+    module, begin, seen, done = Counting(), Event(), Event(), Event()
+
+    def autograd():
+        current_thread()  # from now on, enumerate() lists a dummy
+        seen.set()
+        begin.wait()
+        module(torch.zeros(1))
+        done.set()
+
+    start_new_thread(autograd, ())
+    seen.wait()
+    with preserved_state(module):
+        begin.set()
+        done.wait()
     assert module.count == 0
 
 

@@ -17,10 +17,12 @@ ROOT = Path(__file__).parent.parent
 MODULES = [
     "_validation",
     "_files",
+    "frame_times",
     "_functional_inputs",
     "functional",
     "_restoration",
     "_model_state",
+    "_input_range",
     "_layout",
     "layers",
     "_frozen_batch_norm",

@@ -64,11 +64,11 @@ class Explainer:
         for axis, (size, window) in enumerate(sizes, start=2):
             first = first.narrow(axis, 0, min(size, window))
         sliding = self._sliding_cam()
-        targets = self._window_targets(sliding, self.classifier.scores(first), stream)
+        targets = self._window_targets(sliding, self.classifier.checked_scores(first), stream)
         return [self._explain_windows(sliding, target, stream, keep) for target in targets]
 
     def _explain_in_one_pass(self, inputs: Tensor, keep: Keep) -> list[Prediction]:
-        scores = self.classifier.scores(inputs)
+        scores = self.classifier.checked_scores(inputs)
         targets = self.classifier.targets(scores, self.target)
         if len(targets) > 1:
             maps = self.cam.attribute_top_k(inputs, k=len(targets))[0][0]

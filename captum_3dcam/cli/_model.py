@@ -117,10 +117,12 @@ def make_preprocessing(model: nn.Module, options: Namespace) -> Callable[[Tensor
     It is that of ``--preprocessing``, or else the model's own ``PREPROCESSING``, in which the
     other options replace a value each.
     """
-    if options.preprocessing is not None:
-        own: Any = PRESETS[options.preprocessing]
-    else:
-        own = getattr(model, "PREPROCESSING", Preprocessing())
+    name = options.preprocessing
+    if name is not None and name not in PRESETS:
+        raise UsageError(
+            f"--preprocessing {name} is for volumes: pass one of {', '.join(PRESETS)}."
+        )
+    own: Any = PRESETS[name] if name else getattr(model, "PREPROCESSING", Preprocessing())
     given = _preprocessing_options(options)
     if not callable(own) or (given and not isinstance(own, Preprocessing)):
         raise UsageError(
@@ -132,7 +134,7 @@ def make_preprocessing(model: nn.Module, options: Namespace) -> Callable[[Tensor
     fields = {name.removeprefix("--"): value for name, value in given.items()}
     if "size" in fields:
         fields.setdefault("crop", None)  # the size is that of the model's input
-    is_models_own = options.preprocessing is None and hasattr(model, "PREPROCESSING")
+    is_models_own = name is None and hasattr(model, "PREPROCESSING")
     if not is_models_own and input_channels(model) == 1:
         fields.setdefault("channels", 1)
     with usage_errors():

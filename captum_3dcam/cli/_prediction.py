@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captum_3dcam._input_range import check_input_range
 from captum_3dcam._targets import select_scores, top_classes
-from captum_3dcam._validation import describe
+from captum_3dcam._validation import describe, warn
 from captum_3dcam.cli._errors import FailedError, UsageError, one_line, usage_errors
 from captum_3dcam.cli._model import input_channels
 from captum_3dcam.cli._parser import CHANNELS, Target
+from captum_3dcam.cli._score_check import check_scores
 from captum_3dcam.sliding import Window
 
 
@@ -55,6 +57,15 @@ class Classifier:
                 f"shape {shape} it returned {describe(output)}. Wrap it in a module that does."
             )
         return output.to(torch.promote_types(output.dtype, torch.float32))
+
+    def checked_scores(self, inputs: Tensor) -> Tensor:
+        """The scores, with a warning if the inputs or the scores are absurd."""
+        scores = self.scores(inputs)
+        message = check_input_range(self.model, inputs)
+        message = message or check_scores(scores, self.returns_logits)
+        if message is not None:
+            warn(message)
+        return scores
 
     def probabilities(self, scores: Tensor) -> Tensor:
         """Probabilities from scores (N, ...)."""

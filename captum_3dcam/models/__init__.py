@@ -1,5 +1,6 @@
 """The networks of the 3DCAM paper, checkpoints, preprocessing and layer-wise gating."""
 
+from captum_3dcam._input_range import check_input_range
 from captum_3dcam.models.checkpoint import load_checkpoint
 from captum_3dcam.models.gated import LayerwiseGatedClassifier
 from captum_3dcam.models.i3d import I3D, i3d
@@ -16,6 +17,7 @@ __all__ = [
     "Preprocessing",
     "ResNeXt3D",
     "VolumePreprocessing",
+    "check_input_range",
     "get_preprocessing",
     "i3d",
     "load_checkpoint",

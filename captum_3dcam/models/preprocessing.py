@@ -64,6 +64,12 @@ class Preprocessing:
         check_choice("channels", self.channels, _COLOURS)
         _check_values("mean", self.mean, self.channels)
         _check_values("std", self.std, self.channels)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if max(_as_tuple(values)) > 1:
+                raise ValueError(
+                    f"{name}={show(values)}: values in [0, 1] have none above 1. If it is of "
+                    "values from 0 to 255, divide mean and std by 255."
+                )
         if min(_as_tuple(self.std)) <= 0:
             raise ValueError(f"std={show(self.std)}: expected numbers above 0.")
         check_side_or_size(self.size, "size")

@@ -106,9 +106,9 @@ def test_the_models_own_layers_and_preprocessing(image_file, figures_not_drawn, 
 
 def test_options_replace_values_of_the_preprocessing(image_file, figures_not_drawn, capsys):
     path, pixels = image_file
-    run(capsys, path, "prepared", "--size", "8", "10", "--mean", "-1", "0", "0.5", "--std", "2")
+    run(capsys, path, "prepared", "--size", "8", "10", "--mean", "-1", "0", "0.5", "--std", "0.5")
     _, received = network("prepared")
-    expected = Preprocessing((-1.0, 0.0, 0.5), 2.0, (8, 10))(pixels.movedim(-1, 0))[None]
+    expected = Preprocessing((-1.0, 0.0, 0.5), 0.5, (8, 10))(pixels.movedim(-1, 0))[None]
     torch.testing.assert_close(received[0], expected)
 
 

@@ -14,6 +14,7 @@ from captum_3dcam.attribution import (
     LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
 )
+from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.layer_survey import LayerInfo, suggest_layers, survey_layers
 from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
 from captum_3dcam.sliding import SlidingWindowCAM
@@ -24,6 +25,7 @@ __all__ = [
     "CounterfactualCAM",
     "CounterfactualCAM2D",
     "CounterfactualCAM3D",
+    "FrameTimes",
     "GlobalLocalCAM2D",
     "GlobalLocalCAM3D",
     "Layer",

@@ -5,19 +5,26 @@ write is atomic. What a file describes may take 2 GiB of memory, or the bytes in
 variable ``CAPTUM_3DCAM_MAX_BYTES``; more is a ValueError.
 """
 
+from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io.dicom import read_dicom
 from captum_3dcam.io.image import read_image
+from captum_3dcam.io.image_sequence import list_images
 from captum_3dcam.io.maps import Map, load_map, save_map
-from captum_3dcam.io.medical import read_volume
+from captum_3dcam.io.medical import read_volume, write_volume
 from captum_3dcam.io.nifti import read_nifti, write_nifti
-from captum_3dcam.io.video import Video, VideoFile, open_video, read_video, write_video
+from captum_3dcam.io.sampling import Sampling
+from captum_3dcam.io.video import Video, VideoFile, open_video, read_video
+from captum_3dcam.io.video_writer import write_video
 from captum_3dcam.io.volume import Volume
 
 __all__ = [
+    "FrameTimes",
     "Map",
+    "Sampling",
     "Video",
     "VideoFile",
     "Volume",
+    "list_images",
     "load_map",
     "open_video",
     "read_dicom",
@@ -28,4 +35,5 @@ __all__ = [
     "save_map",
     "write_nifti",
     "write_video",
+    "write_volume",
 ]

@@ -1,64 +1,55 @@
-"""Read videos, whole or in chunks, and write frames as MP4 or GIF."""
+"""Read videos, whole or in chunks: files, folders of images, and frames in memory."""
 
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction
-from itertools import chain, islice, repeat, takewhile
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice, repeat, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from captum_3dcam._files import (
-    BYTES_PER_PIXEL,
-    MAX_BYTES_VARIABLE,
-    StrPath,
-    atomic_write,
-    check_size,
-    existing_path,
-    import_extra,
-    max_bytes,
-    wrap_read_errors,
-)
-from captum_3dcam._validation import check_integer, check_positive
+from captum_3dcam._files import StrPath, check_size, existing_path
+from captum_3dcam._validation import check_integer
+from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.io._frame_source import FrameSource, Pixels, Size, TimedFrame, resize
+from captum_3dcam.io._video_decoder import DecodedVideo
+from captum_3dcam.io.image_sequence import ImageFolder, ImagePages, is_paged_image
+from captum_3dcam.io.sampling import Sampling
 
-Pixels = NDArray[np.uint8]
+PartialSize = tuple[int | None, int | None]
 
-# Only containers of a single file: a playlist could refer to other files, or to the network.
-_CONTAINERS = (
-    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm"
-)
 _ADVICE = "Read fewer frames at a time with open_video(...).chunks(...), or pass a smaller size. "
-_MAX_GIF_FPS = 50  # browsers slow down faster GIFs
+_TOLERANCE = 1e-6  # seconds, of timestamps that their units round
 
 
 class Video(NamedTuple):
-    """Decoded frames, (T, H, W, 3) RGB uint8, and the frame rate."""
+    """Decoded frames, (T, H, W, 3) RGB uint8, their mean frame rate, and their times."""
 
     frames: Pixels
     fps: float
+    times: FrameTimes
 
     def __repr__(self) -> str:
         return f"Video(frames={self.frames.shape}, fps={self.fps:g})"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class VideoFile:
-    """A video file that is decoded lazily; returned by :func:`open_video`.
+    """A video that is decoded lazily; returned by :func:`open_video`.
 
     Each iteration opens the file and yields its frames, (H, W, 3) RGB uint8. The file is closed
-    when the iteration ends, is left or raises.
+    when the iteration ends, is left or raises. The first iteration to the end of a damaged file
+    warns, and says which frames are missing; the others are at their own times.
     """
 
-    path: Path
-    fps: float
-    """The average frame rate."""
-    frame_count: int | None
-    """From the file's header, which may be slightly off; None if it has no count."""
-    size: tuple[int, int]
+    source: FrameSource = field(kw_only=True)
+    size: Size
     """(H, W) of the frames."""
+    sampling: Sampling = Sampling()
+    _times: list[FrameTimes] = field(default_factory=list, kw_only=True)
+    """The times, once they are known; shared with the copies of other sizes."""
 
     def __repr__(self) -> str:
         return (
@@ -66,10 +57,51 @@ class VideoFile:
             f"frame_count={self.frame_count})"
         )
 
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        return self.source.path
+
+    @property
+    def times(self) -> FrameTimes:
+        """When each of the frames is shown, from the start of the video.
+
+        They are known after an iteration to the end; before, this decodes the file once.
+        """
+        if not self._times:
+            for _ in self._selected():
+                pass
+        return self._times[0]
+
+    @property
+    def fps(self) -> float:
+        """The mean rate of the frames: that of the header, if it counts them; else of the times."""
+        if self._times or self.sampling != Sampling():
+            return self.times.fps
+        return self.source.fps
+
+    @property
+    def frame_count(self) -> int | None:
+        """From the file's header, which may be slightly off; None if it has no count.
+
+        If frames are sampled, their number as far as it is known.
+        """
+        if self.sampling == Sampling():
+            return self.source.frame_count
+        return len(self._times[0]) if self._times else self.sampling.frames
+
+    def resized(self, size: PartialSize) -> "VideoFile":
+        """The same frames in another size; see :func:`open_video`."""
+        return replace(self, size=_fit(size, *self.source.size), _times=self._times)
+
     def __iter__(self) -> Iterator[Pixels]:
-        with wrap_read_errors(self.path, "a video"), _open(self.path) as container:
-            for frame in _decode(container):
-                yield _to_rgb(frame, self.size)
+        for frame in self._selected():
+            yield frame.pixels(self.size)
+
+    def timed(self) -> Iterator[tuple[float, Pixels]]:
+        """Yield each frame with the time in seconds at which it is first shown."""
+        for frame in self._selected():
+            yield frame.start, frame.pixels(self.size)
 
     def chunks(self, length: int) -> Iterator[Pixels]:
         """Yield ``length`` frames at a time, (length, H, W, 3); the last chunk may be shorter.
@@ -98,18 +130,110 @@ class VideoFile:
         content = f"{count} or more frames of {width} x {height} pixels"
         check_size(self.path, 3 * count * height * width, content, _ADVICE)
 
+    def _selected(self) -> Iterator[TimedFrame]:
+        """The sampled frames; their times are known after the last one."""
+        if not self.sampling.is_spread:
+            return self._strided(self.sampling.stride or 1)
+        return self._spread()
 
-def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)) -> VideoFile:
-    """Open a video with PyAV and decode it frame by frame, so that it need not fit in memory.
+    def _spread(self) -> Iterator[TimedFrame]:
+        whole = replace(self.sampling, frames=None)
+        every = VideoFile(source=self.source, size=self.size, sampling=whole)
+        chosen = self.sampling.spread(every.times.edges.tolist())
+        remaining = set(chosen)
+        for number, frame in enumerate(every._selected()):
+            if number in remaining:
+                remaining.remove(number)
+                yield frame
+            if not remaining:
+                break
+        self._keep(every.times.take(chosen))
 
-    Frames are rotated upright, as the file's metadata says, and resized to ``size`` (H, W). If one
-    of the two is None, the aspect ratio is kept; if both are, the size.
+    def _strided(self, stride: int) -> Iterator[TimedFrame]:
+        sampling, starts, number = self.sampling, list[float](), 0
+        end = after = 0.0
+        for frame in self.source.frames():
+            after = frame.start + frame.duration
+            if frame.start < sampling.start - _TOLERANCE:
+                continue
+            is_next = number % stride == 0
+            is_after = sampling.end is not None and frame.start >= sampling.end - _TOLERANCE
+            if is_after or (is_next and len(starts) == sampling.frames):
+                after = frame.start
+                break
+            if is_next:
+                starts.append(frame.start)
+                yield frame
+            number += 1
+        end = after
+        if not starts:
+            raise ValueError(self._no_frames(after))
+        self._keep(FrameTimes([*starts, end]))
+
+    def _no_frames(self, end: float) -> str:
+        return (
+            f"{str(self.path)!r} has no frames {self.sampling.interval}: it ends at {end:g} s. "
+            "Choose another start and end, or leave them out."
+        )
+
+    def _keep(self, times: FrameTimes) -> None:
+        self._times[:] = [times]
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """A video in memory as a source of frames."""
+
+    video: Video
+    path: Path
+
+    @property
+    def size(self) -> Size:
+        height, width = self.video.frames.shape[1:3]
+        return height, width
+
+    @property
+    def frame_count(self) -> int:
+        return len(self.video.frames)
+
+    @property
+    def fps(self) -> float:
+        return self.video.fps
+
+    def frames(self) -> Iterator[TimedFrame]:
+        edges = self.video.times.edges.tolist()
+        for frame, start, end in zip(self.video.frames, edges[:-1], edges[1:], strict=True):
+            yield TimedFrame(start, end - start, partial(resize, frame))
+
+
+def open_video(
+    path: StrPath | Video,
+    size: PartialSize = (None, None),
+    sampling: Sampling = Sampling(),
+    fps: float | None = None,
+) -> VideoFile:
+    """Open a video and decode it frame by frame, so that it need not fit in memory.
+
+    It is a video file in any container of FFmpeg's that needs no other file, whatever its suffix;
+    an animated GIF, APNG or WebP; a TIFF of several pages; a folder of images of one size, in the
+    natural order of their names; or a :class:`Video` in memory.
+
+    Frames are upright and have square pixels, as players show them: rotated and flipped by the
+    file's display matrix, and stretched by its sample aspect ratio. They are resized to ``size``
+    (H, W). If one of the two is None, the aspect ratio is kept; if both are, the size.
+
+    Args:
+        path: the file or folder, or the video in memory.
+        size: (H, W).
+        sampling: which frames; by default all.
+        fps: the rate of images without times (a folder, a TIFF); by default 25, with a warning.
 
     Raises ImportError without PyAV (extra ``video``), FileNotFoundError, and ValueError for a file
     that is not a video, or whose frames have more than 2^26 pixels (unless
-    ``CAPTUM_3DCAM_MAX_BYTES`` is set).
+    ``CAPTUM_3DCAM_MAX_BYTES`` is set), and for ``fps`` with a video that has times.
 
     >>> from tempfile import TemporaryDirectory
+    >>> from captum_3dcam.io import write_video
     >>> with TemporaryDirectory() as folder:
     ...     write_video(np.zeros((50, 32, 48, 3), np.uint8), f"{folder}/long.mp4", fps=25)
     ...     video = open_video(f"{folder}/long.mp4", size=(16, None))
@@ -118,149 +242,50 @@ def open_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)
     >>> video
     VideoFile('long.mp4', size=(16, 24), fps=25, frame_count=50)
     """
-    _import_av()
+    source = _open_source(path, fps)
+    return VideoFile(_fit(size, *source.size), sampling, source=source)
+
+
+def _open_source(path: StrPath | Video, fps: float | None) -> FrameSource:
+    if isinstance(path, Video):
+        _refuse_rate(fps, "the video")
+        return _Memory(path, Path("video"))
+    if Path(path).is_dir():
+        return ImageFolder.open(Path(path), fps)
     path = existing_path(path, "video file")
-    with wrap_read_errors(path, "a video"), _open(path) as container:
-        if not container.streams.video:
-            raise ValueError("it has no video stream.")
-        stream = container.streams.video[0]
-        _check_frame_size(path, stream.width, stream.height)
-        rate = stream.average_rate or stream.guessed_rate
-        first = next(_decode(container), None)
-        if first is None or not rate:
-            raise ValueError("it has no frames or no frame rate.")
-        height, width = first.height, first.width
-        if _quarter_turns(first) % 2:
-            height, width = width, height
-        return VideoFile(
-            path, float(rate), max(stream.frames, 0) or None, _fit(size, height, width)
+    if is_paged_image(path):
+        return ImagePages.open(path, fps)
+    _refuse_rate(fps, repr(str(path)))
+    return DecodedVideo.open(path)
+
+
+def _refuse_rate(fps: float | None, name: str) -> None:
+    if fps is not None:
+        raise ValueError(
+            f"fps={fps}: the frames of {name} have their own times. A rate is for a folder of "
+            "images or a TIFF."
         )
 
 
-def read_video(path: StrPath, size: tuple[int | None, int | None] = (None, None)) -> Video:
-    """Decode all frames of a video file; the arguments are those of :func:`open_video`.
+def read_video(
+    path: StrPath | Video,
+    size: PartialSize = (None, None),
+    sampling: Sampling = Sampling(),
+    fps: float | None = None,
+) -> Video:
+    """Decode all frames of a video; the arguments are those of :func:`open_video`.
 
     Raises what :func:`open_video` raises, and ValueError for more than 2 GiB of frames (unless
     ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
-    video = open_video(path, size)
+    video = open_video(path, size, sampling, fps)
     (frames,) = video.chunks(sys.maxsize)
-    return Video(frames, video.fps)
+    return Video(frames, video.times.fps, video.times)
 
 
-def write_video(frames: Iterable[Pixels], path: StrPath, fps: float) -> None:
-    """Write RGB frames as MP4 (with PyAV) or GIF (with Pillow), depending on the suffix.
-
-    MP4 needs even sizes: the last row or column of an odd size is repeated.
-
-    Args:
-        frames: (T, H, W, 3) uint8, or an iterable of (H, W, 3), which MP4 consumes frame by frame.
-        path: the file to write, ``.mp4`` or ``.gif``.
-        fps: frames per second, at most 50 for GIF.
-
-    Raises ImportError without PyAV (extra ``video``) for MP4, FileNotFoundError if the folder does
-    not exist, and ValueError for another suffix, frame rate, dtype or shape, and without frames.
-    """
-    with atomic_write(path, (".mp4", ".gif")) as temporary:
-        check_positive("fps", fps)
-        if temporary.suffix == ".mp4":
-            _write_mp4(_checked(frames), temporary, fps)
-        elif fps <= _MAX_GIF_FPS:
-            _write_gif(_checked(frames), temporary, fps)
-        else:
-            raise ValueError(f"fps={fps}: expected at most {_MAX_GIF_FPS}, the maximum of a GIF.")
-
-
-def _import_av() -> Any:
-    return import_extra("av", "Reading video needs PyAV", "video")
-
-
-def _open(path: Path) -> Any:
-    # The maximum holds for the frames that FFmpeg decodes to complete the header.
-    options = {"format_whitelist": _CONTAINERS, "max_pixels": str(_max_pixels())}
-    # The absolute path, because FFmpeg may take the start of a relative one for a protocol.
-    return _import_av().open(str(path.absolute()), options=options)
-
-
-def _check_frame_size(path: Path, width: int, height: int) -> None:
-    if not width * height:  # FFmpeg knows no size, or refuses it
-        raise ValueError(
-            f"its header has no size of frames, or one above {_max_pixels():,} pixels. To allow "
-            f"more, set the environment variable {MAX_BYTES_VARIABLE}."
-        )
-    check_size(path, BYTES_PER_PIXEL * width * height, f"frames of {width} x {height} pixels")
-
-
-def _decode(container: Any) -> Iterator[Any]:
-    stream = container.streams.video[0]
-    stream.codec_context.options = {"max_pixels": str(_max_pixels())}
-    yield from container.decode(stream)
-
-
-def _max_pixels() -> int:
-    """FFmpeg's maximum for a frame, whose size may change within a video.
-
-    It is twice that of the header, because FFmpeg counts the padding of frames.
-    """
-    return min(2 * max_bytes() // BYTES_PER_PIXEL, 2**31 - 1)
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Return how many counter-clockwise quarter turns show the frame upright."""
-    return round(float(frame.rotation) / 90)
-
-
-def _to_rgb(frame: Any, size: tuple[int, int]) -> Pixels:
-    turns = _quarter_turns(frame)
-    height, width = size[::-1] if turns % 2 else size
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return np.ascontiguousarray(np.rot90(pixels, turns))
-
-
-def _fit(size: tuple[int | None, int | None], height: int, width: int) -> tuple[int, int]:
+def _fit(size: PartialSize, height: int, width: int) -> Size:
     if size[0] is None and size[1] is not None:
         return max(round(height * size[1] / width), 1), size[1]
     if size[1] is None and size[0] is not None:
         return size[0], max(round(width * size[0] / height), 1)
     return size[0] or height, size[1] or width
-
-
-def _checked(frames: Iterable[Pixels]) -> Iterator[Pixels]:
-    """Yield the frames; raise ValueError unless all are RGB uint8 of one size, or if none are."""
-    shape = None
-    for number, frame in enumerate(map(np.asarray, frames)):
-        shape = shape or frame.shape
-        if frame.dtype != np.uint8 or frame.shape != shape or shape[2:] != (3,) or 0 in shape:
-            raise ValueError(
-                f"Frame {number} is {frame.shape} of {frame.dtype}; expected RGB frames (H, W, 3) "
-                f"of uint8, all of the size of the first one, {shape}."
-            )
-        yield frame
-    if shape is None:
-        raise ValueError("There are no frames to write.")
-
-
-def _write_mp4(frames: Iterator[Pixels], path: Path, fps: float) -> None:
-    av = import_extra("av", "Writing MP4 needs PyAV", "video")
-    first = next(frames)
-    height, width = first.shape[:2]
-    padding = ((0, height % 2), (0, width % 2), (0, 0))
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"  # the format that every player supports
-        for frame in chain([first], frames):
-            padded = np.ascontiguousarray(np.pad(frame, padding, mode="edge"))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(padded, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def _write_gif(frames: Iterator[Pixels], path: Path, fps: float) -> None:
-    from PIL import Image
-
-    images = [Image.fromarray(frame) for frame in frames]
-    # GIF durations are multiples of 10 ms: round the ends, so that errors do not accumulate.
-    ends = [10 * round(100 * number / fps) for number in range(len(images) + 1)]
-    durations = np.diff(ends).tolist()
-    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_3dcam._validation import check_integer, check_positive, check_tensor, describe
+from captum_3dcam._validation import check_integer, check_tensor, describe
+from captum_3dcam.frame_times import FrameRate, check_rate, frame_time
 
 Array = NDArray[Any]
 
@@ -81,14 +82,14 @@ def check_connectivity(connectivity: int | None, rank: int) -> int:
     return connectivity
 
 
-def check_fps(fps: float | None) -> float | None:
-    return None if fps is None else check_positive("fps", fps)
+def check_fps(fps: FrameRate | None, length: int | None = None) -> FrameRate | None:
+    return None if fps is None else check_rate(fps, length)
 
 
-def to_seconds(start: int, end: int, fps: float | None) -> tuple[float, float]:
+def to_seconds(start: int, end: int, fps: FrameRate | None) -> tuple[float, float]:
     if fps is None:
         raise ValueError(
             f"The frames [{start}, {end}) have no time in seconds without a frame rate. Pass fps "
             "to the function or class that returned them."
         )
-    return start / fps, end / fps
+    return frame_time(fps, start), frame_time(fps, end)

@@ -17,6 +17,7 @@ from captum_3dcam._validation import (
     check_tensor,
     describe,
 )
+from captum_3dcam.frame_times import FrameRate
 from captum_3dcam.localization._inputs import (
     Array,
     check_clips,
@@ -50,7 +51,7 @@ class Tube:
     start: int
     boxes: Tensor
     score: float
-    fps: float | None = None
+    fps: FrameRate | None = None
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
@@ -77,7 +78,7 @@ class Tube:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """start / fps and end / fps; ValueError without fps."""
+        """The start of the first frame and the end of the last one; ValueError without fps."""
         return to_seconds(self.start, self.end, self.fps)
 
 
@@ -85,7 +86,7 @@ def tubes(
     maps: Tensor,
     mask: Tensor | None = None,
     connectivity: int | None = None,
-    fps: float | None = None,
+    fps: FrameRate | None = None,
 ) -> list[list[Tube]]:
     """Space-time tubes of clips (N, 1, T, *S), one per connected component of the mask.
 
@@ -96,7 +97,7 @@ def tubes(
         maps: (N, 1, T, *S).
         mask: bool (N, 1, T, *S); by default ``binarize(maps)``, above half the maximum.
         connectivity: as in :func:`components`; the time axis counts.
-        fps: frames per second, for :attr:`Tube.seconds`.
+        fps: frames per second, or their ``FrameTimes``, for :attr:`Tube.seconds`.
 
     Raises TypeError or ValueError for arguments that are not as described.
 
@@ -107,8 +108,8 @@ def tubes(
     >>> tube.boxes.int().tolist(), tube.seconds
     ([[1, 1, 3, 3], [2, 1, 4, 3], [3, 1, 5, 3]], (0.5, 2.0))
     """
-    fps = check_fps(fps)
     check_clips(maps)
+    fps = check_fps(fps, maps.shape[2])
     connectivity = check_connectivity(connectivity, maps.ndim - 2)
     mask = binarize(maps) if mask is None else check_mask(mask, maps)
     results = []
@@ -119,7 +120,7 @@ def tubes(
 
 
 def _component_tubes(
-    values: Array, mask: Array, connectivity: int, fps: float | None, device: torch.device
+    values: Array, mask: Array, connectivity: int, fps: FrameRate | None, device: torch.device
 ) -> Iterator[Tube]:
     labels, _ = label_components(mask, connectivity)
     space = tuple(range(1, mask.ndim))
@@ -148,7 +149,7 @@ def link(
     min_iou: float = 0.3,
     max_gap: int = 0,
     min_length: int = 1,
-    fps: float | None = None,
+    fps: FrameRate | None = None,
 ) -> list[list[Tube]]:
     """Link boxes of consecutive frames, as :func:`frame_boxes` returns them, into tubes.
 
@@ -163,7 +164,7 @@ def link(
         max_gap: the maximum number of consecutive frames in which a tube has no matching box;
             there its box is interpolated linearly.
         min_length: the minimum length of a tube in frames, interpolated ones included.
-        fps: frames per second, for :attr:`Tube.seconds`.
+        fps: frames per second, or their ``FrameTimes``, for :attr:`Tube.seconds`.
 
     Returns:
         For each sample its tubes. The score is the mean score of the linked boxes.
@@ -189,6 +190,7 @@ def link(
     results = []
     for sample in check_sequence("frames", frames, of="samples, each a list of Boxes"):
         _check_frames(sample)
+        check_fps(fps, len(sample))
         tracks = _link_sample(sample, min_iou, max_gap)
         linked = (_to_tube(track, fps, sample[0].boxes.device) for track in tracks)
         kept = [tube for tube in linked if len(tube.boxes) >= min_length]
@@ -240,7 +242,7 @@ def _match(last: list[Tensor], boxes: Tensor, min_iou: float) -> dict[int, int]:
     return matches
 
 
-def _to_tube(track: _Track, fps: float | None, device: torch.device) -> Tube:
+def _to_tube(track: _Track, fps: FrameRate | None, device: torch.device) -> Tube:
     times, boxes, scores = zip(*track, strict=True)
     frames = range(times[0], times[-1] + 1)
     bounds = torch.stack(boxes).numpy().T

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from captum_3dcam._validation import check_integer, check_number, check_tensor, describe
+from captum_3dcam.frame_times import FrameRate
 from captum_3dcam.localization._inputs import (
     Array,
     check_fps,
@@ -31,7 +32,7 @@ class Segment:
     start: int
     end: int
     score: float
-    fps: float | None = None
+    fps: FrameRate | None = None
 
     def __post_init__(self) -> None:
         check_fps(self.fps)
@@ -45,7 +46,7 @@ class Segment:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """start / fps and end / fps; ValueError without fps."""
+        """The start of the first frame and the end of the last one; ValueError without fps."""
         return to_seconds(self.start, self.end, self.fps)
 
 
@@ -55,7 +56,7 @@ def segments(
     low: float = 0.25,
     min_length: int = 1,
     max_gap: int = 0,
-    fps: float | None = None,
+    fps: FrameRate | None = None,
 ) -> list[list[Segment]]:
     """Temporal segments of profiles (N, T), by hysteresis thresholding.
 
@@ -68,7 +69,7 @@ def segments(
         profile: (N, T), as :func:`captum_3dcam.functional.temporal_profile` returns it.
         high, low: fractions of the maximum, 0 <= low <= high < 1.
         min_length, max_gap: in frames.
-        fps: frames per second, for :attr:`Segment.seconds`.
+        fps: frames per second, or their ``FrameTimes``, for :attr:`Segment.seconds`.
 
     Raises TypeError or ValueError for arguments that are not as described.
 
@@ -79,7 +80,6 @@ def segments(
     Segment(start=1, end=4, score=8.0, fps=2) (0.5, 2.0)
     Segment(start=7, end=8, score=6.0, fps=2) (3.5, 4.0)
     """
-    fps = check_fps(fps)
     max_gap = check_integer("max_gap", max_gap, minimum=0)
     min_length = check_integer("min_length", min_length)
     high, low = check_number("high", high), check_number("low", low)
@@ -88,6 +88,7 @@ def segments(
             f"high={high}, low={low}: expected fractions of the maximum, 0 <= low <= high < 1."
         )
     _check_profile(profile)
+    fps = check_fps(fps, profile.shape[1])
     profiles = profile[:, None]
     masks = (mask_arrays(binarize(profiles, "relative", level)) for level in (low, high))
     results = []

@@ -11,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
 from captum_3dcam._validation import check_instance, check_positive, show
+from captum_3dcam.frame_times import FrameRate, FrameTimes, check_rate
 from captum_3dcam.io import write_video
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import finish_figure, hide_frame, make_axes
@@ -24,16 +25,16 @@ _MIN_DPI, _MAX_DPI = 10, 2400
 
 
 class VideoAnimation(FuncAnimation):
-    """Matplotlib's animation, and its rate in frames per second."""
+    """Matplotlib's animation, and its rate in frames per second, or its frames' times."""
 
-    fps: float
+    fps: FrameRate
 
 
 def animate_video_attr(
     attr: Values,
     original_video: Values | None = None,
     *,
-    fps: float = 10.0,
+    fps: FrameRate = 10.0,
     start: int = 0,
     overlays: Overlays = Overlays(),
     title: str | None = None,
@@ -42,16 +43,20 @@ def animate_video_attr(
     """Animate a map over its video, with a cursor that moves along the temporal profile.
 
     The arguments are those of :func:`visualize_video_attr`. Save the animation with
-    :func:`save_animation`, or show it in a notebook with ``animation.to_jshtml()``.
+    :func:`save_animation`, which keeps the times of the frames, or show it in a notebook with
+    ``animation.to_jshtml()``, which shows all frames for the same time.
 
     >>> import torch
     >>> animation = animate_video_attr(torch.rand(4, 2, 2), torch.rand(4, 8, 8))
     >>> save_animation(animation, getfixture("tmp_path") / "map.gif", dpi=40)
     """
     check_drawing(style, title)
-    fps = check_positive("fps", fps)
+    fps = check_rate(fps)
     times = TimeAxis(fps, start)
     heat = as_map(attr, 3)
+    times.check_length(len(heat))
+    if isinstance(fps, FrameTimes):
+        fps = fps.take(range(start, start + len(heat)))
     video = as_video(original_video, [heat], style.method)
     artist = OverlayArtist(overlays, len(heat), heat.shape[1:], video.shape[1:3])
     colors = ColorScale.from_maps(style, [heat])
@@ -64,7 +69,7 @@ def animate_video_attr(
     hide_frame(frame_ax)
     time, _ = draw_profile(profile_ax, values, colors, times, artist.segments)
     cursor = profile_ax.axvline(time[0], color="black", linewidth=1)
-    artist.add_legend(profile_ax)
+    artist.add_legend(profile_ax, range(len(heat)))
     drawn: list[Artist] = []
 
     def show_frame(t: int) -> list[Artist]:
@@ -77,8 +82,9 @@ def animate_video_attr(
         return [*drawn, cursor]
 
     show_frame(0)
+    interval = 1000 / (fps.fps if isinstance(fps, FrameTimes) else fps)
     animation = VideoAnimation(
-        fig.canvas.figure, show_frame, frames=len(heat), interval=1000 / fps, blit=False
+        fig.canvas.figure, show_frame, frames=len(heat), interval=interval, blit=False
     )
     animation.fps = fps
     finish_figure(fig, style, title, [([frame_ax], frame_colors)])

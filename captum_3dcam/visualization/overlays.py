@@ -169,16 +169,19 @@ class OverlayArtist:
                 artists += self._draw_box(ax, box, number)
         return artists
 
-    def add_legend(self, ax: Axes) -> None:
-        """Add a legend that names the tubes."""
-        numbers = range(bool(self._boxes), bool(self._boxes) + len(self._tubes))
-        handles = [Line2D([], [], label=str(number), **_line(number)) for number in numbers]
+    def add_legend(self, ax: Axes, frames: Sequence[int]) -> None:
+        """Add a legend that names the tubes in these frames."""
+        names, handles = [], []
+        for number, (name, tube) in enumerate(self._tubes.items(), start=bool(self._boxes)):
+            if any(tube.start <= frame < tube.end for frame in frames):
+                names.append(name)
+                handles.append(Line2D([], [], label=str(number), **_line(number)))
         if handles:
             # A white or yellow line is visible on grey only.
             options: dict[str, Any] = {"loc": "lower center", "ncols": min(len(handles), 4)}
             legend = ax.legend(handles=handles, fontsize="small", facecolor="0.6", **options)
             # Not as labels of the lines: matplotlib leaves out those that begin with "_".
-            for text, name in zip(legend.get_texts(), self._tubes, strict=True):
+            for text, name in zip(legend.get_texts(), names, strict=True):
                 text.set(text=name, **LITERAL)
 
     def _draw_box(self, ax: Axes, box: Array, number: int, label: str = "") -> list[Artist]:

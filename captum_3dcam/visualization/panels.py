@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from captum_3dcam._validation import check_sequence, check_text
+from captum_3dcam.frame_times import FrameRate
 from captum_3dcam.io import Volume
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import (
@@ -67,7 +68,7 @@ def visualize_attr_panels(
     names: Sequence[str],
     *,
     frames: int | Sequence[int] = 8,
-    fps: float | None = None,
+    fps: FrameRate | None = None,
     start: int = 0,
     title: str | None = None,
     style: Style = Style(),
@@ -170,6 +171,7 @@ def _read(
         return [heat[None] for heat in maps], [_FrameView(image, 0, "")], style
     maps = _as_maps(attr, 3)
     video = as_video(original, maps, style.method)
+    times.check_length(len(video))
     shown = choose_frames(frames, len(video))
     return maps, [_FrameView(video[t], t, times.format(t)) for t in shown], style
 

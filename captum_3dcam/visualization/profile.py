@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from captum_3dcam._validation import check_integer, check_positive
+from captum_3dcam._validation import check_integer
+from captum_3dcam.frame_times import FrameRate, FrameTimes, check_rate, frame_time
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.localization import Segment
 from captum_3dcam.visualization._colors import ColorScale
@@ -24,44 +25,59 @@ _LINE, _SEGMENT = "#0072B2", "#E69F00"
 class TimeAxis:
     """``fps`` is None for times in frames; ``start`` is the clip's first frame in its video."""
 
-    fps: float | None = None
+    fps: FrameRate | None = None
     start: int = 0
 
     def __post_init__(self) -> None:
         if self.fps is not None:
-            check_positive("fps", self.fps)
+            check_rate(self.fps)
         check_integer("start", self.start, minimum=None)
 
-    def at(self, frame: Any) -> Any:
-        """The time of a frame of the clip, or of an array of them."""
-        return (self.start + frame) / (self.fps or 1)
+    def edge(self, frame: Any) -> Any:
+        """Where a frame of the clip begins on the axis, or an array of them."""
+        number = self.start + frame
+        return number - 0.5 if self.fps is None else frame_time(self.fps, number)
+
+    def middle(self, frame: Any) -> Any:
+        """Where a frame of the clip is drawn on the axis, or an array of them."""
+        return (self.edge(frame) + self.edge(frame + 1)) / 2
 
     def format(self, frame: int) -> str:
-        return f"{self.at(frame):.2f} s" if self.fps else str(self.start + frame)
+        return str(self.start + frame) if self.fps is None else f"{self.edge(frame):.2f} s"
+
+    def check_length(self, length: int) -> None:
+        """ValueError for times of fewer frames than the clip's."""
+        if isinstance(self.fps, FrameTimes) and not 0 <= self.start <= len(self.fps) - length:
+            raise ValueError(
+                f"fps holds the times of {len(self.fps)} frames; expected those of the clip's "
+                f"{length}, or of its video with start, the clip's first frame; start is "
+                f"{self.start}."
+            )
 
     @property
     def label(self) -> str:
-        return "time (s)" if self.fps else "frame"
+        return "frame" if self.fps is None else "time (s)"
 
 
 def visualize_temporal_profile(
     attr: Values,
     segments: Sequence[Segment] = (),
     *,
-    fps: float | None = None,
+    fps: FrameRate | None = None,
     start: int = 0,
     title: str | None = None,
     style: Style = Style(),
 ) -> FigureAxis:
     """Draw the temporal profile of a map, with its segments shaded.
 
-    Frame t is drawn at t, or at t / fps seconds; a segment from half a frame before its first to
-    half a frame after its last.
+    On an axis of seconds, a frame is drawn in the middle of the time in which it is shown, and a
+    segment from the start of its first frame to the end of its last one. On an axis of frames,
+    frame t is drawn at t, and lasts from t - 1/2 to t + 1/2.
 
     Args:
         attr: the map (T, H, W), or a profile (T,), with leading axes of size 1 at most.
         segments: ``localization.segments(profile)[i]``, with frames counted from the clip's first.
-        fps: frames per second, to label the axis in seconds instead of frames.
+        fps: frames per second, or the frames' ``FrameTimes``, for an axis of seconds.
         start: the number of the clip's first frame in its video.
         style: of which ``sign``, ``fig_size``, ``plt_fig_axis`` and ``use_pyplot`` apply.
 
@@ -79,6 +95,7 @@ def visualize_temporal_profile(
     signal = squeeze_leading(as_array(attr), 1)
     heat = as_map(signal[:, None, None] if signal.ndim == 1 else attr, 3)
     Overlays(segments=segments).check_length(len(heat))
+    times.check_length(len(heat))
     colors = ColorScale.from_maps(style, [heat])
     fig, (ax,) = make_axes(style, [[0]], (8, 2.5))
     draw_profile(ax, colors.select(heat), colors, times, segments)
@@ -92,10 +109,10 @@ def draw_profile(
     ax: Axes, values: Array, colors: ColorScale, times: TimeAxis, segments: Sequence[Segment]
 ) -> tuple[Array, Array]:
     """Draw the profile of values (T, H, W); return the times and values of its points."""
-    time = times.at(np.arange(len(values)))
+    time = times.middle(np.arange(len(values)))
     profile = temporal_profile(torch.as_tensor(values)[None, None])[0].numpy()
     for segment in segments:
-        first, last = times.at(segment.start - 0.5), times.at(segment.end - 0.5)
+        first, last = times.edge(segment.start), times.edge(segment.end)
         ax.axvspan(first, last, color=_SEGMENT, alpha=0.4, linewidth=0)
     ax.fill_between(time, profile, alpha=0.3, color=_LINE)
     ax.plot(time, profile, color=_LINE)
@@ -105,7 +122,6 @@ def draw_profile(
         ax.axhline(0, color="black", linewidth=0.8)
     else:
         ax.set_ylim(bottom=0)
-    # Half a frame beyond the first and last, where segments end.
-    ax.set_xlim(times.at(-0.5), times.at(len(values) - 0.5))
+    ax.set_xlim(times.edge(0), times.edge(len(values)))
     ax.spines[["top", "right"]].set_visible(False)
     return time, profile

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from captum_3dcam.frame_times import FrameRate
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import FigureAxes, finish_figure, hide_frame, make_grid
 from captum_3dcam.visualization._inputs import Values, as_map, as_video, choose_frames
@@ -15,7 +16,7 @@ def visualize_video_attr(
     original_video: Values | None = None,
     *,
     frames: int | Sequence[int] = 8,
-    fps: float | None = None,
+    fps: FrameRate | None = None,
     start: int = 0,
     overlays: Overlays = Overlays(),
     title: str | None = None,
@@ -29,7 +30,7 @@ def visualize_video_attr(
         attr: the map, (T, H', W') or with leading axes of size 1.
         original_video: (T, H, W[, 1 or 3]); it may be left out for "heat_map".
         frames: how many frames to show, evenly spaced, or their indices in the clip.
-        fps: frames per second, to label frames by seconds instead of numbers.
+        fps: frames per second, or the frames' ``FrameTimes``, to label them by seconds.
         start: the number of the clip's first frame in its video, for the labels.
         overlays: boxes, tubes and segments, with frames counted from the clip's first.
 
@@ -45,6 +46,7 @@ def visualize_video_attr(
     check_drawing(style, title)
     times = TimeAxis(fps, start)
     heat = as_map(attr, 3)
+    times.check_length(len(heat))
     video = as_video(original_video, [heat], style.method)
     artist = OverlayArtist(overlays, len(heat), heat.shape[1:], video.shape[1:3])
     shown = choose_frames(frames, len(heat))
@@ -62,6 +64,6 @@ def visualize_video_attr(
         ax.set_title(times.format(t), fontsize="medium")
     time, profile = draw_profile(profile_ax, values, colors, times, artist.segments)
     profile_ax.plot(time[shown], profile[shown], "o", color="black")
-    artist.add_legend(profile_ax)
+    artist.add_legend(profile_ax, shown)
     finish_figure(fig, style, title, [(axes, frame_colors)])
     return fig, axes

@@ -41,7 +41,7 @@ def test_map_boxes_title_and_cursor_move(tmp_path):
     assert titles == ("0.50 s", "0.75 s", "1.00 s", "1.25 s", "1.50 s")
     assert boxes == ([], [[-0.5, -0.5, 19.5, 19.5]], [[9.5, -0.5, 29.5, 19.5]], [], [])
     np.testing.assert_array_equal(np.stack(heats), MOVING[0, 0])
-    np.testing.assert_allclose(cursors, [0.5, 0.75, 1, 1.25, 1.5])
+    np.testing.assert_allclose(cursors, [0.625, 0.875, 1.125, 1.375, 1.625])
 
 
 def test_a_gif_has_every_frame(tmp_path):

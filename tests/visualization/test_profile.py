@@ -9,7 +9,7 @@ from captum_3dcam.localization import Segment
 from captum_3dcam.visualization import Style, visualize_temporal_profile
 
 
-def test_a_profile_is_the_mean_over_space_with_segments_half_a_frame_wider():
+def test_a_profile_is_the_mean_over_space_with_segments_from_their_first_to_their_last_frame():
     figure, ax = visualize_temporal_profile(
         MOVING, [Segment(1, 3, 0.5)], fps=2, start=10, title="run"
     )
@@ -18,8 +18,8 @@ def test_a_profile_is_the_mean_over_space_with_segments_half_a_frame_wider():
     np.testing.assert_allclose(line.get_ydata(), means)
     (span,) = ax.patches
     extent = span.get_extents().transformed(ax.transData.inverted())
-    np.testing.assert_allclose(extent.intervalx, [(11 - 0.5) / 2, (13 - 0.5) / 2])
-    assert ax.get_xlim() == ((10 - 0.5) / 2, (14 + 0.5) / 2)
+    np.testing.assert_allclose(extent.intervalx, [11 / 2, 13 / 2])
+    assert ax.get_xlim() == (10 / 2, 15 / 2)
     assert ax.get_title() == "run"
     pixels(figure)
 

@@ -18,9 +18,9 @@ def test_frames_share_one_scale_and_have_the_profile_below():
         assert ax.images[1].get_clim() == (0, 5)
         np.testing.assert_array_equal(values(ax.images[1]), MOVING[0, 0, frame])
     line, dots = profile.get_lines()
-    np.testing.assert_allclose(line.get_xdata(), [5, 5.5, 6, 6.5, 7])
+    np.testing.assert_allclose(line.get_xdata(), [5.25, 5.75, 6.25, 6.75, 7.25])
     np.testing.assert_allclose(line.get_ydata(), temporal_profile(MOVING)[0])
-    np.testing.assert_allclose(dots.get_xdata(), [5, 6, 7])
+    np.testing.assert_allclose(dots.get_xdata(), [5.25, 6.25, 7.25])
     assert profile.get_xlabel() == "time (s)"
     assert profile.get_ylabel() == "mean attribution"
     pixels(figure)

@@ -1,0 +1,82 @@
+"""What is missing from a damaged video, and where."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from captum_3dcam._validation import warn
+
+_MAX_SHOWN = 5
+_MIN_GAP = 1.5  # frames, between the end of the frames and that of the header
+
+
+@dataclass
+class _Hole:
+    """A number of missing frames, and where they were expected, in seconds."""
+
+    count: int
+    start: float
+    end: float
+
+    def __str__(self) -> str:
+        if self.start == self.end:
+            return f"at {self.start:.2f} s"
+        return f"from {self.start:.2f} to {self.end:.2f} s"
+
+
+class Damage:
+    """Collects what one pass over a video shows, for one warning."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._end = 0.0
+        self._duration = 0.0
+        self._holes: list[_Hole] = []
+        self._corrupt: list[_Hole] = []
+
+    def add_frame(self, start: float, end: float, is_corrupt: bool) -> None:
+        self._frames, self._end, self._duration = self._frames + 1, end, end - start
+        if is_corrupt:
+            self._add(self._corrupt, start)
+
+    def add_lost(self, time: float | None) -> None:
+        """A packet that gave no frame; without a time, it follows the latest frame."""
+        self._add(self._holes, self._end if time is None else time)
+
+    def add_end(self, expected_end: float | None, uncounted: int) -> None:
+        """The end of the video by its header, and how many more packets than were read it counts.
+
+        A count alone proves nothing: an edit list leaves packets out.
+        """
+        gap = 0.0 if expected_end is None else expected_end - self._end
+        if expected_end is None or gap <= _MIN_GAP * self._duration:
+            return
+        known = sum(hole.count for hole in self._holes if hole.start >= self._end)
+        missing = uncounted if uncounted > 0 else round(gap / self._duration) - known
+        if missing > 0:
+            self._holes.append(_Hole(missing, self._end, expected_end))
+
+    def report(self, path: Path) -> None:
+        """Warn if anything is missing or damaged."""
+        parts = []
+        if count := sum(hole.count for hole in self._holes):
+            total = f"{count} of {self._frames + count} frames"
+            parts.append(f"{total} {'is' if count == 1 else 'are'} missing, {_join(self._holes)}")
+        if count := sum(hole.count for hole in self._corrupt):
+            frames = "frame is" if count == 1 else "frames are"
+            parts.append(f"{count} {frames} damaged, {_join(self._corrupt)}")
+        if parts:
+            warn(
+                f"{path.name!r} is truncated or damaged: {'; '.join(parts)}. The other frames keep "
+                "their own times."
+            )
+
+    def _add(self, holes: list[_Hole], time: float) -> None:
+        if holes and 0 <= time - holes[-1].end <= 2 * self._duration:
+            holes[-1].count, holes[-1].end = holes[-1].count + 1, time
+        else:
+            holes.append(_Hole(1, time, time))
+
+
+def _join(holes: list[_Hole]) -> str:
+    more = len(holes) - _MAX_SHOWN
+    return ", ".join(map(str, holes[:_MAX_SHOWN])) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,175 @@
+"""Images as the frames of a video: a folder of them, the pages of a TIFF, an animated WebP."""
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from captum_3dcam._files import BYTES_PER_PIXEL, StrPath, check_size, wrap_read_errors
+from captum_3dcam._validation import warn
+from captum_3dcam.frame_times import FrameTimes, check_rate
+from captum_3dcam.io._frame_source import Pixels, Size, TimedFrame, resize
+from captum_3dcam.io.image import FORMATS, _to_rgb, read_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEFAULT_FPS = 25.0
+_SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+
+
+def list_images(folder: StrPath) -> list[Path]:
+    """The images of a folder in the natural order of their names: frame2 before frame10.
+
+    An image has the suffix of one, or its content; hidden files and others are left out.
+
+    >>> from PIL import Image
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("frame10.png", "frame2.png", ".frame1.png"):
+    ...     Image.new("RGB", (8, 8)).save(folder / name)
+    >>> [path.name for path in list_images(folder)]
+    ['frame2.png', 'frame10.png']
+    """
+    files = [path for path in Path(folder).iterdir() if not path.name.startswith(".")]
+    images = [path for path in files if path.is_file() and _is_image(path)]
+    return sorted(images, key=lambda path: _natural(path.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts] + [(-1, name)]
+
+
+def _is_image(path: Path) -> bool:
+    from PIL import Image
+
+    if path.suffix.lower() in _SUFFIXES:
+        return True
+    try:
+        with Image.open(path, formats=FORMATS):
+            return True
+    except Exception:  # a decoder may raise any error for another format
+        return False
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of a folder, at a constant rate."""
+
+    path: Path
+    images: Sequence[Path]
+    fps: float
+    size: Size
+
+    @classmethod
+    def open(cls, path: Path, fps: float | None) -> "ImageFolder":
+        images = list_images(path)
+        if not images:
+            raise ValueError(f"The folder {str(path)!r} has no images. Expected {_NAMES}.")
+        height, width = read_image(images[0]).shape[:2]
+        return cls(path, images, _checked_rate(fps, path), (height, width))
+
+    @property
+    def frame_count(self) -> int:
+        return len(self.images)
+
+    def frames(self) -> Iterator[TimedFrame]:
+        for number, image in enumerate(self.images):
+            yield TimedFrame(number / self.fps, 1 / self.fps, partial(self._pixels, image))
+
+    def _pixels(self, image: Path, size: Size) -> Pixels:
+        pixels = read_image(image)
+        _check_size_of(pixels.shape[:2], self.size, repr(str(image)))
+        return resize(pixels, size)
+
+
+@dataclass(frozen=True)
+class ImagePages:
+    """The pages of a TIFF, at a constant rate, or the frames of an animated WebP, at their own."""
+
+    path: Path
+    size: Size
+    frame_count: int
+    times: FrameTimes
+
+    @classmethod
+    def open(cls, path: Path, fps: float | None) -> "ImagePages":
+        with _opened(path) as image:
+            count = getattr(image, "n_frames", 1)
+            if count < 2:
+                raise ValueError("it is a single image. Read it with read_image().")
+            size = image.size[::-1]
+            if image.format == "WEBP":
+                times = FrameTimes(np.cumsum([0.0, *_durations(image, count)]))
+            else:
+                times = FrameTimes.from_rate(count, _checked_rate(fps, path))
+        return cls(path, size, count, times)
+
+    @property
+    def fps(self) -> float:
+        return self.times.fps
+
+    def frames(self) -> Iterator[TimedFrame]:
+        with _opened(self.path) as image:
+            for number in range(self.frame_count):
+                start, end = self.times.edges[number : number + 2].tolist()
+                yield TimedFrame(start, end - start, partial(self._pixels, image, number))
+
+    def _pixels(self, image: "Image.Image", number: int, size: Size) -> Pixels:
+        image.seek(number)
+        _check_size_of(image.size[::-1], self.size, f"page {number} of {str(self.path)!r}")
+        return resize(_to_rgb(image, image.format), size)
+
+
+def is_paged_image(path: Path) -> bool:
+    """Whether the file is a TIFF or WebP, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start[:4] in (b"II*\0", b"MM\0*") or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from PIL import Image
+
+    with wrap_read_errors(path, "a video"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damaged metadata is harmless; sizes are checked below
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+            check_size(path, BYTES_PER_PIXEL * width * height, f"{width} x {height} pixels")
+            yield image
+
+
+def _durations(image: "Image.Image", count: int) -> Iterator[float]:
+    """Of each frame in seconds; at least a hundredth, as times ascend strictly."""
+    for number in range(count):
+        image.seek(number)
+        image.load()
+        yield max(image.info.get("duration", 0) / 1000, 0.01)
+
+
+def _checked_rate(fps: float | None, path: Path) -> float:
+    if fps is not None:
+        return float(check_rate(fps))
+    warn(
+        f"{path.name!r} has images without times: {DEFAULT_FPS:g} frames per second are assumed. "
+        "Pass their rate: fps, or --fps on the command line."
+    )
+    return DEFAULT_FPS
+
+
+def _check_size_of(size: Any, expected: Size, name: str) -> None:
+    if tuple(size) != tuple(expected):
+        raise ValueError(
+            f"{name} has {size[1]} x {size[0]} pixels, and the first image {expected[1]} x "
+            f"{expected[0]}; expected frames of one size. Resize them, or move this one elsewhere."
+        )
+
+
+_NAMES = ", ".join(FORMATS)

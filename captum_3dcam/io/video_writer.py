@@ -1,0 +1,125 @@
+"""Write frames as MP4 or GIF, each shown for its own time."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import chain, count, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from captum_3dcam._files import StrPath, atomic_write, import_extra
+from captum_3dcam.frame_times import FrameRate, FrameTimes, check_rate
+from captum_3dcam.io._frame_source import Pixels
+
+_MAX_GIF_FPS = 50  # browsers slow down faster GIFs
+_MP4_UNIT = Fraction(1, 60_000)  # seconds; MPEG-4 allows no finer one than 1 / 65535
+_MP4_OPTIONS = {"libx264": {"preset": "veryfast"}}
+
+
+def write_video(frames: Iterable[Pixels], path: StrPath, fps: FrameRate) -> None:
+    """Write RGB frames as MP4 (with PyAV) or GIF (with Pillow), depending on the suffix.
+
+    MP4 needs even sizes: the last row or column of an odd size is repeated.
+
+    Args:
+        frames: (T, H, W, 3) uint8, or an iterable of (H, W, 3), which MP4 consumes frame by frame.
+        path: the file to write, ``.mp4`` or ``.gif``.
+        fps: frames per second, or the ``FrameTimes``, of which the first becomes 0; at most 50
+            for GIF, or 20 ms for each frame.
+
+    Raises ImportError without PyAV (extra ``video``) for MP4, FileNotFoundError if the folder does
+    not exist, and ValueError for another suffix, frame rate, dtype or shape, for times of another
+    number of frames, and without frames.
+    """
+    with atomic_write(path, (".mp4", ".gif")) as temporary:
+        check_rate(fps)
+        if temporary.suffix == ".mp4":
+            _write_mp4(_checked(frames, fps), temporary, fps)
+        else:
+            _check_gif_rate(fps)
+            _write_gif(_checked(frames, fps), temporary, fps)
+
+
+def _checked(frames: Iterable[Pixels], fps: FrameRate) -> Iterator[Pixels]:
+    """Yield the frames; ValueError unless all are RGB uint8 of one size, and have a time."""
+    shape, number = None, -1
+    for number, frame in enumerate(map(np.asarray, frames)):
+        shape = shape or frame.shape
+        if frame.dtype != np.uint8 or frame.shape != shape or shape[2:] != (3,) or 0 in shape:
+            raise ValueError(
+                f"Frame {number} is {frame.shape} of {frame.dtype}; expected RGB frames (H, W, 3) "
+                f"of uint8, all of the size of the first one, {shape}."
+            )
+        if isinstance(fps, FrameTimes) and number == len(fps):
+            raise ValueError(f"fps holds the times of {len(fps)} frames, and there are more.")
+        yield frame
+    if shape is None:
+        raise ValueError("There are no frames to write.")
+    if isinstance(fps, FrameTimes) and number + 1 < len(fps):
+        raise ValueError(
+            f"fps holds the times of {len(fps)} frames, and there are {number + 1}."
+        )
+
+
+def _write_mp4(frames: Iterator[Pixels], path: Path, fps: FrameRate) -> None:
+    av = import_extra("av", "Writing MP4 needs PyAV", "video")
+    first = next(frames)
+    height, width = first.shape[:2]
+    padding = ((0, height % 2), (0, width % 2), (0, 0))
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    unit, ticks, rate = _mp4_times(fps)
+    durations: dict[int, int] = {}  # of frames in the encoder, by their timestamps
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=_MP4_OPTIONS.get(codec, {}))
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"  # the format that every player supports
+        stream.codec_context.time_base = unit
+
+        def encode(image: Any) -> None:
+            for packet in stream.encode(image):
+                packet.duration = durations.pop(packet.pts)
+                container.mux(packet)
+
+        for frame, (start, end) in zip(chain([first], frames), pairwise(ticks), strict=False):
+            if height % 2 or width % 2:
+                frame = np.pad(frame, padding, mode="edge")
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            image.pts, image.time_base = start, unit
+            durations[start] = end - start
+            encode(image)
+        encode(None)
+
+
+def _mp4_times(fps: FrameRate) -> tuple[Fraction, Iterable[int], Fraction]:
+    """The unit of time in seconds, the edges of the frames in it, and the mean rate."""
+    if not isinstance(fps, FrameTimes):
+        rate = Fraction(fps).limit_denominator(1001)
+        return 1 / rate, count(), rate
+    ticks = np.rint((fps.edges - fps.edges[0]) / float(_MP4_UNIT)).astype(int)
+    # Frames closer than a unit still have times of their own.
+    ticks = np.maximum.accumulate(ticks - np.arange(len(ticks))) + np.arange(len(ticks))
+    return _MP4_UNIT, ticks.tolist(), Fraction(fps.fps).limit_denominator(1001)
+
+
+def _check_gif_rate(fps: FrameRate) -> None:
+    if not isinstance(fps, FrameTimes):
+        if fps > _MAX_GIF_FPS:
+            raise ValueError(f"fps={fps}: expected at most {_MAX_GIF_FPS}, the maximum of a GIF.")
+    elif (shortest := np.diff(fps.edges).min()) < 1 / _MAX_GIF_FPS - 1e-6:
+        raise ValueError(
+            f"A frame is shown for {shortest:g} s; expected at least {1 / _MAX_GIF_FPS:g} s, the "
+            "minimum of a GIF. Leave frames out: fps.take(frames)."
+        )
+
+
+def _write_gif(frames: Iterator[Pixels], path: Path, fps: FrameRate) -> None:
+    from PIL import Image
+
+    images = [Image.fromarray(frame) for frame in frames]
+    times = fps if isinstance(fps, FrameTimes) else FrameTimes.from_rate(len(images), fps)
+    # GIF durations are multiples of 10 ms: round the ends, so that errors do not accumulate. The
+    # small term rounds halves upwards, so that 20 ms never become 10, which browsers slow down.
+    ends = 10 * np.floor(100 * (times.edges - times.edges[0]) + 0.5 + 1e-6).astype(int)
+    durations = np.diff(ends).tolist()
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)

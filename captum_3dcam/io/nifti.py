@@ -1,57 +1,69 @@
 """Read and write NIfTI files with NiBabel."""
 
-import math
+import struct
+import warnings
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam._files import (
-    MAX_DEFLATE_RATIO,
-    StrPath,
-    atomic_write,
-    check_size,
-    existing_path,
-    import_extra,
-    wrap_read_errors,
-)
-from captum_3dcam.io.volume import Volume, check_shape
+from captum_3dcam._files import StrPath, atomic_write, existing_path, wrap_read_errors
+from captum_3dcam.io._nibabel import REVERSED, import_nibabel, read_start, read_voxels
+from captum_3dcam.io._voxels import Index
+from captum_3dcam.io.volume import Form, Header, Volume
 
-_REVERSED = [2, 1, 0, 3]  # columns of an affine: axes (i, j, k) of the file are (w, h, d) here
-_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
-_CHUNK = 2**20  # voxels that are converted to float32 at once
+_MM = {"unknown": 1.0, "meter": 1000.0, "mm": 1.0, "micron": 0.001}  # in the order of their codes
+_MAX_NIFTI1_SIDE = 2**15 - 1
+_MAX_DESCRIPTION = 79  # bytes
+_PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
+_SPACES = ("unused", "scanner", "another scan", "Talairach", "MNI 152", "another template")
 
 
-def read_nifti(path: StrPath) -> Volume:
-    """Read a NIfTI-1 or NIfTI-2 file, ``.nii`` or ``.nii.gz``, as a :class:`Volume`.
+def read_nifti(
+    path: StrPath,
+    *,
+    index: Index = None,
+    nan: float | None = None,
+) -> Volume:
+    """Read a NIfTI-1 or NIfTI-2 file as a :class:`Volume`.
 
-    The axes are reversed, so that ``data[d, h, w]`` is ``get_fdata()[w, h, d]`` of NiBabel: the
-    slices of an axial scan come first, as in :func:`read_dicom`. Values are scaled by the header's
-    slope and intercept. The affine is the sform or, without one, the qform, in mm.
+    The file is ``.nii`` or ``.nii.gz``, or one of a pair ``.hdr`` and ``.img``. The axes are
+    reversed, so that ``data[d, h, w]`` is ``get_fdata()[w, h, d]`` of NiBabel: the slices of an
+    axial scan come first, as in :func:`read_dicom`. Values are scaled by the header's slope and
+    intercept. The affine is the sform or, without one, the qform, in mm; the other one is kept
+    for :func:`write_nifti`, with a warning if it lies more than a tenth of a voxel away.
+
+    Args:
+        path: the file.
+        index: the volume to read of a file that has several, such as a time of an fMRI; ``"all"``
+            reads all as the channels of one input, as vectors (i, j, k, 1, C) always are.
+        nan: the value of voxels that are NaN or infinite; without it they are an error.
 
     Raises ImportError without NiBabel (extra ``medical``), FileNotFoundError, and ValueError for a
-    file that is damaged, has no affine or several volumes, whose values are not real numbers, or
-    that takes more than 2 GiB as float32 (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
+    file that is damaged or has no affine (also Analyze 7.5), for several volumes without a choice,
+    for values that are not real numbers, and for more than 2 GiB as float32 (unless
+    ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
-    nibabel = _import_nibabel()
+    nibabel = import_nibabel("NIfTI")
     path = existing_path(path, "NIfTI file")
     with wrap_read_errors(path, "NIfTI"):
-        header = _read_header(nibabel, path)
-        stored = nibabel.arrayproxy.ArrayProxy(path, header)  # reads nothing yet
-        shape = _check_header(stored, path)
-        affine, space = _affine_of(header)
-        with nibabel.openers.ImageOpener(path) as stream, np.errstate(all="ignore"):
-            data = _read_values(nibabel, stream, stored)
-            stream.read(2**20)  # gzip compares its checksum at the end of the file
-        return Volume(data.reshape(shape[::-1]), affine, space)
+        header_path, data_path = _files(path)
+        header = _read_header(nibabel, header_path, header_path != data_path)
+        data = read_voxels(nibabel, data_path, header, index, nan)
+        affine, space, facts = _read_forms(nibabel, header)
+        volume = Volume(data, affine, space, facts)
+    _warn_of_two_forms(volume, path)
+    return volume
 
 
 def write_nifti(volume: Volume, path: StrPath) -> None:
-    """Write a volume as NIfTI, ``.nii`` or ``.nii.gz``, in float32 with its affine.
+    """Write a volume as NIfTI, ``.nii`` or ``.nii.gz``, in float32; channels on the last axis.
 
-    A map written as ``scan.with_data(map)`` therefore overlays the scan in any viewer. The affine
-    is stored as sform and qform; one with a shear (tilted gantry) as sform alone.
+    A map written as ``scan.with_data(map)`` lies on the scan in any viewer: the file has the sform,
+    the qform, their codes and the length unit of the scan's file. The affine of another volume is
+    stored as sform and qform; one with a shear (tilted gantry) as sform alone, with a warning.
 
     Raises ImportError without NiBabel (extra ``medical``), FileNotFoundError if the folder does not
     exist, and ValueError for another suffix.
@@ -63,75 +75,150 @@ def write_nifti(volume: Volume, path: StrPath) -> None:
     ...     read_nifti(f"{folder}/map.nii.gz")
     Volume(shape=(4, 5, 6), spacing=(5.0, 2.0, 2.0), orientation='RAS')
     """
-    nibabel = _import_nibabel()
-    affine = volume.affine[:, _REVERSED]
-    image = nibabel.Nifti1Image(volume.data.T, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_sform(affine, volume.space)
-    image.set_qform(affine, volume.space)
-    # A quaternion cannot represent a shear. The bound is for the voxel farthest from the origin.
-    displacement = np.abs(image.get_qform() - affine)[:3] @ [*volume.data.T.shape, 1]
-    if displacement.max() > min(volume.spacing) / 10:
-        image.set_qform(None)
+    nibabel = import_nibabel("NIfTI")
+    fits = max(volume.data.shape) <= _MAX_NIFTI1_SIDE
+    kind = nibabel.Nifti1Image if fits else nibabel.Nifti2Image
+    header = kind.header_class()
+    header.set_xyzt_units(*volume.header.units)
+    header["descrip"] = volume.header.description.encode("ascii", "replace")[:_MAX_DESCRIPTION]
+    header["cal_min"], header["cal_max"] = volume.header.display_range or (0, 0)
+    _write_forms(header, volume)
+    header.set_data_dtype(np.float32)
+    image = kind(volume.data.T, None, header)
     with atomic_write(path, (".nii", ".nii.gz")) as temporary:
         nibabel.save(image, temporary)
 
 
-def _import_nibabel() -> Any:
-    return import_extra("nibabel", "NIfTI files need NiBabel", "medical")
+# ------------------------------------------------------------------------------- the header
 
 
-def _read_header(nibabel: Any, path: Path) -> Any:
+def _files(path: Path) -> tuple[Path, Path]:
+    """The files of the header and of the values."""
+    name = path.name
+    suffix = next((s for s in _PAIR if name.lower().endswith(s)), None)
+    if suffix is None:
+        return path, path
+    stem = name[: -len(suffix)]
+    siblings = {other.name.lower(): other for other in path.parent.glob(f"{_escape(stem)}.*")}
+    header, values = (
+        next(
+            (siblings[n] for s in ("", ".gz") if (n := f"{stem}{kind}{s}".lower()) in siblings),
+            None,
+        )
+        for kind in (".hdr", ".img")
+    )
+    if header is None or values is None:
+        missing = f"{stem}{'.hdr' if header is None else '.img'}"
+        raise ValueError(f"it is one of a pair of files, and {missing!r} is not beside it.")
+    return header, values
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _read_header(nibabel: Any, path: Path, is_pair: bool) -> Any:
     # Not nibabel.load, which reads the extensions of the header, whatever size they claim to have.
-    with nibabel.openers.ImageOpener(path) as stream:
-        start = stream.read(nibabel.Nifti2Header.sizeof_hdr)
-    for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header):
+    start = read_start(path, nibabel.Nifti2Header.sizeof_hdr)
+    pairs = (nibabel.nifti1.Nifti1PairHeader, nibabel.nifti2.Nifti2PairHeader)
+    for kind in pairs if is_pair else (nibabel.Nifti1Header, nibabel.Nifti2Header):
         if kind.may_contain_header(start):
             return kind(start[: kind.sizeof_hdr])
+    if start[:4] in (struct.pack("<i", 348), struct.pack(">i", 348)):
+        raise ValueError(
+            "it is an Analyze 7.5 file, a format without an orientation: left and right cannot be "
+            "told apart. If you know that NiBabel's default is right, convert it: "
+            "image = nibabel.load(path); "
+            "nibabel.save(nibabel.Nifti1Image(image.dataobj, image.affine), 'scan.nii')"
+        )
     raise ValueError("it has no NIfTI header.")
 
 
-def _check_header(stored: Any, path: Path) -> tuple[int, ...]:
-    """Check the shape, dtype and size of the data; return the shape with three axes."""
-    shape, dtype = stored.shape, stored.dtype
-    if math.prod(shape[3:]) != 1:
-        raise ValueError(f"its shape is {shape}. Expected a single volume; save one of them alone.")
-    shape = (*shape, 1, 1)[:3]
-    check_shape(shape[::-1])
-    if dtype.kind not in "iuf":
-        raise ValueError(f"its values are {dtype}; expected real numbers.")
-    size = stored.offset + math.prod(shape) * dtype.itemsize
-    ratio = MAX_DEFLATE_RATIO if path.suffix.lower() == ".gz" else 1
-    if size > path.stat().st_size * ratio:
-        raise ValueError(f"it is truncated or damaged: the header describes {size} bytes.")
-    check_size(path, 4 * math.prod(shape), f"{' x '.join(map(str, shape))} voxels")
-    return shape
-
-
-def _affine_of(header: Any) -> tuple[NDArray[np.float64], int]:
-    """Return the affine in mm for (d, h, w), and the code of the space it maps to."""
-    space = int(header["sform_code"]) or int(header["qform_code"])
-    if not space:
+def _read_forms(nibabel: Any, header: Any) -> tuple[NDArray[np.float64], int, Header]:
+    """The affine in mm for (d, h, w), the code of the space it maps to, and the other facts."""
+    codes = {name: int(header[f"{name}_code"]) for name in ("sform", "qform")}
+    if not any(codes.values()):
         raise ValueError(
             "it has no affine (sform_code and qform_code are 0), and programs disagree about the "
             "default. If NiBabel's default is right, store it in the file: "
             "image = nibabel.load(path); image.set_sform(image.affine, 1); "
             "nibabel.save(image, path)."
         )
-    affine = header.get_best_affine()[:, _REVERSED]
-    affine[:3] *= _MM[header.get_xyzt_units()[0]]
-    return affine, space
+    units = _read_units(nibabel, header)
+    used, second = ("sform", "qform") if codes["sform"] else ("qform", "sform")
+    affine = _in_mm(getattr(header, f"get_{used}")(), units)
+    try:
+        other = Form(second, _in_mm(getattr(header, f"get_{second}")(), units), codes[second])
+        usable = bool(np.isfinite(other.affine).all())
+    except nibabel.spatialimages.HeaderDataError:  # quaternion or voxel sizes that are none
+        usable = False
+    low, high = float(header["cal_min"]), float(header["cal_max"])
+    facts = Header(
+        other if usable else Form(second, affine, 0),
+        units,
+        header["descrip"].item().split(b"\0")[0].decode("latin-1"),
+        (low, high) if np.isfinite([low, high]).all() and low < high else None,
+    )
+    return affine, codes[used], facts
 
 
-def _read_values(nibabel: Any, stream: Any, stored: Any) -> NDArray[np.float32]:
-    """The scaled values in the order of the file.
+def _read_units(nibabel: Any, header: Any) -> tuple[str, str]:
+    code = int(header["xyzt_units"])
+    if code % 8 >= len(_MM):
+        raise ValueError(f"its length unit has the code {code % 8}; expected m 1, mm 2, micron 3.")
+    times = nibabel.nifti1.unit_codes.label
+    time = code - code % 8
+    return list(_MM)[code % 8], times[time] if time in (8, 16, 24) else "unknown"
 
-    They are read in chunks, because NiBabel scales integers as float64.
-    """
-    count = math.prod(stored.shape)
-    spec = ((count,), stored.dtype, stored.offset, stored.slope, stored.inter)
-    values = nibabel.arrayproxy.ArrayProxy(stream, spec, mmap=False)
-    data = np.empty(count, np.float32)
-    for start in range(0, count, _CHUNK):
-        data[start : start + _CHUNK] = values[start : start + _CHUNK]
-    return data
+
+def _in_mm(form: NDArray[np.float64], units: tuple[str, str]) -> NDArray[np.float64]:
+    affine = np.array(form, np.float64)[:, REVERSED]
+    affine[:3] *= _MM[units[0]]
+    return affine
+
+
+def _warn_of_two_forms(volume: Volume, path: Path) -> None:
+    """Warn if the forms of the affine differ by more than a tenth of a voxel."""
+    second = volume.header.second_form
+    if second is None or not second.space:
+        return
+    distance = _distance(volume.affine, second.affine, volume.shape)
+    if distance > min(volume.spacing) / 10:
+        used = "sform" if second.name == "qform" else "qform"
+        warnings.warn(
+            f"{str(path)!r} has two affines that differ by up to {distance:.3g} mm: the {used} "
+            f"({_SPACES[volume.space]}), which is used, and the {second.name} "
+            f"({_SPACES[second.space]}), which other programs may prefer. A map keeps both.",
+            stacklevel=3,
+        )
+
+
+def _distance(a: NDArray[np.float64], b: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """The largest distance between the positions that two affines give to a voxel, in mm."""
+    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in shape))])
+    return float(np.linalg.norm((corners @ (a - b).T)[:, :3], axis=1).max())
+
+
+def _write_forms(header: Any, volume: Volume) -> None:
+    scale = _MM[volume.header.units[0]]
+    second = volume.header.second_form
+    forms = dict.fromkeys(("sform", "qform"), (volume.affine, volume.space))
+    if second is not None:
+        forms[second.name] = second.affine, second.space
+    for name, (affine, space) in forms.items():
+        in_file = affine[:, REVERSED].copy()
+        in_file[:3] /= scale
+        getattr(header, f"set_{name}")(in_file, space)
+    if second is not None:
+        return
+    # A quaternion cannot represent a shear.
+    qform = header.get_qform()[:, REVERSED]
+    qform[:3] *= scale
+    if _distance(qform, volume.affine, volume.shape) > min(volume.spacing) / 10:
+        header.set_qform(None, 0)
+        warnings.warn(
+            "The affine has a shear (tilted gantry), which only the sform of NIfTI can store. "
+            "Programs that do not read the sform, and ITK, cannot open the file or draw it "
+            "elsewhere. Resample the volume to a grid without shear for them.",
+            stacklevel=3,
+        )

@@ -3,6 +3,8 @@
 import gzip
 import struct
 import tracemalloc
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from captum_3dcam._files import MAX_BYTES_VARIABLE
 from captum_3dcam.io import Volume, read_nifti, write_nifti
 
 nibabel = pytest.importorskip("nibabel")
+
+NIBABEL_DATA = Path(nibabel.__file__).parent / "tests" / "data"
 
 # Oblique: rotated about all three axes, with flips; (i, j, k) to mm.
 TURN = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
@@ -93,9 +97,29 @@ def test_the_affine_is_the_sform_or_else_the_qform(tmp_path):
     image.set_qform(other, 1)
     image.set_sform(OBLIQUE, 4)
     image.to_filename(path)
-    volume = read_nifti(path)
+    with pytest.warns(UserWarning, match="two affines") as warned:
+        volume = read_nifti(path)
     np.testing.assert_allclose(volume.affine[:, [2, 1, 0, 3]], OBLIQUE, atol=1e-4)
     assert volume.space == 4
+    (warning,) = warned
+    assert str(warning.message) == (
+        f"{str(path)!r} has two affines that differ by up to 17.3 mm: the sform (MNI 152), which "
+        "is used, and the qform (scanner), which other programs may prefer. A map keeps both."
+    )
+
+
+@pytest.mark.parametrize(("part", "warns"), [(0.08, False), (0.12, True)])
+def test_forms_that_differ_by_less_than_a_tenth_of_a_voxel_are_one(tmp_path, part, warns):
+    other = OBLIQUE + 0.0
+    other[:3, 3] += OBLIQUE[:3, 0] * part  # the smallest side of a voxel
+    image = nibabel.Nifti1Image(numbers(), OBLIQUE)
+    image.set_sform(OBLIQUE, 1)
+    image.set_qform(other, 1)
+    image.to_filename(tmp_path / "scan.nii")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        read_nifti(tmp_path / "scan.nii")
+    assert len(caught) == warns
 
 
 @pytest.mark.parametrize(("unit", "scale"), [("meter", 1000), ("micron", 0.001), ("unknown", 1)])
@@ -129,7 +153,7 @@ def test_a_map_has_the_affine_of_its_scan(tmp_path, suffix, code):
     assert ours.shape == theirs.shape
     np.testing.assert_array_equal(ours.affine, theirs.affine)
     assert ours.get_data_dtype() == np.float32
-    assert ours.header.get_xyzt_units()[0] == "mm"
+    assert ours.header.get_xyzt_units() == theirs.header.get_xyzt_units()
     for form in ("sform", "qform"):
         assert ours.header[f"{form}_code"] == code
         np.testing.assert_allclose(getattr(ours, f"get_{form}")(), OBLIQUE, atol=1e-4)
@@ -177,11 +201,15 @@ def test_the_peak_of_the_map_is_in_the_lesion(tmp_path, grid):
 def test_a_shear_is_stored_in_the_sform_alone(tmp_path):
     """The quaternion of a qform cannot represent it, and some programs prefer the qform."""
     tilted = Volume(np.zeros((5, 6, 7)), SHEARED[:, [2, 1, 0, 3]])
-    write_nifti(tilted, tmp_path / "map.nii")
+    with pytest.warns(UserWarning, match=r"The affine has a shear \(tilted gantry\), which only"):
+        write_nifti(tilted, tmp_path / "map.nii")
     written = nibabel.load(tmp_path / "map.nii")
     assert (written.header["qform_code"], written.header["sform_code"]) == (0, 1)
     np.testing.assert_allclose(written.affine, SHEARED, atol=1e-4)
-    np.testing.assert_allclose(read_nifti(tmp_path / "map.nii").affine, tilted.affine, atol=1e-4)
+    again = read_nifti(tmp_path / "map.nii")
+    np.testing.assert_allclose(again.affine, tilted.affine, atol=1e-4)
+    write_nifti(again.with_data(again.data), tmp_path / "copy.nii")  # as the scan: no warning
+    assert nibabel.load(tmp_path / "copy.nii").header["qform_code"] == 0
 
 
 @given(st.integers(0, 10**6))
@@ -195,6 +223,222 @@ def test_the_qform_represents_every_rotation(tmp_path_factory, seed):
     header = nibabel.load(path).header
     assert header["qform_code"] == 1
     np.testing.assert_allclose(header.get_qform(), affine[:, [2, 1, 0, 3]], atol=1e-3)
+
+
+def kept(path, scan_path):
+    """The forms, codes and units of a file, which are those of the scan's file."""
+    ours, theirs = nibabel.load(path), nibabel.load(scan_path)
+    for form in ("sform", "qform"):
+        assert ours.header[f"{form}_code"] == theirs.header[f"{form}_code"]
+        expected = getattr(theirs, f"get_{form}")()
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(getattr(ours, f"get_{form}")(), expected, atol=1e-5 * scale)
+    assert ours.header.get_xyzt_units() == theirs.header.get_xyzt_units()
+    return ours
+
+
+@pytest.mark.parametrize("codes", [(2, 1), (1, 0), (0, 1), (4, 2)])
+@pytest.mark.parametrize("units", [("mm", "sec"), ("micron", "unknown"), ("meter", "msec")])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_map_keeps_both_forms_their_codes_and_the_units(tmp_path, codes, units, kind):
+    other = OBLIQUE + 0.0
+    other[:3, 3] += 20
+    image = kind(numbers(), OBLIQUE)
+    image.set_sform(OBLIQUE, codes[0])
+    image.set_qform(other, codes[1])
+    image.header.set_xyzt_units(*units)
+    image.to_filename(tmp_path / "scan.nii.gz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        scan = read_nifti(tmp_path / "scan.nii.gz")
+        write_nifti(scan.with_data(scan.data), tmp_path / "map.nii")
+    factor = {"mm": 1, "micron": 0.001, "meter": 1000}[units[0]]
+    assert scan.spacing == pytest.approx([2.5 * factor, 0.9 * factor, 0.7 * factor], rel=1e-5)
+    kept(tmp_path / "map.nii", tmp_path / "scan.nii.gz")
+
+
+def test_the_description_and_the_display_range_of_a_scan_and_of_its_map(tmp_path):
+    path = stored_by_nibabel(
+        tmp_path / "scan.nii", numbers(), descrip=b"Doe, Jane", cal_min=-5, cal_max=70
+    )
+    scan = read_nifti(path)
+    assert scan.header.description == "Doe, Jane"
+    assert scan.header.display_range == (-5, 70)
+    write_nifti(scan.with_data(scan.data / 200), tmp_path / "map.nii")
+    header = nibabel.load(tmp_path / "map.nii").header
+    assert header["descrip"].item() == b"captum_3dcam: values computed from a scan"
+    assert b"Doe" not in (tmp_path / "map.nii").read_bytes()
+    assert (header["cal_min"], header["cal_max"]) == (0, np.float32(scan.data.max() / 200))
+    write_nifti(scan, tmp_path / "again.nii")
+    header = nibabel.load(tmp_path / "again.nii").header
+    assert (header["descrip"].item(), header["cal_min"], header["cal_max"]) == (
+        b"Doe, Jane",
+        -5,
+        70,
+    )
+
+
+def test_a_qform_that_is_unused_and_damaged_does_not_matter(scan, tmp_path):
+    path = damaged(scan, qform_code=("h", 0), quatern_b=("f", float("nan")))
+    volume = read_nifti(path)
+    np.testing.assert_allclose(volume.affine[:, [2, 1, 0, 3]], OBLIQUE, atol=1e-4)
+    write_nifti(volume, tmp_path / "map.nii")
+    header = nibabel.load(tmp_path / "map.nii").header
+    assert (header["qform_code"], header["sform_code"]) == (0, 1)
+
+
+# ------------------------------------------------------------------- several volumes, and pairs
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_one_volume_of_many_or_all_as_channels(tmp_path, suffix):
+    data = numbers(shape=(*SHAPE, 3))
+    path = stored_by_nibabel(tmp_path / f"fmri{suffix}", data)
+    for index in range(3):
+        np.testing.assert_array_equal(read_nifti(path, index=index).data, data[..., index].T)
+    scan = read_nifti(path, index="all")
+    np.testing.assert_array_equal(scan.data, data.T)
+    assert (scan.channels, scan.shape) == (3, SHAPE[::-1])
+    for index in (3, -1):
+        with pytest.raises(ValueError, match=f"index={index}: it has 3 volumes, 0 to 2"):
+            read_nifti(path, index=index)
+    with pytest.raises(ValueError, match="index='last': expected an integer, 'all' or None"):
+        read_nifti(path, index="last")
+    write_nifti(scan, tmp_path / "copy.nii")
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "copy.nii").get_fdata(), data)
+    write_nifti(scan.with_data(scan.data[1]), tmp_path / "map.nii")
+    assert kept(tmp_path / "map.nii", path).shape == SHAPE
+
+
+def test_a_volume_of_many_is_read_alone(tmp_path, monkeypatch):
+    """The limit, as the memory, is of the volumes that are read."""
+    path = stored_by_nibabel(tmp_path / "fmri.nii", numbers(shape=(*SHAPE, 100)))
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, str(4 * 210))
+    assert read_nifti(path, index=99).shape == SHAPE[::-1]
+    with pytest.raises(ValueError, match=r"7 x 6 x 5 voxels in 100 channels, 84,000 bytes in mem"):
+        read_nifti(path, index="all")
+
+
+def test_vectors_are_channels(tmp_path):
+    data = numbers(shape=(*SHAPE, 1, 3))
+    path = stored_by_nibabel(tmp_path / "field.nii", data)
+    np.testing.assert_array_equal(read_nifti(path).data, data[..., 0, :].T)
+    np.testing.assert_array_equal(read_nifti(path, index=1).data, data[..., 0, 1].T)
+
+
+def test_a_wrong_checksum_is_detected_beyond_the_volume_that_is_read(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 2**16, (9, 9, 9, 4)).astype(np.uint16)
+    path = stored_by_nibabel(tmp_path / "fmri.nii.gz", noise)
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="CRC check failed"):
+        read_nifti(path, index=0)
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".img", ".hdr.gz", ".img.gz"])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Pair, nibabel.Nifti2Pair])
+def test_a_pair_of_files_is_read_by_either(tmp_path, suffix, kind):
+    zipped = ".gz" if suffix.endswith(".gz") else ""
+    stored_by_nibabel(tmp_path / f"a[1].img{zipped}", numbers(), kind=kind)
+    volume = read_nifti(tmp_path / f"a[1]{suffix}")
+    np.testing.assert_array_equal(volume.data, numbers().T)
+    np.testing.assert_allclose(volume.affine[:, [2, 1, 0, 3]], OBLIQUE, atol=1e-4)
+    other = ".img" if suffix.startswith(".hdr") else ".hdr"
+    (tmp_path / f"a[1]{other}{zipped}").unlink()
+    missing = rf"it is one of a pair of files, and 'a\[1\]{other}' is not beside it"
+    with pytest.raises(ValueError, match=missing):
+        read_nifti(tmp_path / f"a[1]{suffix}")
+
+
+def test_the_values_may_be_compressed_alone(tmp_path):
+    stored_by_nibabel(tmp_path / "a.img", numbers(), kind=nibabel.Nifti1Pair)
+    content = (tmp_path / "a.img").read_bytes()
+    (tmp_path / "a.img.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "a.img").unlink()
+    np.testing.assert_array_equal(read_nifti(tmp_path / "a.hdr").data, numbers().T)
+
+
+def test_gzip_is_recognised_by_content(scan):
+    named = scan.with_name("named.nii")
+    named.write_bytes(scan.read_bytes())
+    np.testing.assert_array_equal(read_nifti(named).data, numbers().T)
+
+
+def test_analyze_is_refused_with_an_advice_that_works(tmp_path):
+    nibabel.AnalyzeImage(numbers(), np.diag([-1, 1, 1, 1])).to_filename(tmp_path / "a.img")
+    with pytest.raises(ValueError, match=r"Analyze 7\.5 .*left and right cannot be told") as caught:
+        read_nifti(tmp_path / "a.hdr")
+    advice = str(caught.value).partition("convert it: ")[2]
+    path = str(tmp_path / "a.img")
+    exec(advice.replace("scan.nii", f"{tmp_path}/scan.nii"), {"nibabel": nibabel, "path": path})
+    np.testing.assert_array_equal(read_nifti(tmp_path / "scan.nii").data, numbers().T)
+
+
+# ------------------------------------------------------------------------------------ real files
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("anatomical.nii", None),
+        ("standard.nii.gz", None),
+        ("reoriented_anat_moved.nii", None),
+        ("functional.nii", 7),
+        ("example4d.nii.gz", 1),
+        ("example_nifti2.nii.gz", 0),
+    ],
+)
+def test_real_scans(tmp_path, name, index):
+    """Files that NiBabel ships, of SPM, FSL and DIPY; two have extensions."""
+    path = NIBABEL_DATA / name
+    scan, expected = read_nifti(path, index=index), nibabel.load(path)
+    values = expected.get_fdata(dtype=np.float32)
+    np.testing.assert_array_equal(scan.data, (values if index is None else values[..., index]).T)
+    np.testing.assert_allclose(scan.affine[:, [2, 1, 0, 3]], expected.affine, atol=1e-6)
+    write_nifti(scan.with_data(scan.data), tmp_path / "map.nii")
+    kept(tmp_path / "map.nii", path)
+
+
+@pytest.mark.parametrize("name", ["ch2.nii.gz", "inia19-t1-brain.nii.gz"])
+def test_real_scans_of_mricron(tmp_path, name):
+    path = Path("/usr/share/mricron/templates") / name
+    if not path.is_file():
+        pytest.skip("needs Debian's mricron-data")
+    scan, expected = read_nifti(path), nibabel.load(path)
+    np.testing.assert_array_equal(scan.data, expected.get_fdata(dtype=np.float32).T)
+    part = scan.crop((0, 0, 0), (3, 4, 5))
+    write_nifti(part.with_data(part.data), tmp_path / "map.nii")
+    kept(tmp_path / "map.nii", path)
+
+
+def test_nan_voxels_of_a_real_scan():
+    """The anatomical scan resampled by SPM, which fills what it has not seen with NaN."""
+    path = NIBABEL_DATA / "resampled_anat_moved.nii"
+    message = (
+        r"153 of its 1,071 voxels are NaN or infinite, the first at \(d, h, w\) = \(0, 0, 0\), all "
+        r"in \[0:3, 0:21, 0:17\]\. .* pass nan= \(--nan\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_nifti(path)
+    data = read_nifti(path, nan=-7).data
+    expected = nibabel.load(path).get_fdata(dtype=np.float32).T
+    np.testing.assert_array_equal(data, np.where(np.isnan(expected), np.float32(-7), expected))
+
+
+def test_infinite_voxels_are_counted_with_their_position(tmp_path):
+    data = numbers(np.float32, (*SHAPE, 2))
+    data[2, 3, 1, 0], data[4, 3, 2, 1] = np.inf, -np.inf
+    path = stored_by_nibabel(tmp_path / "scan.nii", data)
+    message = r"2 of its 420 voxels are NaN or infinite, the first at .* = \(1, 3, 2\), all in "
+    with pytest.raises(ValueError, match=message + r"\[1:3, 3:4, 2:5\]"):
+        read_nifti(path, index="all")
+    assert read_nifti(path, index="all", nan=0).data[1, 2, 3, 4] == 0
+
+
+def test_large_finite_values_are_not_taken_for_infinite(tmp_path):
+    path = stored_by_nibabel(tmp_path / "scan.nii", numbers(np.float32) + np.float32(3e38))
+    assert read_nifti(path).data.min() >= 3e38
 
 
 # ------------------------------------------------------------------------------ invalid files
@@ -214,8 +458,13 @@ def damaged(scan, **fields):
 CASES = [
     (
         {"dim": ("8h", 4, 7, 6, 1, 5, 1, 1, 1)},
-        r"shape is \(7, 6, 1, 5\)\. Expected a single volume",
+        r"it has 5 volumes on its last axis\. To read one .* index= \(--index\), 0 to 4\. .*'all'",
     ),
+    (
+        {"dim": ("8h", 5, 7, 1, 1, 6, 5, 1, 1)},
+        r"its shape is \(7, 1, 1, 6, 5\)\. Expected one axis more than the three of space at most",
+    ),
+    ({"xyzt_units": ("b", 5)}, r"its length unit has the code 5; expected m 1, mm 2, micron 3"),
     (
         {"dim": ("8h", 3, 7, 6, 6, 1, 1, 1, 1)},
         r"it is truncated or damaged: the header describes 856 bytes",

@@ -365,10 +365,102 @@ def test_tiny_and_huge_voxels_are_accepted():
         assert Volume(np.zeros((2, 3, 4)), np.diag([scale] * 3 + [1])).spacing == (scale,) * 3
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (1, 2, 3, 4), (0, 2, 3)])
-def test_data_must_be_3d(shape):
-    with pytest.raises(ValueError, match=r"Expected a volume \(D, H, W\); got the shape"):
+@pytest.mark.parametrize("shape", [(3, 4), (1, 1, 2, 3, 4), (0, 2, 3), (0, 2, 3, 4), (2, 0, 3, 4)])
+def test_data_have_three_axes_or_four_with_channels(shape):
+    with pytest.raises(
+        ValueError, match=r"Expected a volume \(D, H, W\), or \(C, D, H, W\).*received the shape"
+    ):
         Volume(np.zeros(shape), np.eye(4))
+
+
+# ----------------------------------------------------------------------------------- channels
+
+
+def test_each_channel_is_treated_as_a_volume_alone():
+    pytest.importorskip("nibabel")
+    alone = [random_volume((5, 6, 7), seed=seed) for seed in range(3)]
+    together = Volume(np.stack([volume.data for volume in alone]), OBLIQUE)
+    assert (together.shape, together.channels, alone[0].channels) == ((5, 6, 7), 3, 1)
+    assert repr(together).endswith("orientation='SPR', channels=3)")
+    assert together.to_tensor().shape == (1, 3, 5, 6, 7)
+    grid = random_volume((4, 4, 4)).resample(spacing=2)
+    for change in (
+        lambda v: v.crop((1, 0, 2), (4, 5, 7)),
+        lambda v: v.resample(size=(3, 8, 5)),
+        lambda v: v.reorient("RAS"),
+        lambda v: v.resample_to(grid),
+    ):
+        changed = change(together)
+        for number, channel in enumerate(alone):
+            np.testing.assert_array_equal(changed.data[number], change(channel).data)
+            np.testing.assert_array_equal(changed.affine, change(channel).affine)
+    heat = together.with_data(torch.rand(1, 1, 5, 6, 7))
+    assert (heat.channels, heat.data.shape) == (1, (5, 6, 7))
+
+
+def test_one_channel_is_dropped():
+    assert Volume(np.zeros((1, 2, 3, 4)), np.eye(4)).data.shape == (2, 3, 4)
+
+
+def test_the_limit_counts_all_channels(monkeypatch):
+    monkeypatch.setenv("CAPTUM_3DCAM_MAX_BYTES", "4000")
+    assert random_volume((4, 5, 6)).resample(size=(10, 10, 10)).shape == (10, 10, 10)
+    with pytest.raises(ValueError, match=r"resample to 10 x 10 x 10 voxels, 8,000 bytes"):
+        Volume(np.zeros((2, 4, 5, 6)), OBLIQUE).resample(size=(10, 10, 10))
+
+
+# ------------------------------------------------------------------------------------ header
+
+
+@given(shapes, affines, affines)
+def test_the_second_form_is_changed_as_the_first(shape, affine, other):
+    pytest.importorskip("nibabel")
+    scan = Volume(np.zeros(shape), affine, 2, volume.Header(volume.Form("qform", other, 1)))
+    twin = Volume(np.zeros(shape), other)  # the second form as the only one
+    for change in (
+        lambda v: v.crop((0, 1, 1), v.shape),
+        lambda v: v.resample(size=(3, 8, 5)),
+        lambda v: v.resample(spacing=1.7 * np.array(v.spacing)),
+        lambda v: v.with_data(v.data),
+    ):
+        changed = change(scan)
+        np.testing.assert_allclose(changed.affine, change(Volume(scan.data, affine)).affine)
+        second = changed.header.second_form
+        assert (second.name, second.space) == ("qform", 1)
+        np.testing.assert_allclose(second.affine, change(twin).affine, atol=1e-9)
+    turned = scan.reorient("RAS")
+    own_to_new = np.linalg.inv(affine) @ turned.affine
+    np.testing.assert_allclose(turned.header.second_form.affine, other @ own_to_new, atol=1e-9)
+    back = scan.resample(size=2).resample_to(scan)
+    np.testing.assert_array_equal(back.header.second_form.affine, other)
+
+
+def test_a_map_has_a_description_and_a_display_range_of_its_own():
+    header = volume.Header(None, ("micron", "sec"), "Doe, Jane", (-1000, 400))
+    scan = Volume(np.zeros((2, 3, 4)), np.eye(4), 1, header)
+    assert scan.crop((0, 0, 0), (1, 2, 2)).header == header
+    heat = scan.with_data(np.linspace(0.25, 0.75, 24).reshape(2, 3, 4))
+    assert heat.header.units == ("micron", "sec")
+    assert heat.header.description == "captum_3dcam: values computed from a scan"
+    assert heat.header.display_range == (0, 0.75)
+    assert scan.with_data(heat.data - 0.5).header.display_range == (-0.25, 0.25)
+    assert scan.with_data(np.full((2, 3, 4), np.nan)).header.display_range is None
+    on_scan = heat.crop((0, 0, 0), (1, 2, 2)).resample_to(scan)
+    assert on_scan.header.description == heat.header.description
+    assert on_scan.header.display_range == (0, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [(0.002, 0.0062), (0.0004, 0.00124), (1, 3.1), (30, 93), (0.33, 1.02)],
+)
+def test_positions_are_rounded_to_less_than_a_tenth_of_a_voxel(spacing, expected):
+    scan = Volume(np.zeros((9, 9, 9)), np.diag([spacing, spacing, spacing, 1]))
+    assert scan.to_mm((3.1, 0, 0)) == [expected, 0.0, 0.0]
+    assert scan.to_mm((-1e-9, 0, 0))[0] == 0
+    assert math.copysign(1, scan.to_mm((-1e-9, 0, 0))[0]) == 1
+    for index in range(9):
+        assert abs(scan.to_mm((index, 0, 0))[0] - index * spacing) < spacing / 10
 
 
 def test_a_space_must_be_a_nifti_code():

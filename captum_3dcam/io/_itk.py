@@ -1,0 +1,165 @@
+"""Read and write NRRD and MetaImage files with SimpleITK."""
+
+import math
+import re
+import warnings
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_3dcam._files import (
+    StrPath,
+    atomic_write,
+    check_size,
+    import_extra,
+    wrap_read_errors,
+)
+from captum_3dcam.io._voxels import Index, choose_volumes, replace_non_finite
+from captum_3dcam.io.volume import Volume, check_shape
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_REVERSED = [2, 1, 0, 3]  # columns of an affine: ITK's axes (i, j, k) are (w, h, d) here
+_MAX_HEADER = 2**20  # bytes
+_NAMES = {"Nrrd": "NRRD", "Meta": "MetaImage"}
+# Where a header names the files of its values: there, or in the lines that follow LIST.
+_DATA_FILE = {
+    "Nrrd": re.compile(r"data ?file\s*:\s*([^\r\n]*)", re.IGNORECASE),
+    "Meta": re.compile(r"ElementDataFile\s*[=:]?\s*([^\r\n]*)", re.IGNORECASE),
+}
+_ORIENTATION = {
+    "Nrrd": re.compile(
+        r"^space\s*:\s*(left-posterior-superior|right-anterior-superior|left-anterior-superior"
+        r"|lps|ras|las)\b",
+        re.IGNORECASE | re.MULTILINE,
+    ),
+    "Meta": re.compile(r"^\s*(TransformMatrix|Orientation|Rotation)\b", re.MULTILINE),
+}
+
+
+def read_itk(path: Path, kind: str, index: Index, nan: float | None) -> Volume:
+    """Read a file of the kind ``"Nrrd"`` or ``"Meta"``; its vectors are channels."""
+    sitk = _import_simpleitk(_NAMES[kind])
+    with wrap_read_errors(path, _NAMES[kind]):
+        header = _read_header(path, kind)
+        _check_data_files(header, kind)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.SetImageIO(f"{kind}ImageIO")
+        _call(reader.ReadImageInformation)
+        pixel_type = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        chosen = _check_size(reader, pixel_type, path, index)
+        image = _call(reader.Execute)
+        data = _values(sitk.GetArrayViewFromImage(image), image, chosen)
+        replace_non_finite(data, nan)
+        volume = Volume(data, _affine(image))
+    if not _ORIENTATION[kind].search(header):
+        warnings.warn(
+            f"{str(path)!r} states no orientation. As in ITK, its axes are taken to run to the "
+            "patient's left, back and head.",
+            stacklevel=3,
+        )
+    return volume
+
+
+def write_itk(volume: Volume, path: StrPath) -> None:
+    """Write ``.nrrd`` or ``.mha``, compressed, in float32."""
+    sitk = _import_simpleitk("NRRD and MetaImage")
+    data = volume.data
+    several = volume.channels > 1
+    image = sitk.GetImageFromArray(np.moveaxis(data, 0, -1) if several else data, isVector=several)
+    affine = _LPS_TO_RAS @ volume.affine[:, _REVERSED]
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    with atomic_write(path, (".nrrd", ".mha")) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
+
+
+def _import_simpleitk(kind: str) -> Any:
+    return import_extra("SimpleITK", f"{kind} files need SimpleITK", "medical")
+
+
+def _call(function: Any) -> Any:
+    """Call SimpleITK; of its errors, keep the reason without positions in source files."""
+    try:
+        return function()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split("ERROR: ")[-1].split())
+        raise ValueError(re.sub(r"\(0x[0-9a-f]+\)", "", reason)) from error
+
+
+# ------------------------------------------------------------------------------- the header
+
+
+def _read_header(path: Path, kind: str) -> str:
+    """The text before the values."""
+    with path.open("rb") as file:
+        text = file.read(_MAX_HEADER).decode("latin-1")
+    if kind == "Nrrd":
+        end = re.search(r"\r?\n\r?\n", text)
+        stop = end.start() if end else len(text)
+    else:
+        last = _DATA_FILE[kind].search(text)
+        if last is None:
+            raise ValueError("its header has no ElementDataFile.")
+        stop = last.end() if last[1].strip().upper() == "LOCAL" else len(text)
+    if stop == _MAX_HEADER:
+        raise ValueError(f"its header has more than {_MAX_HEADER} bytes.")
+    return text[:stop]
+
+
+def _check_data_files(header: str, kind: str) -> None:
+    """Raise ValueError if the values are to be read from outside of the header's folder."""
+    for match in _DATA_FILE[kind].finditer(header):
+        names = [match[1].strip()]
+        if names[0].upper().startswith("LIST"):
+            names += header[match.end() :].splitlines()
+        for name in names:
+            paths = PurePosixPath(name.strip()), PureWindowsPath(name.strip())
+            if any(path.anchor or ".." in path.parts for path in paths):
+                raise ValueError(
+                    f"its values are in {name.strip()!r}, outside of its folder. Copy the file "
+                    "beside the header, and write its name alone into the header."
+                )
+
+
+def _check_size(reader: Any, pixel_type: str, path: Path, index: Index) -> range:
+    """Check the size that the header describes; return the channels or volumes to keep."""
+    size, components = list(reader.GetSize()), int(reader.GetNumberOfComponents())
+    if len(size) not in (3, 4):
+        raise ValueError(f"it is an image of {len(size)} axes; expected three, or four.")
+    check_shape(tuple(size[2::-1]))
+    bits = re.search(r"(\d+)-bit", pixel_type)
+    if "complex" in pixel_type or bits is None:
+        raise ValueError(f"its values are {pixel_type}; expected real numbers.")
+    volumes = size[3] if len(size) == 4 else 1
+    if volumes > 1 and components > 1:
+        raise ValueError(f"it has {volumes} volumes of vectors. Save one of the volumes alone.")
+    chosen = choose_volumes(volumes * components, index, components > 1)
+    voxels = math.prod(size[:3])
+    stored = volumes * components * int(bits[1]) // 8
+    content = f"{' x '.join(map(str, size))} voxels of {components} x {bits[1]} bits"
+    check_size(path, voxels * (stored + 4 * len(chosen)), content)
+    return chosen
+
+
+def _values(view: NDArray[Any], image: Any, chosen: range) -> NDArray[np.float32]:
+    """(D, H, W), or (C, D, H, W), of the chosen components or volumes, as a copy in float32."""
+    stacked = view[None] if view.ndim == 3 else view
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        stacked = np.moveaxis(view.reshape(*view.shape[-4:]), -1, 0)
+    part = stacked[chosen.start : chosen.stop]
+    with np.errstate(over="ignore"):
+        return np.array(part if len(chosen) > 1 else part[0], np.float32, order="C")
+
+
+def _affine(image: Any) -> NDArray[np.float64]:
+    """(4, 4), from (d, h, w) to RAS in mm."""
+    affine, axes = np.eye(4), image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(axes, axes)[:3, :3]
+    affine[:3, :3] = direction * image.GetSpacing()[:3]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return np.asarray(_LPS_TO_RAS @ affine[:, _REVERSED])

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from shutil import rmtree
 
 import torch
 
@@ -98,14 +99,15 @@ class Lesion(nn.Module):
 
 
 def run(capsys, path, name, *more):
-    """The report of a successful run, which prints nothing else."""
+    """The report of a successful run into a new folder, which prints nothing else."""
+    rmtree("out", ignore_errors=True)
     words = ["explain", str(path), "--model", f"model.py:{name}", "--output", "out", "--json"]
     code = main([*words, *map(str, more)])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert json.loads((Path("out") / "report.json").read_text()) == report
-    assert all(Path(path).is_file() for path in report["files"].values())
+    assert {path.name for path in Path("out").iterdir()} == {*report["files"].values(), "report.json"}
     return report
 
 

@@ -1,5 +1,6 @@
 """Parse the arguments, run the command, and turn errors into a line and an exit code."""
 
+import os
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 from captum_3dcam.cli._errors import UsageError, one_line
 from captum_3dcam.cli._parser import PROGRAM, build_parser
 
-DONE, FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, WRONG_USE, INTERRUPTED, CLOSED_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 
 
 class _Terminated(SystemExit):
@@ -24,8 +25,8 @@ class _Terminated(SystemExit):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, by default with the arguments in ``sys.argv``, and return its exit code.
 
-    0 is success, 1 failure, 2 wrong use, 130 interruption by Ctrl-C, 143 by SIGTERM. Errors are
-    printed in a line.
+    0 is success, 1 failure, 2 wrong use, 130 interruption by Ctrl-C, 143 by SIGTERM, and 141 if
+    nobody reads the standard output to its end. Errors are printed in a line.
 
     >>> main(["layers", "--model", "nowhere:net", "--input-size", "3", "8", "8"])
     2
@@ -39,12 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _warnings_in_one_line(), _without_current_folder(), _raising_at_sigterm():
             import_module(f"captum_3dcam.cli._{options.command}").run(options)
+            sys.stdout.flush()
     except KeyboardInterrupt:
         _print_error(options.command, "interrupted")
         return INTERRUPTED
     except _Terminated:
         _print_error(options.command, "terminated")
         return TERMINATED
+    except BrokenPipeError:
+        # Whoever read the standard output has stopped; Python would raise again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except Exception as error:  # any error is printed in a line
         if options.debug:
             traceback.print_exc()

@@ -1,8 +1,6 @@
 """``captum-3dcam explain``: check the options, explain the input, write the files and a report."""
 
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from captum_3dcam.cli._explanation import Explanation, Source
 from captum_3dcam.cli._model import load_model
 from captum_3dcam.cli._output import to_json, write_text
 from captum_3dcam.cli._report import make_report, summarize
+from captum_3dcam.cli._result_folder import REPORT, fingerprint, result_folder
 from captum_3dcam.io import save_map
+from captum_3dcam.io.kinds import KINDS, input_kind
 
-_IMAGES = (".bmp", ".jpg", ".jpeg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_VOLUMES = (".nii", ".nii.gz", ".dcm")
 _AXES = {"image": 2, "video": 3, "volume": 3}
 _VIDEO_WINDOW = (16,)  # frames
 _KINDS_OF_OPTION = {
@@ -39,40 +37,35 @@ _KINDS_OF_OPTION = {
 
 def run(options: Namespace) -> None:
     """Explain the input, write the files, and print the report or a summary."""
-    kind = kind_of(options.input)
+    kind = _kind(options)
     _check_options(options, kind)
     model = load_model(options)
     explainer = make_explainer(options, model, _VIDEO_WINDOW if kind == "video" else None)
-    with _output_folder(options) as folder:
+    identity = fingerprint(options.input)
+    with result_folder(options.output, _default_folder(options.input, kind), identity) as folders:
         source = _read(kind, options, model)
-        explanation = _explain(source, explainer, folder)
-        facts = {"kind": kind, **source.describe(explanation.maps)}
+        explanation = _explain(source, explainer, folders.staging)
+        facts = {"kind": kind, "fingerprint": identity, **source.describe(explanation.maps)}
         layers = [layer.name for layer in explainer.cam.layers]
-        files = {"map": folder / "map.npz"}
+        files = {"map": folders.staging / "map.npz"}
         save_map(explanation.maps, files["map"], _metadata(options, facts, layers, explanation))
-        files |= source.write(explanation, folder)
+        files |= source.write(explanation, folders.staging)
         report = to_json(make_report(options, facts, layers, explanation, files))
-        write_text(folder / "report.json", report)
-    paths = [*files.values(), folder / "report.json"]
-    print(report if options.json else summarize(explanation, paths))
+        write_text(folders.staging / REPORT, report)
+    names = [*(path.name for path in files.values()), REPORT]
+    print(report if options.json else summarize(explanation, names, folders.result))
 
 
-def kind_of(path: Path) -> str:
-    """``"image"``, ``"video"`` or ``"volume"``; a file of unknown suffix is taken as a video.
-
-    Raises UsageError if the file does not exist.
-
-    >>> from tempfile import NamedTemporaryFile
-    >>> with NamedTemporaryFile(suffix=".nii.gz") as file:
-    ...     kind_of(Path(file.name))
-    'volume'
-    """
-    if not path.exists():
-        raise UsageError(f"There is no file or folder {str(path)!r}.")
-    name = path.name.lower()
-    if path.is_dir() or name.endswith(_VOLUMES):
-        return "volume"
-    return "image" if name.endswith(_IMAGES) else "video"
+def _kind(options: Namespace) -> str:
+    """The kind of ``--kind``, or that of the input's content."""
+    if not options.input.exists():
+        raise UsageError(f"There is no file or folder {str(options.input)!r}.")
+    if options.kind is not None:
+        return str(options.kind)
+    try:
+        return input_kind(options.input)
+    except ValueError as error:
+        raise UsageError(f"{error} (--kind {'|'.join(KINDS)})") from error
 
 
 def _check_options(options: Namespace, kind: str) -> None:
@@ -93,22 +86,9 @@ def _check_options(options: Namespace, kind: str) -> None:
             raise UsageError("--target each needs --window.")
 
 
-@contextmanager
-def _output_folder(options: Namespace) -> Iterator[Path]:
-    """The folder to write to; if it is new, it is removed when nothing was written."""
-    folder: Path = options.output or Path(f"{_stem(options.input)}_explained")
-    existed = folder.is_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"--output {folder}: a file of that name exists.") from error
-    try:
-        yield folder
-    except BaseException:
-        if not existed:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
-        raise
+def _default_folder(path: Path, kind: str) -> str:
+    """The folder's name; that of a scan is not from its file, which may have a patient's name."""
+    return "scan_explained" if kind == "volume" else f"{_stem(path)}_explained"
 
 
 def _stem(path: Path) -> str:
@@ -137,7 +117,7 @@ def _metadata(
 ) -> dict[str, Any]:
     """The metadata of the maps."""
     return {
-        "input": str(options.input),
+        **({"input": str(options.input)} if options.keep_names else {}),
         "classes": [prediction.target for prediction in explanation.predictions],
         "names": [prediction.name for prediction in explanation.predictions],
         "layers": layers,

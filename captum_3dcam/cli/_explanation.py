@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import torch
+
 from captum_3dcam.cli._explainer import Explainer
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.localization import Boxes
@@ -48,3 +50,10 @@ def list_boxes(boxes: Boxes) -> list[dict[str, Any]]:
     """One dict per box."""
     pairs = zip(boxes.boxes, boxes.scores.tolist(), strict=True)
     return [{"box": box, "score": score} for box, score in pairs]
+
+
+def to_boxes(boxes: list[dict[str, Any]]) -> Boxes:
+    """The inverse of :func:`list_boxes`, for figures; without boxes (0, 4)."""
+    corners = [each["box"] for each in boxes]
+    scores = torch.tensor([each["score"] for each in boxes])
+    return Boxes(torch.stack(corners) if corners else torch.zeros(0, 4), scores)

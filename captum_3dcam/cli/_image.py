@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from captum_3dcam import localization
 from captum_3dcam.cli._explainer import Explainer
-from captum_3dcam.cli._explanation import Explanation, list_boxes
+from captum_3dcam.cli._explanation import Explanation, list_boxes, to_boxes
 from captum_3dcam.cli._model import make_preprocessing
 from captum_3dcam.cli._output import save_figure
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.io import read_image
+from captum_3dcam.models import Preprocessing
 from captum_3dcam.visualization import Overlays, visualize_attr_panels, visualize_image_attr
 
 
@@ -21,23 +22,31 @@ class ImageSource:
     """An image file."""
 
     def __init__(self, options: Namespace, model: nn.Module) -> None:
-        preprocess = make_preprocessing(model, options)
+        self.preprocess = make_preprocessing(model, options)
         self.pixels = read_image(options.input)
         image = torch.from_numpy(self.pixels).movedim(-1, 0)
-        self.inputs = preprocess(image)[None].to(options.device)
+        self.inputs = self.preprocess(image)[None].to(options.device)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the image."""
+        return self.pixels.shape[0], self.pixels.shape[1]
 
     def explain(self, explainer: Explainer, folder: Path) -> tuple[list[Prediction], Tensor]:
-        return explainer.explain(self.inputs)
+        predictions, maps = explainer.explain(self.inputs)
+        if isinstance(self.preprocess, Preprocessing):
+            maps = self.preprocess.maps_to_frame(maps, self.size)
+        return predictions, maps
 
     def localize(self, heat_map: Tensor) -> dict[str, Any]:
         """Boxes around all components above half the maximum, in pixels of the image."""
         (boxes,) = localization.boxes(heat_map[None, None], select="all")
-        height, width = (n / m for n, m in zip(self.pixels.shape, heat_map.shape, strict=False))
+        height, width = (n / m for n, m in zip(self.size, heat_map.shape, strict=True))
         scale = torch.tensor([width, height, width, height])
         return {"boxes": list_boxes(boxes._replace(boxes=boxes.boxes * scale))}
 
     def describe(self, maps: Tensor) -> dict[str, Any]:
-        return {"size": list(self.pixels.shape[:2]), "model_size": list(maps.shape[1:])}
+        return {"size": list(self.size), "model_size": list(self.inputs.shape[2:])}
 
     def write(self, explanation: Explanation, folder: Path) -> dict[str, Path]:
         files = {"figure": folder / "figure.png"}
@@ -48,10 +57,11 @@ class ImageSource:
         maps, captions = explanation.maps, explanation.captions
         if len(captions) > 1:
             return visualize_attr_panels(maps, self.pixels, captions)[0]
+        found = explanation.regions[0]["boxes"]
         return visualize_image_attr(
             maps[0],
             self.pixels,
             show_colorbar=True,
             title=captions[0],
-            overlays=Overlays(localization.boxes(maps[:, None])[0]),
+            overlays=Overlays(to_boxes(found), box_size=self.size),
         )[0]

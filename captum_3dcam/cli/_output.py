@@ -21,11 +21,11 @@ def shows_progress(options: Namespace) -> bool:
 
 
 def to_json(report: dict[str, Any]) -> str:
-    """Indented JSON, with lists of numbers on one line, and tensors rounded to two decimals.
+    """Indented JSON, with lists of numbers on one line, and tensors rounded to six digits.
 
-    >>> print(to_json({"box": np.array([1, 2.504])}))
+    >>> print(to_json({"box": np.array([1, 2000 / 3, 2e-5 / 3])}))
     {
-      "box": [1.0, 2.5]
+      "box": [1.0, 666.667, 6.66667e-06]
     }
     """
     text = json.dumps(report, indent=2, allow_nan=False, default=_to_json_type)
@@ -40,7 +40,14 @@ def _to_json_type(value: Any) -> Any:
         return {**region, "score": value.score, **boxes}
     if isinstance(value, Target):
         return asdict(value)
-    return str(value) if isinstance(value, Path) else np.asarray(value, float).round(2).tolist()
+    return str(value) if isinstance(value, Path) else _rounded(np.asarray(value, float).tolist())
+
+
+def _rounded(numbers: Any) -> Any:
+    """Each number of nested lists to six significant digits: micrometres must not become 0."""
+    if isinstance(numbers, list):
+        return [_rounded(each) for each in numbers]
+    return float(f"{numbers:.6g}")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,6 +11,9 @@ import captum_3dcam
 from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._prediction import Prediction
 
+_NAMING = ("input", "output", "series")
+"""The options that may have a patient's name, or lead to it."""
+
 
 def make_report(
     options: Namespace,
@@ -21,9 +24,10 @@ def make_report(
 ) -> dict[str, Any]:
     """The contents of ``report.json``."""
     results = zip(explanation.predictions, explanation.regions, strict=True)
+    hidden = ("json", "debug", *(() if options.keep_names else _NAMING))
     libraries = {name: version(name) for name in ("torch", "captum", "numpy")}
     return {
-        "input": {"path": options.input, **source},
+        "input": {**({"path": options.input} if options.keep_names else {}), **source},
         "model": {
             "name": options.model,
             "arguments": options.model_args,
@@ -31,8 +35,8 @@ def make_report(
             "layers": layers,
         },
         "results": [{**_describe(prediction), **regions} for prediction, regions in results],
-        "files": files,
-        "settings": {k: v for k, v in vars(options).items() if k not in ("json", "debug")},
+        "files": {kind: path.name for kind, path in files.items()},
+        "settings": {k: v for k, v in vars(options).items() if k not in hidden},
         "versions": {
             "python": platform.python_version(),
             "captum_3dcam": captum_3dcam.__version__,
@@ -51,11 +55,10 @@ def _describe(prediction: Prediction) -> dict[str, Any]:
     return {**fields, "windows": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
-def summarize(explanation: Explanation, files: Sequence[Path]) -> str:
-    """A line per class, and one with the files."""
+def summarize(explanation: Explanation, names: Sequence[str], folder: Path) -> str:
+    """A line per class, and one with the names of the files in the folder."""
     lines = map(_line, explanation.predictions, explanation.regions)
-    names = ", ".join(path.name for path in files)
-    return "\n".join([*lines, f"wrote {names} into {files[0].parent}"])
+    return "\n".join([*lines, f"wrote {', '.join(names)} into {folder}"])
 
 
 def _line(prediction: Prediction, regions: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Read images."""
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +19,15 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # Not every format of Pillow: some of its decoders run external programs.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint8]:
     """Read an image as RGB, (H, W, 3) uint8.
 
-    Reads BMP, GIF (first frame), JPEG, PNG, PPM, TIFF and WebP. A grey image is repeated over the
-    three channels, 16-bit values are scaled to 8 bits, and transparency is dropped.
+    Reads BMP, GIF, JPEG, PNG, PPM, TIFF and WebP, of several pages the first with a warning, and
+    DICOM (:func:`read_dicom_image`), all by content. A grey image is repeated over the three
+    channels, 16-bit values are scaled to 8 bits, and transparency is dropped.
 
     Args:
         path: the file.
@@ -43,14 +45,46 @@ def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint
     """
     from PIL import Image, ImageOps
 
-    existing_path(path, "image file")
+    path = existing_path(path, "image file")
+    if _is_dicom(path):
+        from captum_3dcam.io.dicom import read_dicom_image  # which needs pydicom
+
+        return read_dicom_image(path)
+    pages = count_pages(path)
+    if pages and pages[1] > 1:
+        warnings.warn(f"{str(path)!r} has {pages[1]} pages; the first one is read.", stacklevel=2)
     with wrap_read_errors(path, "an image"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata is harmless; sizes are checked below
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             check_size(path, BYTES_PER_PIXEL * width * height, f"{width} x {height} pixels")
             upright = ImageOps.exif_transpose(image) if apply_orientation else image
             return _to_rgb(upright, image.format)
+
+
+def count_pages(path: StrPath) -> tuple[str, int] | None:
+    """The format of an image file, and the number of its pages or frames; None for other files.
+
+    An MPO is a JPEG with previews or a second view, as phones write it: one page.
+    """
+    from PIL import Image
+
+    if _is_dicom(Path(path)):  # it may begin as a TIFF does
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                image_format = str(image.format)
+                return image_format, 1 if image_format == "MPO" else getattr(image, "n_frames", 1)
+    except Exception:  # a decoder may raise any error for what is no image
+        return None
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(128)
+        return file.read(4) == b"DICM"
 
 
 def _to_rgb(image: "Image.Image", file_format: str | None) -> NDArray[np.uint8]:

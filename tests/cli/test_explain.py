@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from explain_command import run
 
-from captum_3dcam.cli import _explain as explain
 from captum_3dcam.cli import main
 from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._prediction import Prediction
@@ -42,9 +41,3 @@ def test_a_class_index_is_in_the_names_of_files_of_several_classes():
     one, other = (Prediction(target, "name", 0.0, 0.0, []) for target in (3, 17))
     assert Explanation([one], None, []).file_stems("map") == ["map"]
     assert Explanation([one, other], None, []).file_stems("map") == ["map_3", "map_17"]
-
-
-def test_the_kind_of_input_is_that_of_its_suffix(folder):
-    for name, kind in (("a.JPG", "image"), ("b.nii", "volume"), ("c.gif", "video"), ("d", "video")):
-        Path(name).touch()
-        assert explain.kind_of(Path(name)) == kind

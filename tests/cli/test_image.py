@@ -1,13 +1,19 @@
 """``captum-3dcam explain`` of images, against what the attribution classes return."""
 
+import json
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from explain_command import fails, maps, network, run
+from PIL import Image
 
 from captum_3dcam import CounterfactualCAM, GlobalLocalCAM2D, LayerwiseHiResCAM
 from captum_3dcam import localization as loc
+from captum_3dcam.cli import _image, main
+from captum_3dcam.cli._result_folder import fingerprint
 from captum_3dcam.io import load_map, read_image
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import SlidingWindowCAM
@@ -30,7 +36,8 @@ def test_an_image(image_file, capsys):
     (boxes,) = loc.boxes(cam.attribute(x), select="all")
     assert [each["box"] for each in result["boxes"]] == boxes.boxes.tolist()
     assert report["input"] == {
-        "path": path, "kind": "image", "size": [24, 32], "model_size": [24, 32],
+        "kind": "image", "fingerprint": fingerprint(Path(path)), "size": [24, 32],
+        "model_size": [24, 32],
     }  # fmt: skip
     assert set(report["files"]) == {"map", "figure"}
     assert read_image("out/figure.png").std() > 10
@@ -134,3 +141,56 @@ def test_an_image_in_windows(image_file, figures_not_drawn, capsys):
     assert [(tuple(w["start"]), tuple(w["stop"])) for w in windows] == [
         (w.start, w.stop) for w in expected.windows[0]
     ]
+
+
+def test_a_cropped_image_is_explained_where_the_network_saw_it(image_file, capsys):
+    path, pixels = image_file
+    more = ["--layers", "first", "--size", "12", "--crop", "8"]
+    report = run(capsys, path, "image", *more)
+    model, received = network("image")
+    prepare = Preprocessing(size=12, crop=8)
+    x = prepare(pixels.movedim(-1, 0))[None]
+    torch.testing.assert_close(received[0], x)
+    cropped = GlobalLocalCAM2D(model, "first").attribute(x)
+    assert report["input"]["model_size"] == [8, 8]
+    # The shorter side of 24 pixels is resized to 12, the longer one to 16; 8 of them are seen.
+    torch.testing.assert_close(maps()[0, 2:10, 4:12], cropped[0, 0])
+    assert maps().shape == (1, 12, 16)
+    assert maps().sum() == pytest.approx(cropped.sum().item())
+    (boxes,) = loc.boxes(cropped, select="all")
+    expected = boxes.boxes * 2 + torch.tensor([8, 4, 8, 4])
+    torch.testing.assert_close(
+        torch.tensor([each["box"] for each in report["results"][0]["boxes"]]), expected
+    )
+
+
+def test_the_boxes_drawn_are_those_printed_and_written(image_file, monkeypatch, capsys):
+    path, _ = image_file
+    drawn = []
+    monkeypatch.setattr(_image, "save_figure", lambda figure, path: drawn.append(figure))
+    words = ["explain", path, "--model", "model.py:image", "--layers", "first", "--output", "out"]
+    assert main(words) == 0
+    summary = capsys.readouterr().out
+    boxes = json.loads(Path("out/report.json").read_text())["results"][0]["boxes"]
+    ax = drawn[0].axes[0]
+    corners = [patch.get_bbox().extents + 0.5 for patch in ax.patches]
+    assert len(boxes) > 1
+    assert np.allclose(corners, [each["box"] for each in boxes], atol=1e-3)
+    assert f"box {', '.join(f'{x:.0f}' for x in boxes[0]['box'])}" in summary
+
+
+def test_a_file_of_several_pages_read_as_an_image(folder, figures_not_drawn, capsys):
+    pages = [Image.new("RGB", (16, 16), (20 * i, 0, 0)) for i in range(3)]
+    pages[0].save("stack.tif", save_all=True, append_images=pages[1:])
+    message, code = fails(capsys, "stack.tif", "image", "--layers", "first")
+    assert code == 2
+    assert message == (
+        "'stack.tif' is a TIFF of 3 pages, which may be frames or slices. Say what it is: a video "
+        "of so many frames, or an image, the first page. (--kind image|video|volume)"
+    )
+    words = ["explain", "stack.tif", "--model", "model.py:image", "--layers", "first"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*words, "--kind", "image"]) == 0
+    warning = "warning: 'stack.tif' has 3 pages; the first one is read."
+    assert warning in capsys.readouterr().err

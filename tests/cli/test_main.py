@@ -414,7 +414,7 @@ def test_every_command_has_the_common_options_and_help(capsys):
     for name, sub in commands.choices.items():
         assert options_of(sub) >= {"--json", "--quiet", "--debug", "--model", "--checkpoint"}
         assert main([name, "--help"]) == 0
-        assert "0 success, 1 failure, 2 wrong use, 130 interrupted, 143" in capsys.readouterr().out
+        assert "0 success, 1 failure, 2 wrong use, 130 interrupted, 141" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,116 @@
+"""The folder of a result: it belongs to one input, and holds a complete result or none."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+from shutil import rmtree
+from typing import NamedTuple
+
+from captum_3dcam._restoration import Restoration
+from captum_3dcam.cli._errors import UsageError
+
+REPORT = "report.json"
+_OWN_NAMES = re.compile(r"(map|figure|montage|overlay)(_[^/\\]*)?\.(nii\.gz|[a-z0-9]{3,4})")
+_HEAD = 2**20  # bytes of a file that tell it from others, with its size
+_MAX_FILES = 64  # of a folder, likewise
+
+
+class ResultFolder(NamedTuple):
+    """Where the files will be, and where they are written."""
+
+    result: Path
+    staging: Path
+
+
+def fingerprint(path: Path) -> str:
+    """What tells an input from others without its name: of its bytes, or those of its files."""
+    digest = hashlib.sha256()
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    digest.update(f"{len(files)}".encode())
+    for file in files[:_MAX_FILES]:
+        digest.update(f"{file.stat().st_size} ".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_HEAD))
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def result_folder(requested: Path | None, default: str, identity: str) -> Iterator["ResultFolder"]:
+    """Yield an empty folder to write to, whose files are moved to the result's folder at the end.
+
+    On any error it is deleted, and the result's folder is as it was. Files of an earlier result of
+    the same input are replaced, and deleted if there are no new ones of their names.
+
+    Args:
+        requested: the folder of ``--output``; if it holds the result of another input, a
+            UsageError is raised.
+        default: the name of the folder otherwise; with a number, if it is another input's.
+        identity: the input's :func:`fingerprint`, as in the report.
+    """
+    folder = _choose(default, identity) if requested is None else requested
+    before = _owner(folder)
+    if before not in (None, identity):
+        raise UsageError(
+            f"--output {folder}: the folder holds the result of another input. Pass another one."
+        )
+    made = _make(folder)
+    staging = folder / f".{token_hex(8)}"
+    try:
+        staging.mkdir()
+        yield ResultFolder(folder, staging)
+        with Restoration():  # holds Ctrl-C back: all files are moved, or none
+            _move(staging, folder)
+    finally:
+        rmtree(staging, ignore_errors=True)
+        for each in made:
+            with suppress(OSError):  # it is not empty
+                each.rmdir()
+
+
+def _choose(default: str, identity: str) -> Path:
+    names = (Path(default if number == 1 else f"{default}_{number}") for number in count(1))
+    return next(name for name in names if _owner(name) in (None, identity))
+
+
+def _owner(folder: Path) -> str | None:
+    """The fingerprint of the input whose result the folder holds; "" if it is not known."""
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError):
+        return ""
+    found = report.get("input", {}) if isinstance(report, dict) else {}
+    return str(found.get("fingerprint", "")) if isinstance(found, dict) else ""
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make the folder; return those that are new, the innermost first."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"--output {folder}: a file of that name exists.") from error
+    return missing
+
+
+def _move(staging: Path, folder: Path) -> None:
+    new = {path.name for path in staging.iterdir()}
+    for name in _files_of(folder) - new:
+        (folder / name).unlink(missing_ok=True)
+    for name in sorted(new, key=lambda name: name == REPORT):  # the report comes last
+        (staging / name).replace(folder / name)
+
+
+def _files_of(folder: Path) -> set[str]:
+    """The names of the files that the report in the folder lists, if they are names of ours."""
+    try:
+        files = json.loads((folder / REPORT).read_text(encoding="utf-8"))["files"].values()
+        return {name for name in files if _OWN_NAMES.fullmatch(name)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()

@@ -19,6 +19,7 @@ FigureAxes = tuple[AnyFigure, list[Axes]]
 WIDTH = 11.0  # inches, of the images of a figure that has many
 MARGIN = 1.0  # inches beside them, for a colour bar
 _MAX_HEIGHT = 7.0  # inches, of images in a row
+_MAX_RATIO = 4  # of the sides of axes
 # White with a black edge is legible on any image.
 OUTLINED: dict[str, Any] = {
     "color": "white",
@@ -55,7 +56,7 @@ def make_grid(
     style: Style, count: int, columns: int, aspect: float, profile: bool = False
 ) -> FigureAxes:
     """Axes for images of one aspect ratio, row by row; ``profile`` adds one below all of them."""
-    height = WIDTH / columns * aspect
+    height = WIDTH / columns * clip_aspect(aspect)
     mosaic = grid_mosaic(count, columns)
     heights = [height] * len(mosaic)
     total = len(mosaic) * (height + 0.3)
@@ -65,9 +66,17 @@ def make_grid(
     return make_axes(style, mosaic, (WIDTH + MARGIN, total + 2), height_ratios=[*heights, 1.3])
 
 
+def clip_aspect(aspect: float) -> float:
+    """Height by width of the axes of an image of that aspect: a long one would be huge."""
+    return min(max(aspect, 1 / _MAX_RATIO), _MAX_RATIO)
+
+
 def make_row(style: Style, sizes: Sequence[tuple[float, float]]) -> FigureAxes:
     """Axes side by side for images of these widths and heights, on one scale of length."""
-    widths, heights = zip(*sizes, strict=True)
+    longest = max(side for size in sizes for side in size)
+    widths, heights = zip(
+        *(tuple(max(side, longest / _MAX_RATIO) for side in size) for size in sizes), strict=True
+    )
     inch = min(WIDTH / sum(widths), _MAX_HEIGHT / max(heights))
     size = (sum(widths) * inch + MARGIN + 1, max(heights) * inch + 1)
     return make_axes(style, grid_mosaic(len(sizes), len(sizes)), size, width_ratios=widths)

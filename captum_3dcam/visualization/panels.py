@@ -17,6 +17,7 @@ from captum_3dcam.visualization._figures import (
     WIDTH,
     AnyFigure,
     FigureAxes,
+    clip_aspect,
     finish_figure,
     grid_mosaic,
     hide_frame,
@@ -135,7 +136,7 @@ def _make_rows(
     else:
         across, down, beside, below = len(names), 1, 0, 0.9
     side = min(WIDTH / across, 4.0)
-    size = (side * across + MARGIN + beside, (side * views[0].aspect + below) * down + 0.4)
+    size = (side * across + MARGIN + beside, (side * clip_aspect(views[0].aspect) + below) * down + 0.4)
     fig, axes = make_axes(style, grid_mosaic(across * down, across), size)
     return fig, [axes[i : i + len(views)] for i in range(0, len(axes), len(views))]
 
@@ -150,7 +151,8 @@ def _add_names(rows: list[list[Axes]], views: Views, names: Sequence[str]) -> No
             row[0].set_title(label, fontsize="medium", **LITERAL)
     if len(views) > 1:
         for ax, view in zip(rows[0], views, strict=True):
-            ax.set_title(view.label, fontsize="medium")
+            label = view.label.replace(", ", "\n") if isinstance(view, SliceView) else view.label
+            ax.set_title(label, fontsize="medium")
 
 
 def _read(

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 
 from captum_3dcam._validation import check_numbers, show
 from captum_3dcam.io import Volume
+from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import OUTLINED
 from captum_3dcam.visualization._inputs import Array, Values, as_array, blank, squeeze_leading
@@ -27,6 +30,14 @@ _EDGES = (
     (0.5, 0.98, "center", "top"),
     (0.5, 0.02, "center", "bottom"),
 )
+
+_MAX_ASPECT = 12  # of a slice; a longer one is stretched across, so that it can be seen
+_BOX: dict[str, Any] = {
+    "fill": False,
+    "edgecolor": "#F0E442",
+    "linewidth": 1.2,
+    "path_effects": [withStroke(linewidth=2.4, foreground="black")],
+}
 
 
 class Plane(NamedTuple):
@@ -125,8 +136,8 @@ class Scan:
     def length(self, axis: int) -> float:
         return self.position(axis, self.shape[axis])
 
-    def label(self, axis: int, index: int) -> str:
-        """The position of a slice, as ``D = 3`` or ``D = 3 (15 mm)``."""
+    def label(self, axis: int, index: int, at: Sequence[int] | None = None) -> str:
+        """The position of a slice, as ``D = 3`` or ``D = 3 (15 mm)``; ``at`` is a voxel in it."""
         voxel = f"{'DHW'[axis]} = {index}"
         if self.spacing is None:
             return voxel
@@ -134,6 +145,60 @@ class Scan:
 
     def axis_label(self, axis: int) -> str:
         return f"{'DHW'[axis]} ({'voxel' if self.spacing is None else 'mm'})"
+
+
+@dataclass(frozen=True, eq=False)
+class PatientScan(Scan):
+    """The first channel of an ``io.Volume``, whose positions are the patient's (RAS, in mm).
+
+    On an oblique grid, an axis has no coordinate of its own. Its axes are then in mm from the first
+    voxel, and a slice is labelled by the position of a voxel in it, with the closest direction.
+    """
+
+    volume: Volume = field(kw_only=True, repr=False)
+
+    @classmethod
+    def from_volume(cls, volume: Volume) -> "PatientScan":
+        data = volume.data if volume.channels == 1 else volume.data[0]
+        return cls(data, volume.spacing, volume.orientation, volume=volume)
+
+    @cached_property
+    def is_oblique(self) -> bool:
+        """Whether a coordinate varies within a slice, by more than a tenth of a voxel."""
+        across = np.abs(self.volume.affine[:3, :3])
+        across[list(self.volume.world_axes), range(3)] = 0
+        sides = np.array(self.shape) - 1
+        return bool((across @ sides).max() > min(self.volume.spacing) / 10)
+
+    def position(self, axis: int, index: float) -> float:
+        """The patient's coordinate of a voxel's centre, or on an oblique grid as without one."""
+        if self.is_oblique:
+            return super().position(axis, index)
+        return self._coordinate(axis, index, self._middle)
+
+    def length(self, axis: int) -> float:
+        return self.shape[axis] * self.volume.spacing[axis]
+
+    def label(self, axis: int, index: int, at: Sequence[int] | None = None) -> str:
+        """As ``D = 3, S (15 mm)``, or on an oblique grid ``D = 3, ~S (15 mm)``."""
+        voxel = list(self._middle if at is None else at)
+        voxel[axis] = index
+        world = self.volume.world_axes[axis]
+        letter = f"{'~' if self.is_oblique else ''}{'RAS'[world]}"
+        return f"{'DHW'[axis]} = {index}, {letter} ({self.volume.to_mm(voxel)[world]:.10g} mm)"
+
+    def axis_label(self, axis: int) -> str:
+        if self.is_oblique:
+            return f"{'DHW'[axis]} (mm from the first voxel)"
+        return f"{'RAS'[self.volume.world_axes[axis]]} (mm)"
+
+    @property
+    def _middle(self) -> tuple[int, ...]:
+        return tuple(n // 2 for n in self.shape)
+
+    def _coordinate(self, axis: int, index: float, voxel: Sequence[float]) -> float:
+        moved = [*voxel[:axis], index, *voxel[axis + 1 :]]
+        return float(self.volume.to_world(moved)[self.volume.world_axes[axis]])
 
 
 def _check_spacing(spacing: object) -> None:
@@ -169,7 +234,7 @@ def resolve_scan(
     if original is None:
         scan = Scan(blank(maps[0], style.method))
     elif isinstance(original, Volume):
-        scan = Scan(original.data, original.spacing, original.orientation)
+        scan = PatientScan.from_volume(original)
     else:
         scan = original if isinstance(original, Scan) else Scan(original)
     for heat in maps:
@@ -201,10 +266,12 @@ class SliceView:
     scan: Scan
     plane: Plane
     index: int
+    at: Sequence[int] | None = None
+    """The voxel in the slice whose position labels it; by default the middle one."""
 
     @property
     def label(self) -> str:
-        return self.scan.label(self.plane.axis, self.index)
+        return self.scan.label(self.plane.axis, self.index, self.at)
 
     @property
     def size(self) -> tuple[float, float]:
@@ -243,9 +310,26 @@ class SliceView:
         if not plane.right:
             ax.invert_xaxis()
         labels = (scan.axis_label(plane.horizontal), scan.axis_label(plane.vertical))
-        ax.set(aspect="equal", xlabel=labels[0], ylabel=labels[1])
+        is_long = not 1 / _MAX_ASPECT <= self.aspect <= _MAX_ASPECT
+        ax.set(aspect="auto" if is_long else "equal", xlabel=labels[0], ylabel=labels[1])
         for letter, (x, y, ha, va) in zip(plane.edges, _EDGES, strict=False):
             ax.text(x, y, letter, ha=ha, va=va, transform=ax.transAxes, weight="bold", **OUTLINED)
+
+    def draw_boxes(self, ax: Axes, boxes: Boxes, map_shape: Sequence[int]) -> None:
+        """Outline the boxes, in voxels of a map of that shape, that cross the slice."""
+        scale = np.divide(self.scan.shape, map_shape)
+        for corners in as_array(boxes.boxes, "boxes"):  # x, y, z: the axes in reverse
+            start, stop = corners[2::-1] * scale, corners[:2:-1] * scale
+            if self._crosses(start, stop):
+                (left, right), (top, bottom) = (
+                    [self.scan.position(axis, edge[axis] - 0.5) for edge in (start, stop)]
+                    for axis in (self.plane.horizontal, self.plane.vertical)
+                )
+                ax.add_patch(Rectangle((left, top), right - left, bottom - top, **_BOX))
+
+    def _crosses(self, start: Array, stop: Array) -> bool:
+        axis = self.plane.axis
+        return bool(start[axis] <= self.index + 0.5 < stop[axis])
 
 
 class ProjectionView(SliceView):
@@ -254,6 +338,9 @@ class ProjectionView(SliceView):
     @property
     def label(self) -> str:
         return f"maximum over {'DHW'[self.plane.axis]}"
+
+    def _crosses(self, start: Array, stop: Array) -> bool:
+        return True
 
     @property
     def image(self) -> Array:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from captum_3dcam._validation import check_choice, check_integers, show
+from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization._colors import ColorScale
 from captum_3dcam.visualization._figures import FigureAxes, finish_figure, make_grid, make_row
 from captum_3dcam.visualization._inputs import Array, Values, as_map, choose_frames
@@ -26,6 +27,7 @@ def visualize_volume_attr(
     original_volume: AnyVolume | None = None,
     *,
     at: Sequence[int] | None = None,
+    boxes: Boxes | None = None,
     title: str | None = None,
     style: Style = Style(),
 ) -> FigureAxes:
@@ -34,10 +36,13 @@ def visualize_volume_attr(
     Args:
         attr: the map, (D', H', W') or with leading axes of size 1. It may be coarser than the
             volume, and is interpolated linearly to it.
-        original_volume: an ``io.Volume``, a :class:`Scan`, or an array (D, H, W) of any range; it
-            may be left out for "heat_map".
+        original_volume: an ``io.Volume``, of which the first channel is drawn, with positions of
+            the patient (RAS, in mm); a :class:`Scan`, or an array (D, H, W) of any range. It may be
+            left out for "heat_map".
         at: the voxel (d, h, w) to cut through. By default that of the largest magnitude drawn,
             or the middle of a map that is zero.
+        boxes: in voxels of the map, ``localization.boxes(maps)[i]``; outlined where they cross a
+            slice.
 
     Returns the figure and its three axes. Raises ValueError for arguments out of range, and for
     shapes or values that are not a map or volume.
@@ -52,14 +57,15 @@ def visualize_volume_attr(
     """
     scan, values, colors = _read(attr, original_volume, style, title)
     voxel = _peak(values, scan.shape) if at is None else _check_voxel(at, scan.shape)
-    views = [SliceView(scan, plane, voxel[plane.axis]) for plane in scan.planes]
-    return _draw_planes(views, values, colors, "slice", title, crosshair=voxel)
+    views = [SliceView(scan, plane, voxel[plane.axis], voxel) for plane in scan.planes]
+    return _draw_planes(views, values, colors, "slice", title, boxes, crosshair=voxel)
 
 
 def visualize_volume_projections(
     attr: Values,
     original_volume: AnyVolume | None = None,
     *,
+    boxes: Boxes | None = None,
     title: str | None = None,
     style: Style = Style(),
 ) -> FigureAxes:
@@ -77,7 +83,7 @@ def visualize_volume_projections(
     """
     scan, values, colors = _read(attr, original_volume, style, title)
     views = [ProjectionView(scan, plane, 0) for plane in scan.planes]
-    return _draw_planes(views, values, colors, "projection", title)
+    return _draw_planes(views, values, colors, "projection", title, boxes)
 
 
 def visualize_volume_montage(
@@ -86,6 +92,7 @@ def visualize_volume_montage(
     *,
     axis: int = 0,
     slices: int | Sequence[int] = 12,
+    boxes: Boxes | None = None,
     title: str | None = None,
     style: Style = Style(),
 ) -> FigureAxes:
@@ -113,6 +120,8 @@ def visualize_volume_montage(
     fig, axes = make_grid(style, len(shown), columns, views[0].aspect)
     for number, (ax, view, heat) in enumerate(zip(axes, views, heats, strict=True)):
         view.draw(ax, heat, colors)
+        if boxes is not None:
+            view.draw_boxes(ax, boxes, values.shape)
         ax.set_title(view.label, fontsize="medium")
         # All slices share the labels of the first column and of the last slice in each column.
         if number % columns:
@@ -141,6 +150,7 @@ def _draw_planes(
     colors: ColorScale,
     kind: str,
     title: str | None,
+    boxes: Boxes | None,
     crosshair: Sequence[int] | None = None,
 ) -> FigureAxes:
     """Draw three planes in a row, on one scale of length."""
@@ -148,6 +158,8 @@ def _draw_planes(
     fig, axes = make_row(colors.style, [view.size for view in views])
     for ax, view, heat in zip(axes, views, heats, strict=True):
         view.draw(ax, heat, colors)
+        if boxes is not None:
+            view.draw_boxes(ax, boxes, values.shape)
         ax.set_title(", ".join(filter(None, (view.plane.name, view.label))))
         if crosshair is not None:
             x, y = view.plane.horizontal, view.plane.vertical

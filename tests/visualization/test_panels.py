@@ -103,8 +103,17 @@ def test_a_volume_is_cut_into_slices_with_its_spacing_and_letters():
 def test_a_volume_of_io_is_drawn_with_its_affine():
     volume = Volume(np.random.default_rng(0).random((6, 8, 10)), np.diag([2.0, 1.0, 1.0, 1.0]))
     _, axes = visualize_attr_panels(torch.rand(1, 6, 8, 10), volume, ["a"], frames=[0, 5])
-    assert [ax.get_title() for ax in axes] == ["D = 0 (0 mm)", "D = 5 (10 mm)"]
+    assert [ax.get_title() for ax in axes] == ["D = 0\nR (0 mm)", "D = 5\nR (10 mm)"]
     assert {text.get_text() for text in axes[0].texts} == set("APSI")  # RAS: D is sagittal
+
+
+def test_extreme_voxels_make_panels_of_usual_size():
+    volume = Volume(np.random.default_rng(0).random((6, 8, 10)), np.diag([1.0, 1.0, 2000.0, 1.0]))
+    for codes in ((1, 2), (2, 1)):
+        scan = Volume(volume.data.transpose(0, *codes), volume.affine[:, [0, *codes, 3]])
+        maps = torch.rand(2, *scan.shape)
+        figure, _ = visualize_attr_panels(maps, scan, ["a", "b"], frames=3)
+        assert max(figure.get_size_inches()) < 40
 
 
 def test_a_single_frame_is_titled_with_the_name_and_the_frame():

@@ -5,7 +5,9 @@ import pytest
 import torch
 from figures import grid_positions, pixels, values
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from captum_3dcam import localization
 from captum_3dcam.io import Volume
 from captum_3dcam.visualization import (
     Scan,
@@ -254,13 +256,154 @@ def test_half_precision_with_leading_axes(view):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_volume_of_io_is_drawn_with_its_spacing_and_orientation(view):
+def test_a_volume_of_io_is_drawn_with_its_orientation(view):
     affine = np.diag([3.0, 2.0, 1.0, 1.0])
     expected, shown = (
-        [(ax.get_title(), ax.get_xlabel(), [text.get_text() for text in ax.texts]) for ax in axes]
+        [([text.get_text() for text in ax.texts], ax.get_aspect()) for ax in axes]
         for _, axes in (
             view(HEAT, Scan(VOLUME, (3, 2, 1), "RAS")),
             view(HEAT, Volume(VOLUME, affine)),
         )
     )
     assert shown == expected
+
+
+# ------------------------------------------------------------------ positions in the patient
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SPL", "IAR", "PSR"])
+def test_titles_and_axes_are_the_patients_coordinates(codes):
+    affine = np.zeros((4, 4))
+    for axis, (letter, spacing) in enumerate(zip(codes, (3.0, 2.0, 0.5), strict=True)):
+        pair = next(pair for pair in ("LR", "PA", "IS") if letter in pair)
+        affine[["LR", "PA", "IS"].index(pair), axis] = spacing * (1 if letter in "RAS" else -1)
+    affine[:, 3] = (-20.25, 33.5, 7, 1)
+    scan = Volume(VOLUME, affine)
+    assert scan.orientation == codes
+    _, axes = visualize_volume_attr(HEAT, scan)
+    world = scan.to_world(PEAK)
+    for ax, name in zip(axes, ("axial", "coronal", "sagittal"), strict=True):
+        across = {"axial": 2, "coronal": 1, "sagittal": 0}[name]
+        axis = scan.world_axes.index(across)
+        assert ax.get_title() == (
+            f"{name}, {'DHW'[axis]} = {PEAK[axis]}, {'RAS'[across]} ({world[across]:g} mm)"
+        )
+        upright, level = ax.get_lines()
+        for line, get, label, limits in (
+            (upright, "get_xdata", ax.get_xlabel(), ax.get_xlim()),
+            (level, "get_ydata", ax.get_ylabel(), ax.get_ylim()),
+        ):
+            letter, unit = label.split(" ", 1)
+            assert unit == "(mm)"
+            direction = "RAS".index(letter)
+            assert getattr(line, get)()[0] == pytest.approx(world[direction])
+            # The outer edges of the first and last voxel.
+            ends = [list(PEAK), list(PEAK)]
+            moving = scan.world_axes.index(direction)
+            ends[0][moving], ends[1][moving] = -0.5, SHAPE[moving] - 0.5
+            expected = sorted(scan.to_world(ends)[:, direction])
+            assert sorted(limits) == pytest.approx(expected)
+        # Radiological convention: coordinates grow to the left for R, else upwards or to the left.
+        assert ax.get_xlim()[0] > ax.get_xlim()[1]
+        assert ax.get_ylim()[0] < ax.get_ylim()[1]
+
+
+def oblique(turn=0.4):
+    cos, sin = np.cos(turn), np.sin(turn)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) * (2.0, 1.5, 1.0)
+    affine[:3, 3] = (-7.5, 12, 100)
+    return Volume(VOLUME, affine)
+
+
+def test_an_oblique_slice_has_the_position_of_the_voxel_that_is_shown():
+    scan = oblique()
+    _, axes = visualize_volume_attr(HEAT, scan)
+    r, a, s = scan.to_mm(PEAK)
+    assert [ax.get_title() for ax in axes] == [
+        f"axial, W = 5, ~S ({s:g} mm)",
+        f"coronal, H = 2, ~A ({a:g} mm)",
+        f"sagittal, D = 4, ~R ({r:g} mm)",
+    ]
+    # Its axes have no coordinate of the patient.
+    assert axes[0].get_xlabel() == "D (mm from the first voxel)"
+    assert sorted(axes[0].get_xlim()) == [-1, 11]
+    assert axes[0].get_lines()[0].get_xdata()[0] == 2.0 * PEAK[0]
+    pixels(axes[0].figure)
+
+
+def test_a_tilt_of_less_than_a_tenth_of_a_voxel_is_not_oblique():
+    assert oblique(0.005).to_world((0, 9, 0))[2] != oblique(0.005).to_world((0, 0, 0))[2]
+    _, axes = visualize_volume_attr(HEAT, oblique(0.005))
+    assert [ax.get_xlabel() for ax in axes] == ["R (mm)", "R (mm)", "A (mm)"]
+
+
+def test_the_slices_of_a_montage_have_the_patients_positions():
+    scan = Volume(VOLUME, np.diag([-0.002, 0.001, 0.001, 1]))
+    _, axes = visualize_volume_montage(HEAT, scan, slices=[0, 3])
+    assert [ax.get_title() for ax in axes] == ["D = 0, R (0 mm)", "D = 3, R (-0.006 mm)"]
+
+
+def test_of_several_channels_the_first_is_drawn():
+    scan = Volume(np.stack([VOLUME, -VOLUME]), np.eye(4))
+    _, axes = visualize_volume_attr(HEAT, scan, style=WINDOW)
+    _, expected = visualize_volume_attr(HEAT, Volume(VOLUME, np.eye(4)), style=WINDOW)
+    for ax, other in zip(axes, expected, strict=True):
+        np.testing.assert_array_equal(values(ax.images[0]), values(other.images[0]))
+
+
+# ---------------------------------------------------------------------------------- boxes
+
+
+def test_boxes_are_outlined_on_the_slices_that_they_cross():
+    """Around the voxels of the box, to their outer edges, in mm of the patient."""
+    heat = np.zeros((1, 1, *SHAPE), np.float32)
+    heat[0, 0, 3:5, 2:6, 1:4] = 1
+    heat[0, 0, 0, 9, 7] = 0.9
+    (boxes,) = localization.boxes(torch.from_numpy(heat), select="all")
+    affine = np.diag([3.0, -2.0, 1.5, 1.0])
+    affine[:3, 3] = (10, 20, 30)
+    scan = Volume(VOLUME, affine)
+    _, axes = visualize_volume_attr(heat, scan, at=(4, 3, 2), boxes=boxes)
+    drawn = {name: [p for p in ax.patches if isinstance(p, Rectangle)]
+             for name, ax in zip("SAR", axes, strict=True)}  # fmt: skip
+    assert [len(patches) for patches in drawn.values()] == [1, 1, 1]
+    sides = {"R": (10 + 3 * 2.5, 10 + 3 * 4.5), "A": (20 - 2 * 1.5, 20 - 2 * 5.5),
+             "S": (30 + 1.5 * 0.5, 30 + 1.5 * 3.5)}  # fmt: skip
+    for across, horizontal, vertical in (("S", "R", "A"), ("A", "R", "S"), ("R", "A", "S")):
+        (patch,) = drawn[across]
+        (left, top), (right, bottom) = patch.get_xy(), patch.get_corners()[2]
+        assert sorted((left, right)) == pytest.approx(sorted(sides[horizontal]))
+        assert sorted((top, bottom)) == pytest.approx(sorted(sides[vertical]))
+    _, axes = visualize_volume_montage(heat, scan, slices=[0, 2, 3, 4, 5], boxes=boxes)
+    assert [len(ax.patches) for ax in axes] == [1, 0, 1, 1, 0]
+    _, axes = visualize_volume_projections(heat, scan, boxes=boxes)
+    assert [len(ax.patches) for ax in axes] == [2, 2, 2]
+
+
+def test_the_boxes_of_a_coarse_map_are_scaled_to_the_volume():
+    heat = torch.zeros(1, 1, 3, 5, 4)
+    heat[0, 0, 1, 2, 3] = 1
+    (boxes,) = localization.boxes(heat)
+    _, axes = visualize_volume_attr(heat, VOLUME, at=(2, 4, 6), boxes=boxes)
+    corners = [ax.patches[0].get_corners()[[0, 2]].tolist() for ax in axes]
+    assert corners[0] == [[5.5, 3.5], [7.5, 5.5]]
+    assert corners[1] == [[5.5, 1.5], [7.5, 3.5]]
+    _, axes = visualize_volume_attr(heat, VOLUME, at=(1, 4, 6), boxes=boxes)
+    assert [len(ax.patches) for ax in axes] == [0, 1, 1]
+
+
+# -------------------------------------------------------------------------- extreme voxels
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("spacing", [(1000.0, 0.01, 1.0), (0.0001, 5.0, 5.0), (1.0, 1.0, 900.0)])
+def test_extreme_voxels_make_a_figure_of_usual_size(view, spacing):
+    figure, axes = view(HEAT, Volume(VOLUME, np.diag([*spacing, 1.0])))
+    width, height = figure.get_size_inches()
+    assert 4 <= width <= 14
+    assert 1 <= height <= 30
+    pixels(figure)
+    for ax in axes:
+        box = ax.get_window_extent()
+        assert min(box.width, box.height) > 15  # in pixels: nothing vanishes

@@ -6,7 +6,14 @@ variable ``CAPTUM_3DCAM_MAX_BYTES``; more is a ValueError.
 """
 
 from captum_3dcam.frame_times import FrameTimes
-from captum_3dcam.io.dicom import read_dicom
+from captum_3dcam.io.dicom import (
+    DicomSeries,
+    dicom_kind,
+    list_series,
+    read_cine,
+    read_dicom,
+    read_dicom_image,
+)
 from captum_3dcam.io.image import read_image
 from captum_3dcam.io.image_sequence import list_images
 from captum_3dcam.io.maps import Map, load_map, save_map
@@ -18,16 +25,21 @@ from captum_3dcam.io.video_writer import write_video
 from captum_3dcam.io.volume import Volume
 
 __all__ = [
+    "DicomSeries",
     "FrameTimes",
     "Map",
     "Sampling",
     "Video",
     "VideoFile",
     "Volume",
+    "dicom_kind",
     "list_images",
+    "list_series",
     "load_map",
     "open_video",
+    "read_cine",
     "read_dicom",
+    "read_dicom_image",
     "read_image",
     "read_nifti",
     "read_video",

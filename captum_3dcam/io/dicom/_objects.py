@@ -1,0 +1,184 @@
+"""Find the DICOM files of a source, and what kind of thing each is."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from captum_3dcam._files import (
+    MAX_DEFLATE_RATIO,
+    StrPath,
+    check_size,
+    existing_path,
+    import_extra,
+    wrap_read_errors,
+)
+
+Kind = Literal["volume", "image", "video", "other"]
+
+MOSAIC_COUNT = 0x0019100A
+"""Siemens' private tag: how many slices a mosaic has."""
+_MOSAIC_CREATOR = 0x00190010  # by which pydicom knows the type of the private tag
+GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+STACK_TAGS = (
+    "StackID", "TemporalPositionIdentifier", "TemporalPositionIndex", "EchoNumbers", "EchoTime",
+    "EffectiveEchoTime", "InversionTime", "DiffusionBValue", "TriggerTime", "AcquisitionNumber",
+    "FrameType", "ImageType",
+)  # fmt: skip
+"""What tells the volumes of one series apart. No times of day: those identify an examination."""
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
+    "Modality", "InstanceNumber", "NumberOfFrames", "SamplesPerPixel", "SpacingBetweenSlices",
+    "SliceThickness", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    MOSAIC_COUNT, _MOSAIC_CREATOR, *GEOMETRY, *STACK_TAGS,
+]  # fmt: skip
+
+# Modalities by kind; others are a volume if their header has a position in the patient.
+_VOLUMES = ("CT", "MR", "PT", "NM", "OPT")
+_FLAT = (
+    "CR", "DX", "MG", "PX", "IO", "RG", "RF", "XA", "US", "IVUS", "ES", "XC", "GM", "OP", "DMS",
+)  # fmt: skip
+_NOT_SHOWN = ("SEG", "RTDOSE", "SM", "PR", "SR", "KO", "REG", "RWV")
+_SPECTROSCOPY = "1.2.840.10008.5.1.4.1.1.4.2"
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+class DicomObject(NamedTuple):
+    """A file and what its header describes."""
+
+    path: Path
+    header: Any
+    """A pydicom dataset with some of the elements, none of which names the patient or a date."""
+    kind: Kind
+
+    @property
+    def frames(self) -> int:
+        return int(self.header.get("NumberOfFrames") or 1)
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether it is Siemens' image of all slices of a volume, side by side."""
+        return "MOSAIC" in (self.header.get("ImageType") or ()) and self.frames == 1
+
+
+def import_pydicom() -> Any:
+    return import_extra("pydicom", "DICOM files need pydicom", "medical")
+
+
+def find_objects(source: StrPath | Sequence[StrPath]) -> Iterator[DicomObject]:
+    """Yield the DICOM objects of a file, a list of files, or a folder and its subfolders.
+
+    In a folder, other files are passed over; given files have to be DICOM. An object that is there
+    twice, under two names, is yielded once.
+    """
+    pydicom = import_pydicom()
+    seen = set()
+    for path in _list_files(source):
+        item = _read_object(pydicom, path)
+        key = _identity(item.header)
+        if key is None or key not in seen:
+            seen.add(key)
+            yield item
+
+
+def _identity(header: Any) -> Any:
+    """What two copies of an object share. The UID alone is not unique after some anonymizers."""
+    instance = header.get("SOPInstanceUID")
+    position = header.get("ImagePositionPatient")
+    number = header.get("InstanceNumber")
+    return (instance, str(position), str(number)) if instance else None
+
+
+def _list_files(source: StrPath | Sequence[StrPath]) -> Iterator[Path]:
+    if not isinstance(source, (str, PathLike)):
+        yield from [existing_path(path, "DICOM file") for path in source]
+    elif Path(source).is_dir():
+        yield from (path for path in _walk(Path(source)) if is_dicom(path))
+    else:
+        yield existing_path(source, "DICOM file or folder")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):  # which does not follow links to folders
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if not name.startswith(".") and name.upper() != "DICOMDIR" and path.is_file():
+                yield path
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its suffix or its content, with or without a preamble."""
+    if path.suffix.lower() in (".dcm", ".ima"):
+        return True
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (_may_be_dataset(start) and _is_dataset(path))
+
+
+def _may_be_dataset(start: bytes) -> bool:
+    """Whether a file may begin with a short element of group 2 or 8, as in old archives."""
+    first_group = start[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08")
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return len(start) == 132 and first_group and (explicit or start[5:8] == bytes(3))
+
+
+def _is_dataset(path: Path) -> bool:
+    try:
+        _read_object(import_pydicom(), path)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def reading(path: Path, kind: str = "a DICOM file") -> Iterator[None]:
+    """Name the file in any error. Hide pydicom's warnings of deviations, which are common."""
+    with wrap_read_errors(path, kind), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read_object(pydicom: Any, path: Path) -> DicomObject:
+    with reading(path):
+        check_deflated(pydicom, path)
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        if "SOPClassUID" not in header and "Rows" not in header:
+            raise ValueError("it has no DICOM header.")
+        return DicomObject(path, header, _kind(header))
+
+
+def check_deflated(pydicom: Any, path: Path) -> None:
+    """Check how much a compressed file could unpack to, because pydicom unpacks it whole."""
+    with path.open("rb") as file:
+        start = file.read(132)
+        file.seek(132 if start[128:] == b"DICM" else 0)
+        meta = pydicom.filereader.read_dataset(file, False, True, stop_when=_after_group_2)
+    if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+        size = path.stat().st_size
+        check_size(path, MAX_DEFLATE_RATIO * size, f"up to {MAX_DEFLATE_RATIO} x {size:,} bytes")
+
+
+def _after_group_2(tag: Any, *_: Any) -> bool:
+    return bool(tag.group != 2)
+
+
+def _kind(header: Any) -> Kind:
+    modality, sop_class = str(header.get("Modality")), str(header.get("SOPClassUID"))
+    has_pixels = header.get("Rows") is not None and sop_class != _SPECTROSCOPY
+    if not has_pixels or modality in _NOT_SHOWN:
+        return "other"
+    positioned = _has_position(header) and int(header.get("SamplesPerPixel") or 1) == 1
+    scanned = modality in _VOLUMES and not sop_class.startswith(_SECONDARY_CAPTURE)
+    if scanned or (positioned and modality not in _FLAT):
+        return "volume"
+    return "video" if int(header.get("NumberOfFrames") or 1) > 1 else "image"
+
+
+def _has_position(header: Any) -> bool:
+    groups = [*(header.get("SharedFunctionalGroupsSequence") or ())]
+    groups += [*(header.get("PerFrameFunctionalGroupsSequence") or ())][:1]
+    return "ImagePositionPatient" in header or any("PlanePositionSequence" in g for g in groups)

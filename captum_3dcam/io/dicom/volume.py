@@ -1,0 +1,104 @@
+"""Read a volume from DICOM files."""
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captum_3dcam._files import StrPath, check_size
+from captum_3dcam.io.dicom._mosaic import read_mosaic
+from captum_3dcam.io.dicom._objects import DicomObject, reading
+from captum_3dcam.io.dicom._pixels import decode_frames, read_dataset, rescale
+from captum_3dcam.io.dicom._slices import Slice, list_slices
+from captum_3dcam.io.dicom._stacks import describe, order, split_stacks
+from captum_3dcam.io.dicom.series import select_series
+from captum_3dcam.io.volume import Volume, check_shape
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_dicom(
+    source: StrPath | Sequence[StrPath],
+    series: str | int | None = None,
+    index: int | None = None,
+) -> Volume:
+    """Read a DICOM series as a :class:`Volume`.
+
+    ``data[d, h, w]`` is row h, column w of slice d. The slices are sorted along their normal, so
+    that an axial scan runs from the feet up. The rescale slope and intercept (or the modality
+    lookup table) are applied: CT is in Hounsfield units. MONOCHROME1, in which low values are
+    white, is inverted, except in CT and PET, whose values are measurements. World coordinates are
+    converted from LPS to RAS. A slice that is there twice is read once.
+
+    Reads files of one slice, enhanced multi-frame files and Siemens mosaics. Slices of a tilted
+    gantry are read as they are, with the tilt in the affine, and a UserWarning.
+
+    Args:
+        source: a file, a list of files, or a folder, with its subfolders, in which other files and
+            DICOM objects other than scans are passed over.
+        series: the number of the series in :func:`list_series`, or its SeriesInstanceUID; required
+            if there are several.
+        index: which volume of a series that has several (time points, echoes, orientations), from 0
+            in the order that the error lists; required if there are several.
+
+    Raises ImportError without pydicom (extra ``medical``), FileNotFoundError, and ValueError for
+    damaged files, series without a volume, several series or volumes, slices that are missing or
+    unevenly spaced, compressed pixels without their decoder, and volumes that take more than 2 GiB
+    as float32 (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
+    """
+    items = select_series(source, "volume", series)
+    mosaics = [item for item in items if item.is_mosaic]
+    if len(mosaics) == len(items):
+        mosaics.sort(key=_acquisition)
+        choices = [f"{n}: AcquisitionNumber {_acquisition(m)}" for n, m in enumerate(mosaics)]
+        data, affine = read_mosaic(mosaics[_choose(choices, index)])
+        return Volume(data, _LPS_TO_RAS @ affine)
+    stacks = split_stacks([each for item in items for each in list_slices(item)])
+    _, slices = stacks[_choose(list(describe(stacks)), index)]
+    slices, step = order(slices)
+    affine = np.eye(4)
+    affine[:3] = np.c_[step, slices[0].axes, slices[0].position]
+    return Volume(_read_slices(slices), _LPS_TO_RAS @ affine)
+
+
+def _acquisition(item: DicomObject) -> int:
+    with reading(item.path):
+        return int(item.header.get("AcquisitionNumber") or 0)
+
+
+def _choose(choices: list[str], index: int | None) -> int:
+    if index is None and len(choices) == 1:
+        return 0
+    if index is not None and 0 <= index < len(choices):
+        return index
+    problem = "The series has several volumes" if index is None else f"There is no index {index}"
+    raise ValueError(
+        f"{problem}: {'; '.join(choices)}. Choose one with index=0 to {len(choices) - 1}."
+    )
+
+
+def _read_slices(slices: list[Slice]) -> NDArray[np.float32]:
+    first = slices[0]
+    shape = (len(slices), *first.size)
+    check_shape(shape)
+    content = f"{shape[0]} slices of {shape[1]} x {shape[2]} pixels"
+    check_size(first.path.parent, 4 * math.prod(shape), content)
+    data = np.empty(shape, np.float32)
+    for path, group in groupby(range(len(slices)), lambda number: slices[number].path):
+        numbers = list(group)
+        with reading(path, "a DICOM slice"):
+            _read_file([slices[n] for n in numbers], data[numbers[0] : numbers[-1] + 1])
+    return data
+
+
+def _read_file(slices: list[Slice], data: NDArray[np.float32]) -> None:
+    """Fill data with the slices of a file."""
+    dataset = read_dataset(slices[0].path)
+    frames = [item.frame for item in slices if item.frame is not None]
+    decoded = decode_frames(dataset, frames or None)
+    for values, item, stored in zip(data, slices, decoded, strict=True):
+        if stored.shape != item.size:
+            raise ValueError(f"its pixels are {stored.shape}; its header describes {item.size}.")
+        values[:] = rescale(stored, dataset, item.rescale)

@@ -1,6 +1,6 @@
 """Whether inputs have the range of the training: what batch normalisation says about it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam._validation import check_tensor, describe
 
-# Measured on five trained networks: the values of right inputs are at most 2.03 times as large as
-# in training, and those of bytes that were not divided by 255 at least 12.9 times.
-_MAX_RATIO = 5
-# An 8-bit image in [0, 1] that is not constant varies by 1/255 at least. Right inputs vary 0.1
-# times as much as in training or more; those divided by 255 twice, 0.003 times or less.
-_MIN_RANGE, _MIN_RATIO = 1 / 255, 0.02
+# studies/evaluate_input_ranges.py: of right inputs the size is 2.0 at most, and of bytes that were
+# not divided by 255 it is 14 at least; the span of right inputs is 0.8 at least, and of those that
+# were divided by 255 twice 0.007 at most. One grey level of 255 is about 1/64 of a deviation.
+_MAX_SIZE, _MIN_SPAN = 5, 1 / 32
 _MAX_CHANNELS = 4  # that are described one by one
 _ADVICE = (
     "Check the mean and the standard deviation of the preprocessing, and whether values from 0 to "
@@ -44,21 +42,20 @@ def check_input_range(model: nn.Module, inputs: Tensor) -> str | None:
     check_tensor("inputs", inputs)
     if inputs.ndim < 2 or not inputs.numel():
         raise ValueError(f"Expected inputs (N, C, *S), not empty; received {describe(inputs)}.")
-    statistics = _first_statistics(model, inputs)
+    statistics = first_statistics(model, inputs)
     if statistics is None:
         return None
-    name, size, spread = statistics
-    span = float(inputs.max()) - float(inputs.min())
-    if size > _MAX_RATIO:
-        deviation = f"is {size:.3g} times as large"
-    elif spread < _MIN_RATIO and 0 < span <= _MIN_RANGE:
-        deviation = f"varies {spread:.1g} times as much"
+    name, size, span = statistics
+    if size > _MAX_SIZE:
+        deviation = f"is {size:.2g} times as large as in training"
+    elif 0 < span < _MIN_SPAN:  # a constant frame may be right
+        deviation = f"varies by {span:.1g} standard deviations of the training"
     else:
         return None
     return (
         "The input is probably not preprocessed as in the training of the model: "
         f"{_description(inputs)}. What {name!r}, its first batch normalisation, receives "
-        f"{deviation} as in training. {_ADVICE}"
+        f"{deviation}. {_ADVICE}"
     )
 
 
@@ -66,13 +63,27 @@ class _EndError(Exception):
     """The statistics are there: the rest of the model need not run."""
 
 
-def _first_statistics(model: nn.Module, inputs: Tensor) -> tuple[str, float, float] | None:
-    """The first batch normalisation's name, and size and spread of its input, 1 in training."""
+class Statistics(NamedTuple):
+    """What the first batch normalisation that runs receives, in units of its training."""
+
+    name: str
+    """Of the module."""
+    size: float
+    """Root mean square of what is normalised: 1 in training."""
+    span: float
+    """Range of the model's input, in standard deviations."""
+
+
+def first_statistics(model: nn.Module, inputs: Tensor) -> Statistics | None:
+    """The statistics for inputs (N, C, *S); None without trained batch normalisation."""
     names = {module: name for name, module in model.named_modules() if _has_statistics(module)}
-    results: list[tuple[str, float, float]] = []
+    results: list[Statistics] = []
 
     def record(module: nn.Module, args: Any) -> None:
-        results.append((names[module], *_ratios(module, args[0])))
+        size, spread = _ratios(module, args[0])
+        x = inputs.double()
+        scale = spread / x.std(correction=0).clamp(min=1e-300)  # constant inputs have a span of 0
+        results.append(Statistics(names[module], size, float(scale * (x.max() - x.min()))))
         raise _EndError
 
     handles = []

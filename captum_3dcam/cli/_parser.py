@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ DATASETS = ("actions", "jhmdb", "ucf24", "ilsvrc")
 
 _ASPECT = "one number: the length of the shorter side of frames"
 _MAX_SHOWN = 200  # characters of an argument in a message
-_EXIT_CODES = "exit codes: 0 success, 1 failure, 2 wrong use, 130 interrupted, 143 terminated"
+_EXIT_CODES = (
+    "exit codes: 0 success, 1 failure, 2 wrong use, 130 interrupted, 141 output not read, "
+    "143 terminated"
+)
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_explain(commands: Any) -> None:
     parser = _add_command(commands, "explain", "explain an image, a video of any length, or a scan",
-        "Writes the map (map.npz), figures, the overlay of a video, the map of a scan as NIfTI on "
-        "the scan's own grid, and report.json, to a folder.")  # fmt: skip
+        "Writes the map (map.npz), figures, the overlay of a video, the map of a scan on the "
+        "scan's own grid (as NIfTI, or in its format), and report.json, to a folder.")  # fmt: skip
     add = parser.add_argument
-    add("input", metavar="INPUT", type=_path, help="image, video, .nii, .nii.gz, DICOM folder")
+    add("input", metavar="INPUT", type=_path,
+        help="image, video, scan (NIfTI, MGH, NRRD, MetaImage), DICOM file or folder")  # fmt: skip
     _add_model(parser)
     add(
         "--layers",
@@ -92,7 +97,13 @@ def _add_explain(commands: Any) -> None:
         help="what the model returns (default: logits)")  # fmt: skip
     _add_preprocessing(parser, (*FRAME_PRESETS, *VOLUME_PRESETS),
         f"H W of frames or D H W of volumes, as the model input; {_ASPECT}")  # fmt: skip
-    add("--output", type=_path, metavar="DIR", help="folder to write to (default: INPUT_explained)")
+    add("--output", type=_path, metavar="DIR",
+        help="folder to write to (default: INPUT_explained; of a scan, whose name may be a "
+        "patient's, scan_explained)")  # fmt: skip
+    add("--kind", choices=("image", "video", "volume"),
+        help="what INPUT is (default: what its content says)")  # fmt: skip
+    add("--keep-names", action="store_true",
+        help="write INPUT's path into the report and the map")  # fmt: skip
     add = parser.add_argument_group("windows, for inputs too large for one pass").add_argument
     add("--window", nargs="+", type=_count, metavar="N",
         help="frames (default: 16), or size along each axis of an image or volume (default: the "
@@ -106,14 +117,21 @@ def _add_explain(commands: Any) -> None:
         help="format of the video with the map over it (default: mp4)")  # fmt: skip
     add = parser.add_argument_group("volumes, preprocessed in this order").add_argument
     add("--series", metavar="UID", help="the DICOM series, if there are several")
+    add("--index", type=_index, metavar="N|all",
+        help="the volume of a 4D file, from 0; all: its volumes as channels (default: all if the "
+        "first convolution has as many channels)")  # fmt: skip
+    add("--channel-files", nargs="+", type=_path, metavar="FILE",
+        help="scans on the grid of INPUT, the channels after its own")  # fmt: skip
+    add("--nan", type=_finite, metavar="VALUE",
+        help="replace NaN and infinite voxels (default: an error)")  # fmt: skip
     add("--orientation", metavar="CODES", help="directions of D, H and W, such as SPL")
     add("--spacing", nargs="+", type=float, metavar="MM",
         help="voxel size to resample to: one number, or D H W")  # fmt: skip
     add("--clip", nargs=2, type=float, metavar=("LOW", "HIGH"),
         help="clip the values to this range, black to white in the figures")  # fmt: skip
     add("--normalize", choices=("none", "unit", "zscore"),
-        help="unit: the range (or LOW HIGH) to [0, 1]; zscore: to mean 0 and standard deviation 1 "
-        "(default: none)")  # fmt: skip
+        help="of each channel: unit: the range (or LOW HIGH) to [0, 1]; zscore: to mean 0 and "
+        "standard deviation 1 (default: none)")  # fmt: skip
     _add_common(parser)
 
 
@@ -216,6 +234,24 @@ def _count(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer, 1 or more; received {text!r}")
     return int(text)
+
+
+def _index(text: str) -> int | str:
+    if text == "all":
+        return text
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"expected an integer from 0, or all; received {text!r}")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a number; received {text!r}")
+    return value
 
 
 def _path(text: str) -> Path:

@@ -11,7 +11,7 @@ import captum_3dcam
 from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._prediction import Prediction
 
-_NAMING = ("input", "output", "series")
+_NAMING = ("input", "output", "series", "channel_files")
 """The options that may have a patient's name, or lead to it."""
 
 
@@ -68,12 +68,20 @@ def _line(prediction: Prediction, regions: Mapping[str, Any]) -> str:
     boxes, tubes, peak = (regions.get(kind) for kind in ("boxes", "tubes", "peak"))
     if peak:
         voxel = ", ".join(map(str, peak["voxel"]))
-        world = ", ".join(f"{x:.1f}" for x in peak["mm"])
+        world = ", ".join(f"{x:.10g}" for x in peak["mm"])
         parts.append(f"peak at voxel ({voxel}), {world} mm RAS")
     if boxes:
-        parts.append(f"box {', '.join(f'{x:.0f}' for x in boxes[0]['box'].tolist())}")
+        parts.append(f"box {_corners(boxes[0])}")
     if tubes:
         parts.append(f"tube over frames {tubes[0].start} to {tubes[0].end - 1}")
     if not boxes and not tubes:
         parts.append("the map is zero")
     return "; ".join(parts)
+
+
+def _corners(box: Mapping[str, Any]) -> str:
+    """x0, y0, x1, y1 of an image, and of a volume the slices of its array (d, h, w)."""
+    if "box" in box:
+        return ", ".join(f"{x:.0f}" for x in box["box"].tolist())
+    pairs = zip(box["start"], box["stop"], strict=True)
+    return f"[{', '.join(f'{start}:{stop}' for start, stop in pairs)}]"

@@ -6,6 +6,7 @@ variable ``CAPTUM_3DCAM_MAX_BYTES``; more is a ValueError.
 """
 
 from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.io._voxels import SeveralVolumesError
 from captum_3dcam.io.dicom import (
     DicomSeries,
     dicom_kind,
@@ -29,6 +30,7 @@ __all__ = [
     "FrameTimes",
     "Map",
     "Sampling",
+    "SeveralVolumesError",
     "Video",
     "VideoFile",
     "Volume",

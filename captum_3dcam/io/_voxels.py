@@ -9,11 +9,23 @@ Index = int | Literal["all"] | None
 """Of a volume on the last axis of a file, or all of them as channels."""
 
 
+class SeveralVolumesError(ValueError):
+    """A file holds several volumes, and none is chosen."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"it has {count} volumes on its last axis. To read one of them, such as a time of an "
+            f"fMRI or a direction of a DWI, pass index= (--index), 0 to {count - 1}. If they are "
+            "the channels of one input, pass index='all' (--index all)."
+        )
+        self.count = count
+
+
 def choose_volumes(count: int, index: Index, are_channels: bool = False) -> range:
     """The volumes to read out of ``count`` on the last axis of a file.
 
-    One volume, and the components of vectors, need no choice. Raises ValueError for a choice that
-    is missing or impossible.
+    One volume, and the components of vectors, need no choice. Raises SeveralVolumesError without
+    one, and ValueError for a choice that is impossible.
 
     >>> choose_volumes(20, 3), choose_volumes(4, "all")
     (range(3, 4), range(0, 4))
@@ -25,11 +37,7 @@ def choose_volumes(count: int, index: Index, are_channels: bool = False) -> rang
     if index not in (None, "all"):
         raise ValueError(f"index={index!r}: expected an integer, 'all' or None.")
     if count > 1 and index is None and not are_channels:
-        raise ValueError(
-            f"it has {count} volumes on its last axis. To read one of them, such as a time of an "
-            f"fMRI or a direction of a DWI, pass index= (--index), 0 to {count - 1}. If they are "
-            "the channels of one input, pass index='all' (--index all)."
-        )
+        raise SeveralVolumesError(count)
     return range(count)
 
 

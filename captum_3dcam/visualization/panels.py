@@ -136,7 +136,8 @@ def _make_rows(
     else:
         across, down, beside, below = len(names), 1, 0, 0.9
     side = min(WIDTH / across, 4.0)
-    size = (side * across + MARGIN + beside, (side * clip_aspect(views[0].aspect) + below) * down + 0.4)
+    height = side * clip_aspect(views[0].aspect)
+    size = (side * across + MARGIN + beside, (height + below) * down + 0.4)
     fig, axes = make_axes(style, grid_mosaic(across * down, across), size)
     return fig, [axes[i : i + len(views)] for i in range(0, len(axes), len(views))]
 

@@ -123,9 +123,9 @@ def test_the_message():
         "The input is probably not preprocessed as in the training of the model: its values are "
         f"from {x.min():.3g} to {x.max():.3g}, with mean of its channels {mean} and standard "
         f"deviation {std}. What '1', its first batch normalisation, receives is {size:.2g} times "
-        "as large as in training. Check the mean and the standard deviation of the preprocessing, and "
-        "whether values from 0 to 255 are divided by 255: --preprocessing, --mean and --std on the "
-        "command line; of volumes --clip and --normalize."
+        "as large as in training. Check the mean and the standard deviation of the preprocessing, "
+        "and whether values from 0 to 255 are divided by 255: --preprocessing, --mean and --std on "
+        "the command line; of volumes --clip and --normalize."
     )
     one = check_input_range(trained(), IMAGES / 255)
     assert "receives varies by 0.0" in one

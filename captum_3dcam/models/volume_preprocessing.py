@@ -9,6 +9,8 @@ from captum_3dcam._validation import check_choice, check_floats, check_number, d
 
 NORMALIZATIONS = ("none", "unit", "zscore")
 _MIN_SPREAD = 1e-12  # of a constant volume
+# Of Hounsfield units: fat is at -100, and the noise of water goes below, but z-scores do not.
+_MAX_LOWEST = -10
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class VolumePreprocessing:
     def check_units(self, volume: Tensor) -> str | None:
         """Why the values cannot be of the window's units; None if they may be.
 
-        In Hounsfield units air is -1000 and water is 0. A scan of them has negative values, unless
-        the air around and in the body was cut off.
+        In Hounsfield units air is -1000, fat -100 and water 0, so that a scan has values below -10,
+        unless all air and fat was cut off.
 
         >>> import torch
         >>> lung = VolumePreprocessing((-1350, 150), "unit", units="HU")
@@ -70,7 +72,7 @@ rescale slope and intercept. Convert the scan, or pass a window in its own units
         if self.units is None or self.window is None:
             return None
         low, high = float(volume.min()), float(volume.max())
-        if low < 0 and high - low > 2:
+        if low < _MAX_LOWEST:
             return None
         return (
             f"The window from {self.window[0]:g} to {self.window[1]:g} is in Hounsfield units (air "

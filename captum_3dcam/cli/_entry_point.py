@@ -105,4 +105,6 @@ def _warnings_in_one_line() -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.showwarning = show
+        if not sys.warnoptions:  # what the calling program ignores is said all the same
+            warnings.simplefilter("default", UserWarning)
         yield

@@ -20,7 +20,7 @@ from captum_3dcam.io.kinds import KINDS, input_kind
 _AXES = {"image": 2, "video": 3, "volume": 3}
 _VIDEO_WINDOW = (16,)  # frames
 _KINDS_OF_OPTION = {
-    "boundaries": ("video",),
+    **dict.fromkeys(("start", "end", "every", "frames", "fps", "boundaries"), ("video",)),
     "overlay": ("video",),
     "series": ("volume",),
     "orientation": ("volume",),

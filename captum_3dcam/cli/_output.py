@@ -62,12 +62,16 @@ def save_figure(figure: Any, path: Path) -> None:
         figure.savefig(temporary, dpi=100)
 
 
-def spread_frames(length: int, peak: int, count: int = 8) -> list[int]:
-    """``count`` frames out of ``length``, evenly spaced, but with the nearest moved to the peak.
+def spread_frames(length: int, *required: int, count: int = 8) -> list[int]:
+    """``count`` frames out of ``length``, evenly spaced, but with the nearest moved to those given.
 
     >>> spread_frames(16, 9), spread_frames(4, 2)
     ([0, 2, 4, 6, 9, 11, 13, 15], [0, 1, 2, 3])
     """
-    frames = [round(i * (length - 1) / max(count - 1, 1)) for i in range(count)]
-    nearest = min(frames, key=lambda frame: abs(frame - peak))
-    return sorted({peak, *frames} - ({nearest} - {peak}))
+    frames = {round(i * (length - 1) / max(count - 1, 1)) for i in range(count)}
+    for number, frame in enumerate(required):
+        if frame not in frames:
+            movable = frames - set(required[:number])
+            frames.remove(min(movable, key=lambda other: abs(other - frame)))
+            frames.add(frame)
+    return sorted(frames)

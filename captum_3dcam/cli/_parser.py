@@ -111,6 +111,16 @@ def _add_explain(commands: Any) -> None:
     add("--stride", nargs="+", type=_count, metavar="N", help="step (default: half a window)")
     add("--batch-size", type=_count, default=4, metavar="N", help="windows at once (default: 4)")
     add = parser.add_argument_group("videos").add_argument
+    add("--start", type=float, metavar="S", help="first second to explain (default: 0)")
+    add("--end", type=float, metavar="S", help="where to stop, in seconds (default: the end)")
+    add("--every", type=_count, metavar="N",
+        help="every N-th frame (default: 1); in all results, frames are counted among those that "
+        "are read, and seconds are the video's")  # fmt: skip
+    add("--frames", type=_count, metavar="N",
+        help="so many: evenly spaced, or with --every the first ones (default: all)")  # fmt: skip
+    add("--fps", type=float, metavar="F",
+        help="frames per second of a folder of images, or another input without times "
+        "(default: 25)")  # fmt: skip
     add("--boundaries", type=_boundaries, metavar="auto|none|F,F",
         help="first frames of scenes, which no window crosses (default: auto)")  # fmt: skip
     add("--overlay", choices=("mp4", "gif", "none"),

@@ -7,9 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import captum_3dcam
 from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._prediction import Prediction
+from captum_3dcam.frame_times import FrameTimes
 
 _NAMING = ("input", "output", "series", "channel_files")
 """The options that may have a patient's name, or lead to it."""
@@ -25,6 +28,7 @@ def make_report(
     """The contents of ``report.json``."""
     results = zip(explanation.predictions, explanation.regions, strict=True)
     hidden = ("json", "debug", *(() if options.keep_names else _NAMING))
+    times = FrameTimes(source["times"]) if "times" in source else None
     libraries = {name: version(name) for name in ("torch", "captum", "numpy")}
     return {
         "input": {**({"path": options.input} if options.keep_names else {}), **source},
@@ -34,7 +38,7 @@ def make_report(
             "checkpoint": options.checkpoint,
             "layers": layers,
         },
-        "results": [{**_describe(prediction), **regions} for prediction, regions in results],
+        "results": [{**_describe(prediction, times), **regions} for prediction, regions in results],
         "files": {kind: path.name for kind, path in files.items()},
         "settings": {k: v for k, v in vars(options).items() if k not in hidden},
         "versions": {
@@ -45,14 +49,19 @@ def make_report(
     }
 
 
-def _describe(prediction: Prediction) -> dict[str, Any]:
+def _describe(prediction: Prediction, times: FrameTimes | None) -> dict[str, Any]:
     target, name, score, probability, windows = prediction
     fields = {"class": target, "name": name, "score": score, "probability": probability}
     if not windows:
         return fields
-    keys = ("start", "stop", "class", "score", "probability")
-    rows = [(w.start, w.stop, w.target, w.score, w.factor) for w in windows]
-    return {**fields, "windows": [dict(zip(keys, row, strict=True)) for row in rows]}
+    rows = []
+    for window in windows:
+        row: dict[str, Any] = {"start": window.start, "stop": window.stop}
+        if times is not None:
+            row["seconds"] = np.array([times.at(window.start[0]), times.at(window.stop[0])])
+        scores = {"score": window.score, "probability": window.factor}
+        rows.append({**row, "class": window.target, **scores})
+    return {**fields, "windows": rows}
 
 
 def summarize(explanation: Explanation, names: Sequence[str], folder: Path) -> str:
@@ -73,7 +82,9 @@ def _line(prediction: Prediction, regions: Mapping[str, Any]) -> str:
     if boxes:
         parts.append(f"box {_corners(boxes[0])}")
     if tubes:
-        parts.append(f"tube over frames {tubes[0].start} to {tubes[0].end - 1}")
+        start, end = tubes[0].seconds
+        frames = f"frames {tubes[0].start} to {tubes[0].end - 1}"
+        parts.append(f"tube over {frames} ({start:.2f} to {end:.2f} s)")
     if not boxes and not tubes:
         parts.append("the map is zero")
     return "; ".join(parts)

@@ -41,6 +41,10 @@ class FrameSource(Protocol):
     def fps(self) -> float:
         """The mean frame rate."""
 
+    @property
+    def damage(self) -> str | None:
+        """What a complete pass has shown to be missing, and where."""
+
     def frames(self) -> Iterator[TimedFrame]:
         """Start a pass over the frames."""
 

@@ -1,12 +1,10 @@
 """What is missing from a damaged video, and where."""
 
 from dataclasses import dataclass
-from pathlib import Path
-
-from captum_3dcam._validation import warn
 
 _MAX_SHOWN = 5
-_MIN_GAP = 1.5  # frames, between the end of the frames and that of the header
+_MIN_GAP = 1.5  # frames, between the end of the frames and that of a header that counts them
+_MIN_UNCOUNTED_GAP = 3.5  # of a header that does not
 
 
 @dataclass
@@ -48,15 +46,16 @@ class Damage:
         A count alone proves nothing: an edit list leaves packets out.
         """
         gap = 0.0 if expected_end is None else expected_end - self._end
-        if expected_end is None or gap <= _MIN_GAP * self._duration:
+        least = _MIN_GAP if uncounted > 0 else _MIN_UNCOUNTED_GAP
+        if expected_end is None or gap <= least * self._duration:
             return
         known = sum(hole.count for hole in self._holes if hole.start >= self._end)
         missing = uncounted if uncounted > 0 else round(gap / self._duration) - known
         if missing > 0:
             self._holes.append(_Hole(missing, self._end, expected_end))
 
-    def report(self, path: Path) -> None:
-        """Warn if anything is missing or damaged."""
+    def describe(self) -> str | None:
+        """What is missing or damaged, and where; None if nothing is."""
         parts = []
         if count := sum(hole.count for hole in self._holes):
             total = f"{count} of {self._frames + count} frames"
@@ -64,11 +63,7 @@ class Damage:
         if count := sum(hole.count for hole in self._corrupt):
             frames = "frame is" if count == 1 else "frames are"
             parts.append(f"{count} {frames} damaged, {_join(self._corrupt)}")
-        if parts:
-            warn(
-                f"{path.name!r} is truncated or damaged: {'; '.join(parts)}. The other frames keep "
-                "their own times."
-            )
+        return "; ".join(parts) or None
 
     def _add(self, holes: list[_Hole], time: float) -> None:
         if holes and 0 <= time - holes[-1].end <= 2 * self._duration:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from captum_3dcam._files import (
     max_bytes,
     wrap_read_errors,
 )
+from captum_3dcam._validation import warn
 from captum_3dcam.io._frame_geometry import FrameConverter, upright_size
 from captum_3dcam.io._frame_source import Size, TimedFrame
 from captum_3dcam.io._video_damage import Damage
@@ -42,7 +43,8 @@ class DecodedVideo:
     path: Path
     size: Size
     frame_count: int | None
-    _reported: bool = field(default=False, init=False)
+    damage: str | None = None
+    """What a pass has shown to be missing, and where."""
 
     @classmethod
     def open(cls, path: Path) -> "DecodedVideo":
@@ -74,16 +76,20 @@ class DecodedVideo:
         """Decode the file; warn after the first pass if frames are missing or damaged."""
         with wrap_read_errors(self.path, "a video"), _open(self.path) as container:
             stream, damage = _video_stream(container), Damage()
-            packets, clock = _Packets(container, damage), _Clock(container, stream)
+            packets = _Packets(container, damage)
+            clock = _Clock(packets)
             converter = FrameConverter(_aspect(stream))
             for frame in packets.decode():
-                start, duration = clock.next(frame), clock.duration(packets)
+                start, duration = clock.next(frame), clock.duration()
                 damage.add_frame(start, start + duration, frame.is_corrupt)
                 yield TimedFrame(start, duration, partial(converter.to_rgb, frame))
             damage.add_end(clock.expected_end(container, stream), stream.frames - packets.count)
-        if not self._reported:
-            self._reported = True
-            damage.report(self.path)
+        if self.damage is None and (description := damage.describe()):
+            self.damage = description
+            warn(
+                f"{self.path.name!r} is truncated or damaged: {description}. The other frames keep "
+                "their own times."
+            )
 
 
 def import_av() -> Any:
@@ -133,8 +139,11 @@ class _Packets:
         """Of the frame with the highest timestamp, in units of the stream; 0 if unknown."""
         name = container.format.name
         self.has_durations = self.stream.frames > 0 or name in _HAS_DURATIONS
+        self.origin = float((container.start_time or 0) / 1e6)
+        """The time in seconds from which the ffmpeg command counts."""
+        self.is_avi = name == "avi"
+        self.first_dts: int | None = None
         self._damage = damage
-        self._origin = _origin(container)
         self._packets = container.demux(self.stream)
         self._highest = -math.inf
         codec = self.stream.codec_context.name
@@ -149,7 +158,7 @@ class _Packets:
                 for frame in packet.decode():
                     self._pending.discard(frame.pts)
                     yield frame
-            except invalid:
+            except invalid:  # noqa: PERF203, decoding takes much longer
                 if packet.pts not in self._pending:
                     self._lose(packet.dts if packet.pts is None else packet.pts)
         for stamp in sorted(self._pending):
@@ -163,6 +172,7 @@ class _Packets:
             return None
         if packet is not None and packet.size:
             self.count += 1
+            self.first_dts = packet.dts if self.count == 1 else self.first_dts
             if packet.pts is not None and packet.pts >= self._highest:
                 self._highest, self.last_duration = packet.pts, packet.duration or 0
             if self._is_paired and packet.pts is not None and not packet.is_discard:
@@ -171,12 +181,7 @@ class _Packets:
 
     def _lose(self, stamp: int | None) -> None:
         unit = self.stream.time_base
-        self._damage.add_lost(None if stamp is None else float(stamp * unit) - self._origin)
-
-
-def _origin(container: Any) -> float:
-    """The time in seconds from which the ffmpeg command counts."""
-    return float((container.start_time or 0) / 1e6)
+        self._damage.add_lost(None if stamp is None else float(stamp * unit) - self.origin)
 
 
 def _aspect(stream: Any) -> Fraction:
@@ -192,24 +197,27 @@ class _Clock:
     """The time of each frame, from the start of the container, as the ffmpeg command has it.
 
     The timestamp is FFmpeg's best effort: that for presentation, or that for decoding where the
-    former is missing or has been in disorder more often. Without any, a frame follows the one
-    before it after the duration of that. Times ascend strictly: after a jump back by more than a
-    second, as where recordings are joined, all that follows is moved; a frame that is less late is
-    shown a millisecond after the one before it.
+    former is missing or has been in disorder more often; but see :meth:`_in_order`. Without any, a
+    frame follows the one before it after the duration of that. Times ascend strictly: after a jump
+    back by more than a second, as where recordings are joined, all that follows is moved; a frame
+    that is less late is shown a millisecond after the one before it.
     """
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        self._unit = stream.time_base
-        self._origin = _origin(container)
-        self._step = float(1 / _nominal_rate(stream))
+    def __init__(self, packets: _Packets) -> None:
+        self._packets, self._unit = packets, packets.stream.time_base
+        self._step = float(1 / _nominal_rate(packets.stream))
         self._faults = {"pts": 0, "dts": 0}
         self._last: dict[str, int] = {}
         self._moved = 0.0
+        self._delay = 0
         self._previous: float | None = None
 
     def next(self, frame: Any) -> float:
         """When the next frame is shown, in seconds."""
-        stamp = self._best_effort(frame.pts, frame.dts)
+        if self._packets.is_avi:
+            stamp = self._in_order(frame.dts)
+        else:
+            stamp = self._best_effort(frame.pts, frame.dts)
         if self._previous is None:
             self._previous = 0.0 if stamp is None else self._seconds(stamp)
             return self._previous
@@ -222,26 +230,43 @@ class _Clock:
         self._previous, self._step = time, time - self._previous
         return time
 
-    def duration(self, packets: _Packets) -> float:
+    def duration(self) -> float:
         """Of the latest frame, as if it were the last: the header's, or that of the one before."""
-        if packets.has_durations and packets.last_duration:
-            return float(packets.last_duration * self._unit)
+        if self._packets.has_durations and self._packets.last_duration:
+            return float(self._packets.last_duration * self._unit)
         return self._step
 
     def expected_end(self, container: Any, stream: Any) -> float | None:
         """The end of the last frame by the header, in seconds; None if it does not know."""
+        start = (container.start_time or 0) / 1e6
+        if (
+            stream.frames and container.format.name == "avi"
+        ):  # whose duration follows the file's size
+            return float(stream.frames * self._unit)
         if stream.frames and stream.duration:
-            return self._seconds(stream.duration + (stream.start_time or 0))
+            return float((stream.duration + (stream.start_time or 0)) * self._unit) - start
         if container.format.name not in _KNOWS_DURATION:
             return None
         if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", "")):
             hours, minutes, seconds = map(float, tag.groups())
-            return 3600 * hours + 60 * minutes + seconds - self._origin
+            return 3600 * hours + 60 * minutes + seconds - start
         alone = len(container.streams) == 1
         return container.duration / 1e6 if container.duration and alone else None
 
     def _seconds(self, stamp: int) -> float:
-        return float(stamp * self._unit) - self._origin
+        return float(stamp * self._unit) - self._packets.origin
+
+    def _in_order(self, dts: int | None) -> int | None:
+        """The timestamp of a frame of an AVI, which stores none for presentation.
+
+        The n-th frame is shown at the time of the n-th packet: that of the packet with which it
+        came, less the packets by which the first frame came late.
+        """
+        if dts is None:
+            return None
+        if self._previous is None:
+            self._delay = dts - (self._packets.first_dts or 0)
+        return dts - self._delay
 
     def _best_effort(self, pts: int | None, dts: int | None) -> int | None:
         for name, stamp in (("pts", pts), ("dts", dts)):

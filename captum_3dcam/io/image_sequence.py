@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from captum_3dcam._files import BYTES_PER_PIXEL, StrPath, check_size, wrap_read_errors
-from captum_3dcam._validation import warn
-from captum_3dcam.frame_times import FrameTimes, check_rate
+from captum_3dcam._validation import check_positive, warn
+from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io._frame_source import Pixels, Size, TimedFrame, resize
 from captum_3dcam.io.image import FORMATS, _to_rgb, read_image
 
@@ -79,6 +79,10 @@ class ImageFolder:
     def frame_count(self) -> int:
         return len(self.images)
 
+    @property
+    def damage(self) -> None:
+        return None
+
     def frames(self) -> Iterator[TimedFrame]:
         for number, image in enumerate(self.images):
             yield TimedFrame(number / self.fps, 1 / self.fps, partial(self._pixels, image))
@@ -114,6 +118,10 @@ class ImagePages:
     @property
     def fps(self) -> float:
         return self.times.fps
+
+    @property
+    def damage(self) -> None:
+        return None
 
     def frames(self) -> Iterator[TimedFrame]:
         with _opened(self.path) as image:
@@ -156,7 +164,7 @@ def _durations(image: "Image.Image", count: int) -> Iterator[float]:
 
 def _checked_rate(fps: float | None, path: Path) -> float:
     if fps is not None:
-        return float(check_rate(fps))
+        return check_positive("fps", fps)
     warn(
         f"{path.name!r} has images without times: {DEFAULT_FPS:g} frames per second are assumed. "
         "Pass their rate: fps, or --fps on the command line."

@@ -90,6 +90,11 @@ class VideoFile:
             return self.source.frame_count
         return len(self._times[0]) if self._times else self.sampling.frames
 
+    @property
+    def damage(self) -> str | None:
+        """Which frames are missing or damaged, as far as an iteration to the end has shown."""
+        return self.source.damage
+
     def resized(self, size: PartialSize) -> "VideoFile":
         """The same frames in another size; see :func:`open_video`."""
         return replace(self, size=_fit(size, *self.source.size), _times=self._times)
@@ -200,6 +205,10 @@ class _Memory:
     def fps(self) -> float:
         return self.video.fps
 
+    @property
+    def damage(self) -> None:
+        return None
+
     def frames(self) -> Iterator[TimedFrame]:
         edges = self.video.times.edges.tolist()
         for frame, start, end in zip(self.video.frames, edges[:-1], edges[1:], strict=True):
@@ -289,3 +298,12 @@ def _fit(size: PartialSize, height: int, width: int) -> Size:
     if size[1] is None and size[0] is not None:
         return size[0], max(round(width * size[0] / height), 1)
     return size[0] or height, size[1] or width
+
+
+def is_video(path: StrPath) -> bool:
+    """Whether the content of a file is a video for PyAV; False without PyAV."""
+    try:
+        DecodedVideo.open(Path(path))
+    except (ImportError, ValueError):
+        return False
+    return True

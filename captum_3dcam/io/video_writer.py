@@ -14,7 +14,8 @@ from captum_3dcam.io._frame_source import Pixels
 
 _MAX_GIF_FPS = 50  # browsers slow down faster GIFs
 _MP4_UNIT = Fraction(1, 60_000)  # seconds; MPEG-4 allows no finer one than 1 / 65535
-_MP4_OPTIONS = {"libx264": {"preset": "veryfast"}}
+# Without B-frames, as MP4 derives the end of a video from the times of decoding.
+_MP4_OPTIONS = {"libx264": {"preset": "veryfast", "bf": "0"}}
 
 
 def write_video(frames: Iterable[Pixels], path: StrPath, fps: FrameRate) -> None:
@@ -57,9 +58,7 @@ def _checked(frames: Iterable[Pixels], fps: FrameRate) -> Iterator[Pixels]:
     if shape is None:
         raise ValueError("There are no frames to write.")
     if isinstance(fps, FrameTimes) and number + 1 < len(fps):
-        raise ValueError(
-            f"fps holds the times of {len(fps)} frames, and there are {number + 1}."
-        )
+        raise ValueError(f"fps holds the times of {len(fps)} frames, and there are {number + 1}.")
 
 
 def _write_mp4(frames: Iterator[Pixels], path: Path, fps: FrameRate) -> None:

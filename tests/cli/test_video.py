@@ -59,9 +59,10 @@ def test_a_video_of_one_window(video_file, capsys):
     assert "windows" not in result
     with torch.no_grad():
         assert result["score"] == pytest.approx(model(clip).max().item(), rel=1e-4)
+    assert len(report["input"].pop("fingerprint")) == 16
     assert report["input"] == {
-        "path": path, "kind": "video", "size": [16, 20], "frames": 14, "fps": FPS,
-        "boundaries": [], "model_size": [16, 20],
+        "kind": "video", "size": [16, 20], "frames": 14, "fps": FPS, "boundaries": [],
+        "model_size": [16, 20], "damage": None, "times": [t / FPS for t in range(15)],
     }  # fmt: skip
     assert set(report["files"]) == {"map", "figure", "overlay"}
 
@@ -246,7 +247,7 @@ def test_large_frames_are_read_in_parts_of_a_window(
     for share in (2, 6, 20):
         monkeypatch.setenv(MAX_BYTES_VARIABLE, str(20 * frame))
         monkeypatch.setattr(video, "_MEMORY_SHARE", share)
-        monkeypatch.setattr("captum_3dcam.io.video.BYTES_PER_PIXEL", 1)
+        monkeypatch.setattr("captum_3dcam.io._video_decoder.BYTES_PER_PIXEL", 1)
         found, shown = explained(capsys, path)
         assert found == results
         torch.testing.assert_close(shown, expected)
@@ -256,7 +257,7 @@ def test_large_frames_are_read_in_parts_of_a_window(
 def test_windows_above_the_memory_limit_are_refused(video_file, capsys, monkeypatch):
     path, _ = video_file(45)
     size = 17 * 4 * 3 * 16 * 20
-    monkeypatch.setattr("captum_3dcam.io.video.BYTES_PER_PIXEL", 1)
+    monkeypatch.setattr("captum_3dcam.io._video_decoder.BYTES_PER_PIXEL", 1)
     monkeypatch.setenv(MAX_BYTES_VARIABLE, str(size - 1))
     message, code = fails(capsys, path, "clip", "--layers", "first")
     assert code == 1
@@ -285,7 +286,7 @@ def test_the_figure_of_large_maps_shows_fewer_frames(video_file, capsys, monkeyp
         "visualize_video_attr",
         lambda attr, clip, **more: shown.append(attr.shape) or figure(attr, clip, **more),
     )
-    monkeypatch.setattr("captum_3dcam.io.video.BYTES_PER_PIXEL", 1)
+    monkeypatch.setattr("captum_3dcam.io._video_decoder.BYTES_PER_PIXEL", 1)
     monkeypatch.setenv(MAX_BYTES_VARIABLE, str(20 * 4 * 3 * 16 * 20))
     explained(capsys, path)
     monkeypatch.setattr(video, "_MEMORY_SHARE", 2)
@@ -337,7 +338,11 @@ def test_a_preprocessing_may_not_change_the_number_of_frames(video_file, figures
 def test_a_file_that_is_not_a_video(folder, figures_not_drawn, capsys):
     pytest.importorskip("av")
     Path("notes.txt").write_text("no frames")
-    message, code = fails(capsys, "notes.txt", "clip", "--layers", "first")
+    words = ["notes.txt", "clip", "--layers", "first"]
+    message, code = fails(capsys, *words)
+    assert code == 2
+    assert "'notes.txt' is text, neither an image, a video nor a scan" in message
+    message, code = fails(capsys, *words, "--kind", "video")
     assert code == 1
     assert message.startswith("'notes.txt' cannot be read as a video: ")
 
@@ -366,8 +371,5 @@ def test_ctrl_c_leaves_no_partial_file(step, video_file, figures_not_drawn, caps
     words = ["explain", path, "--model", "model.py:clip", "--layers", "first", "--output", "out"]
     assert main([*words, "--target", "1"]) == 130
     assert capsys.readouterr() == ("", "captum-3dcam explain: interrupted\n")
-    names = {path.name for path in Path("out").iterdir()}
-    complete = {"map": set(), "overlay": {"map.npz", "figure.png"}}
-    assert names == {"overlay.mp4", *complete.get(step, {"map.npz", "figure.png"})}
-    kept = (Path("out") / "overlay.mp4").read_bytes() == b"of an earlier run"
-    assert kept == (step != "report")
+    assert [path.name for path in Path("out").iterdir()] == ["overlay.mp4"]
+    assert (Path("out") / "overlay.mp4").read_bytes() == b"of an earlier run"

@@ -15,7 +15,7 @@ MODEL = """
 import torch
 from torch import nn
 from captum_3dcam import Layer
-from captum_3dcam.models import Preprocessing
+from captum_3dcam.models import Preprocessing, VolumePreprocessing
 
 RECEIVED = []
 
@@ -71,6 +71,10 @@ def skipping(): return Skipping(3)
 class ScanPrepared(Net):
     PREPROCESSING = staticmethod(lambda x: x / 100)
 def scan_prepared(): return ScanPrepared(3, channels=1)
+class ScanWindow(Net):
+    PREPROCESSING = VolumePreprocessing((-1.0, 1.0), "unit")
+def scan_window(): return ScanWindow(3, channels=1)
+def channels(): return Net(3, channels=4)
 class ScanCut(Net):
     PREPROCESSING = staticmethod(lambda x: x[:, 1:])
 def scan_cut(): return ScanCut(3, channels=1)

@@ -36,7 +36,7 @@ _AXES = (
     "A voxel is (d, h, w), an index into map.npz: (k, j, i) of the file, and slice, row, column of "
     "DICOM. A box is the voxels [start, stop). mm are to the patient's right, front and head (RAS)."
 )
-_MONTAGE = 12  # slices
+_MONTAGE, _PANELS = 12, 8  # slices
 
 
 class VolumeSource:
@@ -89,18 +89,18 @@ class VolumeSource:
 
     def _figures(self, explanation: Explanation) -> dict[str, Any]:
         maps, captions, regions = explanation.maps, explanation.captions, explanation.regions
-        slices = self.scan.shape[0]
-        peak = regions[0]["peak"] and regions[0]["peak"]["voxel"]
-        centre = peak[0] if peak else slices // 2
+        peaks = [region["peak"]["voxel"] for region in regions if region["peak"]]
+        peak_slices = list(dict.fromkeys(voxel[0] for voxel in peaks))[:_PANELS]
         if len(captions) > 1:
-            shown = spread_frames(slices, centre)
+            shown = spread_frames(self.scan.shape[0], *peak_slices, count=_PANELS)
             return {"figure": visualize_attr_panels(maps, self.scan, captions, frames=shown)[0]}
         common: dict[str, Any] = {
             "boxes": _to_boxes(regions[0]["boxes"]),
             "title": captions[0],
             "style": Style(window=self.window),
         }
-        shown = spread_frames(slices, centre, _MONTAGE)
+        shown = spread_frames(self.scan.shape[0], *peak_slices, count=_MONTAGE)
+        peak = peaks[0] if peaks else None
         figure, _ = visualize_volume_attr(maps[0], self.scan, at=peak, **common)
         montage, _ = visualize_volume_montage(maps[0], self.scan, slices=shown, **common)
         return {"figure": figure, "montage": montage}

@@ -1,5 +1,6 @@
 """``captum-3dcam explain`` of volumes: maps on the scan's grid, and what the model receives."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,15 @@ from explain_command import SEED, fails, maps, network, run
 
 from captum_3dcam import GlobalLocalCAM3D
 from captum_3dcam.cli import main
-from captum_3dcam.io import Volume, load_map, read_image, read_nifti, write_nifti
+from captum_3dcam.io import (
+    Volume,
+    load_map,
+    read_image,
+    read_nifti,
+    read_volume,
+    write_nifti,
+    write_volume,
+)
 
 SIZE = (14, 22, 18)
 LESION = (9, 6, 13)
@@ -70,10 +79,16 @@ def test_the_map_of_a_scan_lies_on_its_lesion(more, scan, figures_not_drawn, cap
     (result,) = report["results"]
     assert result["peak"]["voxel"] == list(peak[::-1])
     assert result["peak"]["mm"] == pytest.approx(world, abs=0.006)
-    x0, y0, z0, x1, y1, z1 = result["boxes"][0]["box"]
-    assert z0 <= LESION[0] < z1
-    assert y0 <= LESION[1] < y1
-    assert x0 <= LESION[2] < x1
+    box = result["boxes"][0]
+    assert all(a <= i < b for a, i, b in zip(box["start"], LESION, box["stop"], strict=True))
+    # The box is that of the component above half the peak, in the voxels of map.npz.
+    part = tuple(map(slice, box["start"], box["stop"]))
+    above = maps()[0] > maps()[0].max() / 2
+    for axis, (start, stop) in enumerate(zip(box["start"], box["stop"], strict=True)):
+        ends = above[part].movedim(axis, 0)
+        assert ends[0].any()
+        assert ends[-1].any()
+        assert stop - start == len(ends)
 
 
 def test_the_files_of_a_scan(scan, capsys):
@@ -83,7 +98,7 @@ def test_the_files_of_a_scan(scan, capsys):
     torch.testing.assert_close(maps(), expected[0])
     assert set(report["files"]) == {"map", "nifti", "figure", "montage"}
     for name in ("figure", "montage"):
-        assert read_image(report["files"][name]).std() > 10
+        assert read_image(Path("out") / report["files"][name]).std() > 10
     assert report["input"]["size"] == list(SIZE)
     assert report["input"]["spacing"] == [3.0, 1.5, 1.2]
     assert report["input"]["orientation"] == scan.orientation
@@ -94,8 +109,11 @@ def test_the_files_of_a_scan(scan, capsys):
 def test_the_summary_of_a_scan(scan, figures_not_drawn, capsys):
     main(["explain", "scan.nii.gz", "--model", "model.py:scan", "--layers", "first"])
     line, wrote = capsys.readouterr().out.splitlines()
-    assert "; peak at voxel (" in line
-    assert line.partition(" mm RAS")[1]
+    (result,) = json.loads(Path("scan_explained/report.json").read_text())["results"]
+    peak, box = result["peak"], result["boxes"][0]
+    voxel, mm = (", ".join(f"{x:g}" for x in peak[key]) for key in ("voxel", "mm"))
+    corners = ", ".join(f"{a}:{b}" for a, b in zip(box["start"], box["stop"], strict=True))
+    assert f"; peak at voxel ({voxel}), {mm} mm RAS; box [{corners}]" in line
     assert wrote == (
         "wrote map.npz, map.nii.gz, figure.png, montage.png, report.json into scan_explained"
     )
@@ -103,12 +121,11 @@ def test_the_summary_of_a_scan(scan, figures_not_drawn, capsys):
 
 def test_a_map_of_zeros_has_no_peak_and_no_boxes(scan, figures_not_drawn, capsys):
     # Bright voxels lower the score of the first class, so its map is zero.
-    report = run(capsys, "scan.nii.gz", "Lesion", "--layers", "bright", "--target", "0")
-    (result,) = report["results"]
-    assert not maps().any()
-    assert (result["peak"], result["boxes"]) == (None, [])
     words = ["--layers", "bright", "--target", "0", "--output", "out"]
     assert main(["explain", "scan.nii.gz", "--model", "model.py:Lesion", *words]) == 0
+    (result,) = json.loads(Path("out/report.json").read_text())["results"]
+    assert not maps().any()
+    assert (result["peak"], result["boxes"]) == (None, [])
     assert capsys.readouterr().out.splitlines()[0].endswith("; the map is zero")
 
 
@@ -218,10 +235,258 @@ def test_a_folder_of_dicom(folder, figures_not_drawn, capsys):
     write_series(folder / "series.one", volume, "1.2.4")
     message, code = fails(capsys, "series.one", "Lesion", "--layers", "bright")
     assert code == 1
-    assert message.startswith("There are several series in 'series.one'. Pass series= one of: ")
+    assert message.startswith("There are several series in 'series.one': 1: CT without")
     run(capsys, "series.one", "Lesion", "--layers", "bright", "--series", "1.2.4")
     assert main(
         ["explain", "series.one", "--model", "model.py:Lesion", "--layers", "bright",
          "--series", "1.2.4"]
     ) == 0  # fmt: skip
-    assert (folder / "series.one_explained" / "map.nii.gz").is_file()
+    assert (folder / "scan_explained" / "map.nii.gz").is_file()
+
+
+# ------------------------------------------------------------------------ formats of the scan
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh"])
+def test_the_map_is_in_the_format_of_the_scan(suffix, folder, figures_not_drawn, capsys):
+    if suffix.startswith(".mg"):
+        nibabel = pytest.importorskip("nibabel")
+        image = nibabel.MGHImage(scan_with_lesion().data.T, oblique()[:, [2, 1, 0, 3]])
+        image.to_filename(f"scan{suffix}")
+    else:
+        sitk = pytest.importorskip("SimpleITK")
+        write_volume(scan_with_lesion(), "scan.nrrd")
+        sitk.WriteImage(sitk.ReadImage("scan.nrrd"), f"scan{suffix}")
+    report = run(capsys, f"scan{suffix}", "Lesion", "--layers", "bright", "--target", "1")
+    kind = {".nh": "nrrd", ".nr": "nrrd", ".mh": "mha", ".mg": "mgz"}[suffix[:3]]
+    assert report["files"][kind] == f"map.{kind}"
+    written, expected = read_volume(f"out/map.{kind}"), read_volume(f"scan{suffix}")
+    np.testing.assert_allclose(written.affine, expected.affine, atol=1e-4)
+    np.testing.assert_allclose(written.data, maps()[0], rtol=1e-6)
+    (result,) = report["results"]
+    world = scan_with_lesion().to_world(result["peak"]["voxel"])
+    assert result["peak"]["mm"] == pytest.approx(world, abs=0.006)
+
+
+# ------------------------------------------------------------------------------- several volumes
+
+
+def four_channels():
+    """(D, H, W, 4) of very different ranges."""
+    data = (
+        np.random.default_rng(SEED).random((4, *SIZE))
+        * np.array([1, 100, 5, 9])[:, None, None, None]
+    )
+    return Volume(data, oblique())
+
+
+def test_one_volume_of_an_fmri(folder, figures_not_drawn, capsys):
+    nibabel = pytest.importorskip("nibabel")
+    path = Path(nibabel.__file__).parent / "tests" / "data" / "functional.nii"
+    message, code = fails(capsys, path, "scan", "--layers", "first")
+    assert code == 1
+    assert (
+        "it has 20 volumes on its last axis. To read one of them, such as a time of an" in message
+    )
+    assert "--index" in message
+    words = ["--layers", "first", "--index", "7", "--normalize", "unit"]
+    report = run(capsys, path, "scan", *words)
+    received = network("scan")[1][0]
+    values = nibabel.load(path).get_fdata()[..., 7].T
+    expected = (values - values.min()) / (values.max() - values.min())
+    np.testing.assert_allclose(received[0, 0], expected, atol=1e-5)
+    assert report["settings"]["index"] == 7
+    written = nibabel.load("out/map.nii.gz")
+    assert written.shape == nibabel.load(path).shape[:3]
+    np.testing.assert_array_equal(written.affine, nibabel.load(path).affine)
+    message, code = fails(capsys, path, "scan", "--layers", "first", "--index", "20")
+    assert "index=20: it has 20 volumes, 0 to 19" in message
+
+
+@pytest.mark.parametrize("how", ["alone", "all", "files"])
+def test_a_network_of_four_channels(how, folder, figures_not_drawn, capsys):
+    """One file of four volumes, with or without the option, and as BraTS or nnU-Net have it."""
+    pytest.importorskip("nibabel")
+    data = four_channels()
+    write_nifti(data, "case.nii.gz")
+    path, more = "case.nii.gz", ["--index", "all"] if how == "all" else []
+    if how == "files":
+        names = [f"doe_000{number}.nii.gz" for number in range(4)]
+        for name, channel in zip(names, data.data, strict=True):
+            write_nifti(Volume(channel, oblique()), name)
+        path, more = names[0], ["--channel-files", *names[1:]]
+    report = run(capsys, path, "channels", "--layers", "first", "--normalize", "unit", *more)
+    received = network("channels")[1][0]
+    for channel, values in zip(received[0].numpy(), data.data, strict=True):
+        expected = (values - values.min()) / (values.max() - values.min())
+        np.testing.assert_allclose(channel, expected, atol=1e-6)
+    assert report["input"]["channels"] == 4
+    assert read_nifti("out/map.nii.gz").shape == SIZE
+    assert "doe" not in Path("out/report.json").read_text()
+    assert "doe" not in json.dumps(load_map("out/map.npz").metadata)
+
+
+def test_a_network_of_one_channel_needs_a_choice(folder, capsys):
+    pytest.importorskip("nibabel")
+    write_nifti(four_channels(), "case.nii.gz")
+    message, code = fails(capsys, "case.nii.gz", "scan", "--layers", "first")
+    assert code == 1
+    assert "it has 4 volumes on its last axis" in message
+    assert "(--index all)" in message
+
+
+def test_channels_on_another_grid_are_refused(scan, capsys):
+    write_nifti(scan.crop((0, 0, 0), (14, 22, 17)), "small.nii")
+    words = ["--layers", "first", "--channel-files", "small.nii"]
+    message, code = fails(capsys, "scan.nii.gz", "channels", *words)
+    assert code == 1
+    assert message.startswith(
+        "'small.nii' and 'scan.nii.gz' have (14, 22, 17) and (14, 22, 18) vox"
+    )
+
+
+@pytest.mark.parametrize("text", ["-1", "last", "1.5", ""])
+def test_an_index_is_an_integer_or_all(text, capsys):
+    assert main(["explain", "a.nii", "--model", "m:n", f"--index={text}"]) == 2
+    assert f"expected an integer from 0, or all; received {text!r}" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------- voxels
+
+
+def test_nan_voxels_are_named_or_replaced(scan, figures_not_drawn, capsys):
+    nibabel = pytest.importorskip("nibabel")
+    path = Path(nibabel.__file__).parent / "tests" / "data" / "resampled_anat_moved.nii"
+    message, code = fails(capsys, path, "scan", "--layers", "first")
+    assert code == 1
+    assert (
+        "153 of its 1,071 voxels are NaN or infinite, the first at (d, h, w) = (0, 0, 0)" in message
+    )
+    run(capsys, path, "scan", "--layers", "first", "--nan", "-7", "--normalize", "unit")
+    received = network("scan")[1][0]
+    assert (received == 0).sum() == 153  # the lowest value
+    assert main(["explain", str(path), "--model", "m:n", "--nan", "nan"]) == 2
+    assert "--nan: expected a number; received 'nan'" in capsys.readouterr().err
+
+
+def test_a_scan_in_microns(folder, figures_not_drawn, capsys):
+    nibabel = pytest.importorskip("nibabel")
+    data = np.zeros((20, 18, 16), np.float32)
+    data[5:9, 6:10, 7:11] = 1
+    image = nibabel.Nifti1Image(data, np.diag([2.0, 3, 4, 1]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, "cell.nii")
+    report = run(capsys, "cell.nii", "Lesion", "--layers", "bright", "--target", "1")
+    assert report["input"]["spacing"] == [0.004, 0.003, 0.002]
+    (result,) = report["results"]
+    d, h, w = result["peak"]["voxel"]
+    assert result["peak"]["mm"] == pytest.approx([0.002 * w, 0.003 * h, 0.004 * d], abs=1e-9)
+    heat = nibabel.load("out/map.nii.gz")
+    assert heat.header.get_xyzt_units()[0] == "micron"
+    np.testing.assert_array_equal(heat.affine, image.affine)
+    words = ["--layers", "bright", "--target", "1", "--output", "out"]
+    assert main(["explain", "cell.nii", "--model", "model.py:Lesion", *words]) == 0
+    expected = f"peak at voxel ({d}, {h}, {w}), {0.002 * w:g}, {0.003 * h:g}, {0.004 * d:g} mm RAS"
+    assert expected in capsys.readouterr().out
+
+
+def test_two_forms_are_warned_of_and_kept(folder, figures_not_drawn, capsys):
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.load(Path(nibabel.__file__).parent / "tests" / "data" / "anatomical.nii")
+    moved = image.affine.copy()
+    moved[:3, 3] += 20
+    image.set_qform(moved, 1)
+    nibabel.save(image, "scan.nii")
+    words = ["--model", "model.py:scan", "--layers", "first", "--normalize", "unit"]
+    assert main(["explain", "scan.nii", *words, "--output", "out"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "has two affines that differ by up to 34.6 mm: the sform (another scan), which is" in line
+    )
+    heat = nibabel.load("out/map.nii.gz")
+    np.testing.assert_allclose(heat.get_qform(), moved, atol=1e-4)
+    np.testing.assert_allclose(heat.get_sform(), image.affine, atol=1e-4)
+    assert (heat.header["qform_code"], heat.header["sform_code"]) == (1, 2)
+    assert heat.header["descrip"].item().startswith(b"captum_3dcam")
+
+
+# ------------------------------------------------------------------------------------ figures
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The axes of the figures that are saved, by the name of the file."""
+    saved = {}
+
+    def save(figure, path):
+        saved[path.name] = figure.axes
+        path.write_bytes(b"")
+
+    monkeypatch.setattr("captum_3dcam.cli._volume.save_figure", save)
+    return saved
+
+
+def test_the_figures_show_the_peak_and_the_boxes_of_the_report(folder, figures, capsys):
+    pytest.importorskip("nibabel")
+    volume = Volume(scan_with_lesion().data, np.diag([3.0, -1.5, 1.2, 1.0]))
+    write_nifti(volume, "scan.nii")
+    report = run(capsys, "scan.nii", "Lesion", "--layers", "bright", "--target", "1")
+    (result,) = report["results"]
+    peak, box = result["peak"], result["boxes"][0]
+    titles = [ax.get_title() for ax in figures["figure.png"][:3]]
+    shown = {title.split("(")[1].split(" mm")[0]: title for title in titles}
+    assert sorted(map(float, shown)) == sorted(peak["mm"])
+    # The first axis of the scan runs to the patient's right: its slices are sagittal.
+    (slice_title,) = [title for title in titles if title.startswith("sagittal")]
+    assert slice_title == f"sagittal, D = {peak['voxel'][0]}, R ({peak['mm'][0]:g} mm)"
+    ax = figures["figure.png"][titles.index(slice_title)]
+    corners = ax.patches[0].get_corners()
+    for axis, values in ((1, corners[:, 0]), (2, corners[:, 1])):
+        ends = np.array([box["start"][axis] - 0.5, box["stop"][axis] - 0.5])
+        expected = ends * volume.affine[axis, axis]
+        assert sorted({*values.round(4)}) == pytest.approx(sorted(expected), abs=1e-3)
+    crossing = [b for b in result["boxes"] if b["start"][0] <= peak["voxel"][0] < b["stop"][0]]
+    assert len(ax.patches) == len(crossing)
+    montage = [ax.get_title() for ax in figures["montage.png"]]
+    assert f"D = {peak['voxel'][0]}, R ({peak['mm'][0]:g} mm)" in montage
+
+
+def test_the_panels_of_several_classes_show_all_peaks(folder, figures, capsys):
+    pytest.importorskip("nibabel")
+    write_nifti(Volume(scan_with_lesion().data, np.eye(4)), "scan.nii")
+    report = run(capsys, "scan.nii", "scan", "--layers", "first", "--target", "top3")
+    titles = [ax.get_title().split("\n")[0] for ax in figures["figure.png"]]
+    for result in report["results"]:
+        assert result["peak"] is None or f"D = {result['peak']['voxel'][0]}" in titles
+
+
+# ------------------------------------------------------------------------------ preprocessing
+
+
+def test_a_preset_and_what_replaces_its_parts(scan, figures_not_drawn, capsys):
+    words = ["scan.nii.gz", "scan", "--layers", "first", "--preprocessing", "ct-lung"]
+    for more, formula in (
+        (["--clip", "-1", "1"], lambda x: (x.clip(-1, 1) + 1) / 2),
+        (["--clip", "0", "1", "--normalize", "none"], lambda x: x.clip(0, 1)),
+    ):
+        run(capsys, *words, *more)
+        np.testing.assert_allclose(network("scan")[1][0][0, 0], formula(scan.data), atol=1e-5)
+    # Without them, the values are no Hounsfield units.
+    code = main(["explain", words[0], "--model", "model.py:scan", *words[2:], "--output", "out"])
+    err = capsys.readouterr().err
+    assert code == 0
+    assert "The window from -1350 to 150 is in Hounsfield units" in err
+    message, code = fails(capsys, *words[:-1], "imagenet")
+    assert code == 2
+    assert message == (
+        "--preprocessing imagenet is for images and videos: pass one of ct-brain, ct-lung, "
+        "ct-soft-tissue, ct-bone, or --clip and --normalize."
+    )
+
+
+def test_the_models_own_window(scan, figures_not_drawn, capsys):
+    run(capsys, "scan.nii.gz", "scan_window", "--layers", "first")
+    expected = (scan.data.clip(-1, 1) + 1) / 2
+    np.testing.assert_allclose(network("scan_window")[1][0][0, 0], expected, atol=1e-5)
+    run(capsys, "scan.nii.gz", "scan_window", "--layers", "first", "--clip", "0", "1")
+    np.testing.assert_allclose(network("scan_window")[1][0][0, 0], scan.data.clip(0, 1), atol=1e-5)

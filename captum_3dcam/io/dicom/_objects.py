@@ -42,8 +42,11 @@ _FLAT = (
     "CR", "DX", "MG", "PX", "IO", "RG", "RF", "XA", "US", "IVUS", "ES", "XC", "GM", "OP", "DMS",
 )  # fmt: skip
 _NOT_SHOWN = ("SEG", "RTDOSE", "SM", "PR", "SR", "KO", "REG", "RWV")
-_SPECTROSCOPY = "1.2.840.10008.5.1.4.1.1.4.2"
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_STANDARD_UID = "1.2.840.10008."
+_STORAGE = _STANDARD_UID + "5.1.4.1.1."
+_SPECTROSCOPY = _STORAGE + "4.2"
+_SCANS = ("2", "4", "20", "128", "130")  # CT, MR, nuclear medicine, PET and enhanced PET
+_SECONDARY_CAPTURE = "7"
 
 
 class DicomObject(NamedTuple):
@@ -78,7 +81,8 @@ def find_objects(source: StrPath | Sequence[StrPath]) -> Iterator[DicomObject]:
     seen = set()
     for path in _list_files(source):
         item = _read_object(pydicom, path)
-        key = _identity(item.header)
+        with reading(path):
+            key = _identity(item.header)
         if key is None or key not in seen:
             seen.add(key)
             yield item
@@ -89,7 +93,7 @@ def _identity(header: Any) -> Any:
     instance = header.get("SOPInstanceUID")
     position = header.get("ImagePositionPatient")
     number = header.get("InstanceNumber")
-    return (instance, str(position), str(number)) if instance else None
+    return (str(instance), str(position), str(number)) if instance else None
 
 
 def _list_files(source: StrPath | Sequence[StrPath]) -> Iterator[Path]:
@@ -168,14 +172,26 @@ def _after_group_2(tag: Any, *_: Any) -> bool:
 
 def _kind(header: Any) -> Kind:
     modality, sop_class = str(header.get("Modality")), str(header.get("SOPClassUID"))
-    has_pixels = header.get("Rows") is not None and sop_class != _SPECTROSCOPY
-    if not has_pixels or modality in _NOT_SHOWN:
+    if modality in _NOT_SHOWN or _is_without_image(header, sop_class):
         return "other"
+    if "Rows" not in header:
+        raise ValueError("its header is damaged: it is an image, but has no Rows.")
     positioned = _has_position(header) and int(header.get("SamplesPerPixel") or 1) == 1
-    scanned = modality in _VOLUMES and not sop_class.startswith(_SECONDARY_CAPTURE)
-    if scanned or (positioned and modality not in _FLAT):
+    family = sop_class.removeprefix(_STORAGE).split(".")[0]
+    scanned = modality in _VOLUMES or family in _SCANS
+    if (scanned and family != _SECONDARY_CAPTURE) or (positioned and modality not in _FLAT):
         return "volume"
     return "video" if int(header.get("NumberOfFrames") or 1) > 1 else "image"
+
+
+def _is_without_image(header: Any, sop_class: str) -> bool:
+    """Whether it is a report, a plan or the like."""
+    if "Rows" in header:
+        return sop_class == _SPECTROSCOPY
+    uid = import_pydicom().uid.UID(sop_class)
+    if uid.startswith(_STANDARD_UID):
+        return uid.name != uid and "Image Storage" not in uid.name
+    return bool(uid.is_valid)  # a class of its own, of a scanner's raw data
 
 
 def _has_position(header: Any) -> bool:

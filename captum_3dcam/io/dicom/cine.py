@@ -1,5 +1,7 @@
 """Read a video from a DICOM file: ultrasound, angiography, fluoroscopy."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -7,12 +9,13 @@ import numpy as np
 from captum_3dcam._files import StrPath
 from captum_3dcam._validation import check_positive
 from captum_3dcam.frame_times import FrameTimes
-from captum_3dcam.io.dicom._objects import reading
+from captum_3dcam.io.dicom._objects import import_pydicom, reading
 from captum_3dcam.io.dicom._pixels import decode_frames, read_dataset
 from captum_3dcam.io.dicom.image import Display, check_frames, value_range
 from captum_3dcam.io.dicom.series import select_series
-from captum_3dcam.io.video import Video
+from captum_3dcam.io.video import Video, read_video
 
+_MPEG = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4 and HEVC: 100 to 108
 _RATES = ("RecommendedDisplayFrameRate", "CineRate")
 
 
@@ -21,7 +24,8 @@ def read_cine(path: StrPath, series: str | int | None = None, fps: float | None 
 
     Values are shown as by :func:`read_dicom_image`, with one range for all frames. The times of the
     frames are those of FrameTimeVector or FrameTime, else at the rate of
-    RecommendedDisplayFrameRate or CineRate.
+    RecommendedDisplayFrameRate or CineRate. MPEG-2, MPEG-4 and HEVC are decoded with PyAV (extra
+    ``video``) at the times of the stream.
 
     Args:
         path: a file, or a folder with one video.
@@ -37,6 +41,8 @@ def read_cine(path: StrPath, series: str | int | None = None, fps: float | None 
     item = items[0]
     with reading(item.path, "a DICOM video"):
         dataset = read_dataset(item.path)
+        if dataset.file_meta.TransferSyntaxUID.startswith(_MPEG):
+            return _read_mpeg(dataset, fps)
         check_frames(item, dataset)
         times = _frame_times(dataset, item.frames, fps)
         display = Display(dataset, *value_range(dataset, decode_frames(dataset)))
@@ -44,6 +50,19 @@ def read_cine(path: StrPath, series: str | int | None = None, fps: float | None 
         for frame, stored in zip(frames, decode_frames(dataset), strict=True):
             frame[:] = display.to_rgb(stored)
         return Video(frames, times.fps, times)
+
+
+def _read_mpeg(dataset: Any, fps: float | None) -> Video:
+    """The frames of a whole video file or stream, which is what the pixel data is."""
+    stream = import_pydicom().encaps.generate_fragments(dataset.PixelData)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "video"
+        path.write_bytes(b"".join([*stream][1:]))  # the first is a table of offsets
+        video = read_video(path)
+    if fps is None:
+        return video
+    times = FrameTimes.from_rate(len(video.frames), check_positive("fps", fps))
+    return Video(video.frames, times.fps, times)
 
 
 def _frame_times(dataset: Any, count: int, fps: float | None) -> FrameTimes:

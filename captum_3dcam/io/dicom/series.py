@@ -157,6 +157,7 @@ def _shape(items: list[DicomObject]) -> tuple[int, ...]:
         return ()
     if first.is_mosaic:
         return mosaic_shape(first.header)
-    size = int(first.header.Rows), int(first.header.Columns)
-    frames = sum(item.frames for item in items)
-    return size if first.kind == "image" else (frames, *size)
+    rows, columns = (int(first.header.get(tag) or 0) for tag in ("Rows", "Columns"))
+    if first.kind == "image":
+        return rows, columns
+    return sum(item.frames for item in items), rows, columns

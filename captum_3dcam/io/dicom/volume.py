@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_3dcam._files import StrPath, check_size
+from captum_3dcam.io._voxels import Index
 from captum_3dcam.io.dicom._mosaic import read_mosaic
 from captum_3dcam.io.dicom._objects import DicomObject, reading
 from captum_3dcam.io.dicom._pixels import decode_frames, read_dataset, rescale
@@ -22,7 +23,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def read_dicom(
     source: StrPath | Sequence[StrPath],
     series: str | int | None = None,
-    index: int | None = None,
+    index: Index = None,
 ) -> Volume:
     """Read a DICOM series as a :class:`Volume`.
 
@@ -41,7 +42,8 @@ def read_dicom(
         series: the number of the series in :func:`list_series`, or its SeriesInstanceUID; required
             if there are several.
         index: which volume of a series that has several (time points, echoes, orientations), from 0
-            in the order that the error lists; required if there are several.
+            in the order that the error lists; required if there are several. ``"all"`` reads those
+            on one grid as the channels of one input.
 
     Raises ImportError without pydicom (extra ``medical``), FileNotFoundError, and ValueError for
     damaged files, series without a volume, several series or volumes, slices that are missing or
@@ -49,18 +51,16 @@ def read_dicom(
     as float32 (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
     items = select_series(source, "volume", series)
-    mosaics = [item for item in items if item.is_mosaic]
+    mosaics = sorted((item for item in items if item.is_mosaic), key=_acquisition)
     if len(mosaics) == len(items):
-        mosaics.sort(key=_acquisition)
         choices = [f"{n}: AcquisitionNumber {_acquisition(m)}" for n, m in enumerate(mosaics)]
-        data, affine = read_mosaic(mosaics[_choose(choices, index)])
-        return Volume(data, _LPS_TO_RAS @ affine)
+        read = [read_mosaic(mosaics[number]) for number in _choose(choices, index)]
+        return _as_channels([data for data, _ in read], [affine for _, affine in read])
     stacks = split_stacks([each for item in items for each in list_slices(item)])
-    _, slices = stacks[_choose(list(describe(stacks)), index)]
-    slices, step = order(slices)
-    affine = np.eye(4)
-    affine[:3] = np.c_[step, slices[0].axes, slices[0].position]
-    return Volume(_read_slices(slices), _LPS_TO_RAS @ affine)
+    chosen = [order(stacks[n][1]) for n in _choose(list(describe(stacks)), index)]
+    _check_memory([slices for slices, _ in chosen])
+    affines = [_affine(slices[0], step) for slices, step in chosen]
+    return _as_channels([_read_slices(slices) for slices, _ in chosen], affines)
 
 
 def _acquisition(item: DicomObject) -> int:
@@ -68,24 +68,46 @@ def _acquisition(item: DicomObject) -> int:
         return int(item.header.get("AcquisitionNumber") or 0)
 
 
-def _choose(choices: list[str], index: int | None) -> int:
-    if index is None and len(choices) == 1:
-        return 0
-    if index is not None and 0 <= index < len(choices):
-        return index
-    problem = "The series has several volumes" if index is None else f"There is no index {index}"
+def _choose(choices: list[str], index: Index) -> list[int]:
+    if index == "all" or (index is None and len(choices) == 1):
+        return list(range(len(choices)))
+    if isinstance(index, int) and 0 <= index < len(choices):
+        return [index]
+    problem = "The series has several volumes" if index is None else f"There is no index {index!r}"
     raise ValueError(
-        f"{problem}: {'; '.join(choices)}. Choose one with index=0 to {len(choices) - 1}."
+        f"{problem}: {'; '.join(choices)}. Pass index= (--index), 0 to {len(choices) - 1}, to read "
+        "one, or 'all' if they are the channels of one input."
     )
 
 
+def _affine(first: Slice, step: NDArray[np.float64]) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3] = np.c_[step, first.axes, first.position]
+    return affine
+
+
+def _as_channels(grids: list[NDArray[np.float32]], affines: list[NDArray[np.float64]]) -> Volume:
+    """One volume of grids with affines in LPS, which have to be the same."""
+    for data, affine in zip(grids, affines, strict=True):
+        same = data.shape == grids[0].shape and np.allclose(affine, affines[0], atol=1e-2)
+        if not same:
+            raise ValueError("The volumes of the series are on different grids: pass one index.")
+    data = grids[0] if len(grids) == 1 else np.stack(grids)
+    return Volume(data, _LPS_TO_RAS @ affines[0])
+
+
+def _check_memory(stacks: list[list[Slice]]) -> None:
+    for slices in stacks:
+        check_shape((len(slices), *slices[0].size))
+    first, count = stacks[0][0], sum(map(len, stacks))
+    rows, columns = first.size
+    copies = 1 if len(stacks) == 1 else 2  # the channels, and all of them as one array
+    size = copies * sum(4 * len(slices) * math.prod(slices[0].size) for slices in stacks)
+    check_size(first.path.parent, size, f"{count} slices of {rows} x {columns} pixels")
+
+
 def _read_slices(slices: list[Slice]) -> NDArray[np.float32]:
-    first = slices[0]
-    shape = (len(slices), *first.size)
-    check_shape(shape)
-    content = f"{shape[0]} slices of {shape[1]} x {shape[2]} pixels"
-    check_size(first.path.parent, 4 * math.prod(shape), content)
-    data = np.empty(shape, np.float32)
+    data = np.empty((len(slices), *slices[0].size), np.float32)
     for path, group in groupby(range(len(slices)), lambda number: slices[number].path):
         numbers = list(group)
         with reading(path, "a DICOM slice"):

@@ -126,7 +126,9 @@ def _add_explain(commands: Any) -> None:
     add("--overlay", choices=("mp4", "gif", "none"),
         help="format of the video with the map over it (default: mp4)")  # fmt: skip
     add = parser.add_argument_group("volumes, preprocessed in this order").add_argument
-    add("--series", metavar="UID", help="the DICOM series, if there are several")
+    add("--series", metavar="N",
+        help="the DICOM series, if there are several, by its number in the list of the error, or "
+        "its SeriesInstanceUID")  # fmt: skip
     add("--index", type=_index, metavar="N|all",
         help="the volume of a 4D file, from 0; all: its volumes as channels (default: all if the "
         "first convolution has as many channels)")  # fmt: skip

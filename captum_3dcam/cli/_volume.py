@@ -19,8 +19,8 @@ from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._model import input_channels
 from captum_3dcam.cli._output import save_figure, spread_frames
 from captum_3dcam.cli._prediction import Prediction
-from captum_3dcam.io import SeveralVolumesError, Volume, read_dicom, read_volume, write_volume
-from captum_3dcam.io.medical import map_suffix
+from captum_3dcam.io import SeveralVolumesError, Volume, read_volume, write_volume
+from captum_3dcam.io.medical import map_suffix, volume_format
 from captum_3dcam.localization import Boxes
 from captum_3dcam.models import VOLUME_PRESETS, VolumePreprocessing
 from captum_3dcam.visualization import (
@@ -40,7 +40,7 @@ _MONTAGE, _PANELS = 12, 8  # slices
 
 
 class VolumeSource:
-    """A file of a scan, several as channels, or a folder of DICOM files."""
+    """A scan of any format, or several as channels."""
 
     def __init__(self, options: Namespace, model: nn.Module) -> None:
         preprocess = _make_preprocessing(model, options)
@@ -130,14 +130,12 @@ def _to_boxes(boxes: list[dict[str, Any]]) -> Boxes:
 
 
 def _read(options: Namespace, model: nn.Module) -> Volume:
-    if options.series is not None:
-        if not options.input.is_dir():
-            raise UsageError("--series is for a folder of DICOM files.")
-        return read_dicom(options.input, options.series)
+    if options.series is not None and volume_format(options.input) not in ("dicom", None):
+        raise UsageError("--series is for DICOM files.")
     more: list[Path] = options.channel_files or []
     source = [options.input, *more] if more else options.input
     try:
-        return read_volume(source, index=options.index, nan=options.nan)
+        return read_volume(source, series=options.series, index=options.index, nan=options.nan)
     except ValueError as error:
         # A model whose first convolution takes as many channels cannot receive one of the volumes.
         several = error.__cause__

@@ -1,7 +1,9 @@
 """Read a scan of any supported format, and write a map in it."""
 
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 from os import PathLike
 from pathlib import Path
@@ -14,7 +16,7 @@ from captum_3dcam.io._itk import read_itk, write_itk
 from captum_3dcam.io._mgh import read_mgh, write_mgh
 from captum_3dcam.io._nibabel import read_start
 from captum_3dcam.io._voxels import Index
-from captum_3dcam.io.dicom import read_dicom
+from captum_3dcam.io.dicom import dicom_kind, read_dicom
 from captum_3dcam.io.nifti import read_nifti, write_nifti
 from captum_3dcam.io.volume import Volume
 
@@ -50,6 +52,7 @@ _HEADER = 540  # bytes, of NIfTI-2; those of the others are shorter
 def read_volume(
     source: StrPath | Sequence[StrPath],
     *,
+    series: str | int | None = None,
     index: Index = None,
     nan: float | None = None,
 ) -> Volume:
@@ -63,6 +66,7 @@ def read_volume(
     Args:
         source: a file, a folder of DICOM files, or several of them: the channels of one input,
             such as the T1 and FLAIR of a patient, on the same grid.
+        series: of DICOM files of several series, as in :func:`read_dicom`.
         index: the volume to read of files that have several, such as a time of an fMRI; ``"all"``
             reads all volumes of a file as the channels of one input.
         nan: the value of voxels that are NaN or infinite; without it they are an error.
@@ -79,10 +83,18 @@ def read_volume(
     Volume(shape=(4, 5, 6), spacing=(5.0, 2.0, 2.0), orientation='RAS', channels=2)
     """
     if isinstance(source, (str, PathLike)):
-        return _read_one(Path(source), index, nan)
+        return _read_one(Path(source), series, index, nan)
     if not source:
         raise ValueError("read_volume received no files.")
-    return _stack([(path, _read_one(Path(path), index, nan)) for path in source])
+    volumes: list[tuple[StrPath, Volume]] = []
+    for path in source:
+        volumes.append((path, _read_one(Path(path), series, index, nan)))
+        size = len(source) * volumes[0][1].data.nbytes
+        check_bytes(f"The channels of {len(source)} files like {str(path)!r}", size)
+        _check_same_grid(*volumes[0], *volumes[-1])
+    first = volumes[0][1]
+    data = np.concatenate([volume.data.reshape(-1, *first.shape) for _, volume in volumes])
+    return replace(first, data=data)
 
 
 def write_volume(volume: Volume, path: StrPath) -> None:
@@ -123,7 +135,7 @@ def _suffix_of(path: Path, known: Iterable[str]) -> str | None:
 def _format_of(path: Path) -> Format | None:
     try:
         start = read_start(path, _HEADER)
-    except (OSError, EOFError, ValueError):  # not gzip after all
+    except (OSError, EOFError, zlib.error):  # not gzip after all
         return None
     if start[128:132] == b"DICM":
         return "dicom"
@@ -136,28 +148,22 @@ def _format_of(path: Path) -> Format | None:
     return "mgh" if start[:4] == struct.pack(">i", 1) and len(start) >= 284 else None
 
 
-def _read_one(path: Path, index: Index, nan: float | None) -> Volume:
+def _read_one(path: Path, series: str | int | None, index: Index, nan: float | None) -> Volume:
     kind = volume_format(path if path.is_dir() else existing_path(path, "scan"))
+    if kind == "dicom" or (kind is None and dicom_kind(path)):
+        return read_dicom(path, series, index)
+    if series is not None:
+        raise ValueError(f"{str(path)!r} is no DICOM file: it has no series (--series).")
     if kind == "nifti":
         return read_nifti(path, index=index, nan=nan)
     if kind == "mgh":
         return read_mgh(path, index, nan)
     if kind in ("nrrd", "meta"):
         return read_itk(path, "Nrrd" if kind == "nrrd" else "Meta", index, nan)
-    if index is not None:
-        raise ValueError("index (--index) is for NIfTI, MGH, NRRD and MetaImage files.")
-    return read_dicom(path)
-
-
-def _stack(volumes: list[tuple[StrPath, Volume]]) -> Volume:
-    """One volume with the channels of all."""
-    first_path, first = volumes[0]
-    for path, volume in volumes[1:]:
-        _check_same_grid(first_path, first, path, volume)
-    size = sum(volume.data.nbytes for _, volume in volumes)
-    check_bytes(f"{len(volumes)} files as channels", size)
-    grids = [volume.data.reshape(-1, *first.shape) for _, volume in volumes]
-    return Volume(np.concatenate(grids), first.affine, first.space, first.header)
+    raise ValueError(
+        f"{str(path)!r} is no scan of a known format: NIfTI, MGH, NRRD, MetaImage or DICOM. "
+        "Convert it to NIfTI, such as by NiBabel (MINC, AFNI, PAR/REC) or SimpleITK."
+    )
 
 
 def _check_same_grid(first_path: StrPath, first: Volume, path: StrPath, volume: Volume) -> None:

@@ -179,7 +179,7 @@ def test_the_models_own_preprocessing(scan, figures_not_drawn, capsys):
         (["--spacing", "2", "2"], "--spacing 2.0 2.0: expected D H W for volumes."),
         (["--spacing", "-1"], "resample to [-1.0, -1.0, -1.0]: expected positive numbers."),
         (["--clip", "3", "1"], "--clip 3 1: expected LOW < HIGH."),
-        (["--series", "1.2"], "--series is for a folder of DICOM files."),
+        (["--series", "1.2"], "--series is for DICOM files."),
         (["--mean", "1", "1", "1"], "--mean is for image and video input; INPUT is a volume."),
         (["--target", "each"], "--target each needs --window."),
     ],

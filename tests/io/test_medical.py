@@ -50,6 +50,14 @@ def test_content_that_is_unknown_has_the_format_of_its_suffix(tmp_path):
         ValueError, match=r"a\.nii' cannot be read as NIfTI: it has no NIfTI header"
     ):
         read_volume(tmp_path / "a.nii")
+    with pytest.raises(
+        ValueError, match=r"a\.txt' is no scan of a known format: NIfTI, MGH, NRRD,"
+    ):
+        read_volume(tmp_path / "a.txt")
+    with pytest.raises(
+        ValueError, match=r"a\.nii' is no DICOM file: it has no series \(--series\)"
+    ):
+        read_volume(tmp_path / "a.nii", series=1)
     (tmp_path / "b.nii.gz").write_bytes(b"\x1f\x8b")
     assert volume_format(tmp_path / "b.nii.gz") == "nifti"
 
@@ -102,7 +110,9 @@ def test_no_files_and_the_limit_of_all(tmp_path, monkeypatch):
         read_volume([])
     write_nifti(SCAN, tmp_path / "t1.nii")
     monkeypatch.setenv(MAX_BYTES_VARIABLE, "900")
-    with pytest.raises(ValueError, match="2 files as channels, 960 bytes in memory; the limit"):
+    with pytest.raises(
+        ValueError, match="The channels of 2 files like '.*t1.nii', 960 bytes in memory; the limit"
+    ):
         read_volume([tmp_path / "t1.nii"] * 2)
 
 

@@ -1,10 +1,11 @@
 """Why a map is zero, and signs that a layer's axes were misread: what to warn of."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from captum_3dcam._capture.extremes import Extremes, changed
 from captum_3dcam._capture.recording import Recording
 from captum_3dcam._capture.reduction import LayerFactors
 
@@ -128,6 +129,24 @@ def cancelled_sums(recording: Recording, factors: Factors) -> Iterator[str]:
             "normalisation): take a layer between two of them, e.g. the hidden layer of an MLP "
             "block. A softmax over these channels does it too: explain the logits."
         )
+
+
+def unstable_gradients(recording: Recording, others: Iterable[Sequence[Extremes]]) -> Iterator[str]:
+    """Layers in doubt whose gradient is noise: another one in runs that explain the same."""
+    samples: dict[int, set[int]] = {number: set() for number in recording.doubtful}
+    for other in others:
+        for number, unstable in samples.items():
+            unstable.update(changed(recording.extremes[number], other[number]))
+    for number, unstable in samples.items():
+        if unstable:
+            yield (
+                f"At layer {recording.layers[number].layer.name!r} the gradient, at least of "
+                f"sample(s) {', '.join(map(str, sorted(unstable)))}, is rounding noise, and so is "
+                "the map: the gradient is another one if the last digits of the input are. The "
+                "score does not depend on the layer there. Normalisation whose output is averaged "
+                "over the same axes does this. Explain another layer, or look for why the score "
+                "is constant."
+            )
 
 
 def unchosen_calls(recording: Recording) -> Iterator[str]:

@@ -32,6 +32,14 @@ def format_inputs(inputs: Any) -> tuple[Tensor, ...]:
     return formatted
 
 
+def scale_inputs(inputs: Inputs, factor: float) -> Inputs:
+    """The inputs with floating-point tensors multiplied by a factor, in the same container."""
+    scaled = [x * factor if x.is_floating_point() else x for x in format_inputs(inputs)]
+    if isinstance(inputs, Tensor):
+        return scaled[0]
+    return scaled if isinstance(inputs, list) else tuple(scaled)
+
+
 def reference_input(inputs: Any) -> Tensor:
     """The input over which the map lies: the first; of a list of pathways, the largest."""
     tensors = format_inputs(inputs)

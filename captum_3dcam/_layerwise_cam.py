@@ -13,6 +13,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from captum_3dcam import functional
+from captum_3dcam._capture.extremes import Extremes, unscaled
 from captum_3dcam._capture.recording import Recording, record
 from captum_3dcam._capture.reduction import LayerFactors, Reduction, whole_tensors
 from captum_3dcam._diagnosis import (
@@ -22,8 +23,15 @@ from captum_3dcam._diagnosis import (
     misread_layers,
     sample_peaks,
     unchosen_calls,
+    unstable_gradients,
 )
-from captum_3dcam._inputs import Inputs, format_inputs, input_sizes, reference_input
+from captum_3dcam._inputs import (
+    Inputs,
+    format_inputs,
+    input_sizes,
+    reference_input,
+    scale_inputs,
+)
 from captum_3dcam._layer_choice.choice import choose_layers
 from captum_3dcam._layout import Layout
 from captum_3dcam._restoration import Restoration, interruptible, restored
@@ -32,6 +40,8 @@ from captum_3dcam._validation import warn
 from captum_3dcam.layers import Layer, resolve_layers
 
 _AUTO = "auto"
+# Shares by which inputs are scaled down, and factors of the score: several, for noise may repeat.
+_NEARBY = ((2**-10, 0.7), (2**-9, 1.3), (2**-11, 0.3))
 _logger = logging.getLogger(__name__)
 
 LayerSpec = nn.Module | str | Layer
@@ -309,7 +319,12 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 factors = recording.factors(target, retain_graph=position < len(requested))
                 with torch.enable_grad() if recording.create_graph else nullcontext():
                     drawn = tuple(draw(factors, recording, geometry))
-                notes |= dict.fromkeys(cancelled_sums(recording, factors))
+                cancelled = dict.fromkeys(cancelled_sums(recording, factors))
+                notes |= cancelled
+                certain = cancelled or recording.training or options.create_graph
+                if recording.doubtful and not certain:
+                    others = self._extremes_nearby(inputs, options, target)
+                    notes |= dict.fromkeys(unstable_gradients(recording, others))
                 peaks = sample_peaks(drawn)
                 if not may_be_empty:
                     notes |= dict.fromkeys(empty_maps(recording, factors, peaks, self._evidence))
@@ -326,6 +341,15 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         # The model writes into what its backward pass needs: keep copies of that.
         with Restoration(), torch.autograd.graph.allow_mutation_on_saved_tensors(), interruptible():
             return explain()
+
+    def _extremes_nearby(
+        self, inputs: Inputs, options: _Options, target: Any
+    ) -> Iterator[list[Extremes]]:
+        """Those at the layers in runs that only rounding should tell from the one explained."""
+        for share, scale in _NEARBY:
+            recording, _ = self._record(scale_inputs(inputs, 1 - share), *options)
+            recording.factors(target, scale=scale)
+            yield [unscaled(each, scale) for each in recording.extremes]
 
     def _record(
         self,

@@ -329,6 +329,79 @@ def test_an_undefined_gradient_is_an_error(layer_input):
         GlobalLocalCAM2D(forward_func, layers).attribute(X)
 
 
+# ------------------------------------------------------------- gradients that are truly zero
+
+
+class ConstantScore(nn.Module):
+    """The mean of what an instance normalisation returns is its bias, whatever the input."""
+
+    def __init__(self, bias=1.0):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm, self.head = nn.InstanceNorm2d(8, affine=True), nn.Linear(8, 5)
+        nn.init.normal_(self.norm.bias, std=bias)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x)).mean((2, 3)))
+
+
+class Branch(nn.Module):
+    """A layer of little influence on a large score, as at the initial values of a ConvNeXt."""
+
+    def __init__(self, scale, bias=100.0):
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.scale, self.bias, self.head = scale, bias, nn.Linear(8, 5)
+
+    def forward(self, x):
+        y = self.stem(x).relu()
+        return self.head((y + self.scale * self.conv(y).relu()).mean((2, 3))) + self.bias
+
+
+CANCELS = "At layer 'conv' the sum of the {} cancels, so its map is zero or rounding noise."
+NOISE = (
+    "is rounding noise, and so is the map: the gradient is another one if the last digits of the "
+    "input are. The score does not depend on the layer there."
+)
+
+
+@each_method
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_that_only_rounding_leaves(method, dtype):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        net, x = ConstantScore().to(dtype).eval(), torch.rand(3, 3, 16, 16, dtype=dtype)
+        said = warnings_of(lambda: method(net, "conv").attribute(x, target=0))  # noqa: B023
+        cancels = CANCELS.format("gradient over positions")  # Grad-CAM's weights, beforehand
+        assert any(cancels in each or (NOISE in each and "'conv'" in each) for each in said)
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-4, 1e-6, 1e-8, 1e-10])
+@each_method
+def test_a_small_gradient_is_no_noise(method, scale):
+    torch.manual_seed(0)
+    net, x = Branch(scale).eval(), torch.rand(3, 3, 16, 16)
+    said = warnings_of(lambda: method(net, "conv").attribute(x, target=0))
+    assert not [message for message in said if "noise" in message]
+
+
+def test_a_layer_of_influence_is_not_explained_again():
+    calls = []
+    net = Branch(1.0, bias=0.0).eval()
+    net.stem.register_forward_hook(lambda *given: calls.append(1))
+    LayerwiseGlobalLocalCAM(net, "conv").attribute(torch.rand(3, 3, 16, 16), target=0)
+    assert len(calls) == 1
+
+
+def test_the_gradient_of_a_network_in_train_mode_may_change():
+    """Its dropout draws again in each run."""
+    net = nn.Sequential(Branch(1e-9), nn.Dropout(0.9)).train()
+    said = warnings_of(
+        lambda: LayerwiseGradCAM(net, "0.conv").attribute(torch.rand(3, 3, 16, 16), 0)
+    )
+    assert not [message for message in said if "noise" in message]
+
+
 # ------------------------------------------------------------------------ sums that cancel
 
 
@@ -348,9 +421,6 @@ class BeforeNorm(nn.Module):
         else:
             x = self.norm(x)
         return self.fc(x.relu().mean((2, 3)))
-
-
-CANCELS = "At layer 'conv' the sum of the {} cancels, so its map is zero or rounding noise."
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_3dcam._captum import format_additional_forward_args
+from captum_3dcam._capture.extremes import Extremes, doubtful_layers, read_extremes
 from captum_3dcam._capture.forward_run import ForwardRun, Mode
 from captum_3dcam._capture.layer_calls import LayerCalls, plain_tensor
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
@@ -49,33 +50,43 @@ class Recording:
     """The shape of what the first of them took."""
     notes: tuple[str, ...] = ()
     """What to warn of."""
+    scores: Tensor = field(init=False, repr=False)
+    """(N,), of the last target, as the next two."""
+    extremes: list[Extremes] = field(init=False, repr=False)
+    """Of each layer."""
+    doubtful: list[int] = field(init=False, repr=False)
+    """The numbers of layers whose gradient may be what rounding leaves of zero."""
 
     def factors(
-        self, target: Any = None, *, retain_graph: bool = False
+        self, target: Any = None, *, retain_graph: bool = False, scale: float = 1.0
     ) -> list[list[LayerFactors]]:
-        """The backward pass: per layer, the factors of each call for the target's score.
+        """The backward pass: per layer, the factors of each call for ``scale`` times the score.
 
         Raises what :func:`select_scores` does, and RuntimeError for a layer that does not reach
         the score or holds NaN or Inf.
         """
-        unreached = self.backward(target, retain_graph=retain_graph)
+        unreached = self.backward(target, retain_graph=retain_graph, scale=scale)
         if unreached:
             raise RuntimeError(_unreached(unreached))
-        _check_finite(self.layers)
+        self.extremes, scores = read_extremes(self.layers, self.scores)
+        self.doubtful = doubtful_layers(self.layers, self.extremes, scores)
         with torch.set_grad_enabled(self.create_graph):
             return [layer.factors(self.device_ids) for layer in self.layers]
 
-    def backward(self, target: Any = None, *, retain_graph: bool = False) -> list[LayerCalls]:
+    def backward(
+        self, target: Any = None, *, retain_graph: bool = False, scale: float = 1.0
+    ) -> list[LayerCalls]:
         """The backward pass; the layers that do not reach the target's score."""
         with torch.enable_grad():
             scores = select_scores(self.output, target)
         if not scores.requires_grad:
             raise RuntimeError(_unreached(self.layers))
+        self.scores = scores.detach()
         calls = [call for layer in self.layers for call in layer]
         # Edges, for of tensors the mode would see this very call, and be off inside of it.
         begin = torch.autograd.graph.get_gradient_edge(scores)
         ends = [call.begin_backward() for call in calls]
-        ones = torch.ones_like(scores)
+        scales = torch.full_like(scores, scale)
         with Restoration() as restoration:
             _load_autograd()
             self.state.preserve(restoration)  # a checkpoint runs its part of the model again
@@ -86,7 +97,7 @@ class Recording:
                 gradients = torch.autograd.grad(
                     [begin],
                     ends,
-                    [ones],
+                    [scales],
                     retain_graph or self.create_graph,
                     self.create_graph,
                     allow_unused=True,
@@ -237,25 +248,4 @@ def _check_call(calls: LayerCalls, batch_size: int) -> None:
             "folds frames into the batch, unfold them with Layer(..., layout='(N T) C H W') or "
             "Layer(..., reshape=frames_to_clip(num_frames)). If it runs once for each sample, "
             f"pass one sample at a time. Inputs without a batch axis need one: inputs[None].{often}"
-        )
-
-
-def _check_finite(layers: Iterable[LayerCalls]) -> None:
-    """NaN and Inf would be silently zeroed by ReLU or spread by the maximum."""
-    noted = [
-        (f"the {kind} of {calls.layer.name!r}", extreme)
-        for calls in layers
-        for call in calls
-        for kind, extremes in call.extremes.items()
-        for extreme in extremes
-    ]
-    # One test and transfer for all layers: on a GPU each would wait for the device.
-    device = noted[0][1].device
-    finite = torch.cat([extreme.to(device) for _, extreme in noted]).isfinite().cpu()
-    parts = finite.split([len(extreme) for _, extreme in noted])
-    broken = [what for (what, _), part in zip(noted, parts, strict=True) if not part.all()]
-    if broken:
-        raise RuntimeError(
-            f"NaN or Inf in {', '.join(dict.fromkeys(broken))}. Check the input and weights for "
-            "NaN; in half precision, use bfloat16 or float32."
         )

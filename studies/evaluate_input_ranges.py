@@ -122,8 +122,17 @@ def row(case: Case, name: str) -> tuple[object, ...]:
     warned = sum(check_input_range(case.model, x) is not None for x in inputs)
     with torch.no_grad():
         score = max(float(case.model(x).max()) for x in inputs)
-    ranges = (f"{min(values):.2g} to {max(values):.2g}" for values in (sizes, spans))
-    return (case.network, case.inputs, name, len(inputs), *ranges, warned, f"{score:.3g}")
+    ranges = (f"{shown(min(values))} to {shown(max(values))}" for values in (sizes, spans))
+    return (case.network, case.inputs, name, len(inputs), *ranges, warned, shown(score))
+
+
+def shown(value: float) -> str:
+    """Two digits, without an exponent.
+
+    >>> shown(258.3), shown(0.00271)
+    ('260', '0.0027')
+    """
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def main() -> None:

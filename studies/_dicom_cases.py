@@ -33,7 +33,7 @@ UNREADABLE = Expected()
 Make = Callable[[Path], Expected]
 
 
-def test_file(name: str) -> Path:
+def file_of(name: str) -> Path:
     """A file of pydicom or pydicom-data; FileNotFoundError where the latter is missing."""
     folders = [Path(pydicom.__file__).parent / "data" / "test_files"]
     if spec := find_spec("data_store"):
@@ -53,7 +53,7 @@ def nicom_file(name: str) -> bytes:
 
 def ct_slices(count: int = 6, step: Sequence[float] = (0, 0, 5.0), first: int = 0) -> list[Any]:
     """``CT_small.dcm`` at several positions, with other values and no order in its numbers."""
-    base = pydicom.dcmread(test_file("CT_small.dcm"))
+    base = pydicom.dcmread(file_of("CT_small.dcm"))
     del base.DataSetTrailingPadding
     slices = []
     for number in range(first, first + count):
@@ -110,7 +110,7 @@ def single_slice(folder: Path) -> Expected:
 
 
 def _copy(name: str, folder: Path) -> Expected:
-    shutil.copy(test_file(name), folder / name)
+    shutil.copy(file_of(name), folder / name)
     return describe_volume([pydicom.dcmread(folder / name)])
 
 
@@ -118,25 +118,25 @@ def compressed(name: str, plain: str = "MR_small.dcm") -> Make:
     """A compressed file, of which a plain one has the values."""
 
     def make(folder: Path) -> Expected:
-        shutil.copy(test_file(name), folder / name)
-        return describe_volume([pydicom.dcmread(test_file(plain))])
+        shutil.copy(file_of(name), folder / name)
+        return describe_volume([pydicom.dcmread(file_of(plain))])
 
     return make
 
 
 def enhanced_ct(folder: Path) -> Expected:
-    shutil.copy(test_file("eCT_Supplemental.dcm"), folder)
-    return describe_volume(split_frames(pydicom.dcmread(test_file("eCT_Supplemental.dcm"))))
+    shutil.copy(file_of("eCT_Supplemental.dcm"), folder)
+    return describe_volume(split_frames(pydicom.dcmread(file_of("eCT_Supplemental.dcm"))))
 
 
 def enhanced_mr(name: str) -> Make:
     """An enhanced file of pydicom, from which the geometry was removed, with one."""
 
     def make(folder: Path) -> Expected:
-        item = add_geometry(pydicom.dcmread(test_file(name)))
+        item = add_geometry(pydicom.dcmread(file_of(name)))
         item.save_as(folder / name)
         return describe_volume(
-            split_frames(add_geometry(pydicom.dcmread(test_file("emri_small.dcm"))))
+            split_frames(add_geometry(pydicom.dcmread(file_of("emri_small.dcm"))))
         )
 
     return make
@@ -164,7 +164,7 @@ def add_geometry(item: Any) -> Any:
 
 
 def without_geometry(folder: Path) -> Expected:
-    shutil.copy(test_file("emri_small.dcm"), folder)
+    shutil.copy(file_of("emri_small.dcm"), folder)
     return UNREADABLE
 
 
@@ -262,8 +262,8 @@ def nested_study(folder: Path) -> Expected:
     save(items[3:], folder / "PAT" / "ST0" / "SE1", "IM{:06d}")
     (folder / "PAT" / "ST0" / "OBJ").mkdir()
     for name in ("test-SR.dcm", "rtplan.dcm", "rtstruct.dcm", "liver_1frame.dcm"):
-        shutil.copy(test_file(name), folder / "PAT" / "ST0" / "OBJ")
-    shutil.copy(test_file("dicomdirtests/DICOMDIR"), folder)
+        shutil.copy(file_of(name), folder / "PAT" / "ST0" / "OBJ")
+    shutil.copy(file_of("dicomdirtests/DICOMDIR"), folder)
     (folder / "README.txt").write_text("Viewer: double-click.")
     return describe_volume(items)
 
@@ -271,7 +271,7 @@ def nested_study(folder: Path) -> Expected:
 def segmentation_of_same_series(folder: Path) -> Expected:
     """A presentation state with the UID of the series: software that stores it so exists."""
     expected = series()(folder)
-    state = pydicom.dcmread(test_file("test-SR.dcm"))
+    state = pydicom.dcmread(file_of("test-SR.dcm"))
     state.SeriesInstanceUID = pydicom.dcmread(next(folder.glob("*.dcm"))).SeriesInstanceUID
     state.save_as(folder / "state.dcm")
     return expected
@@ -329,7 +329,7 @@ def two_series(folder: Path) -> Expected:
 
 def real_ct(folder: Path) -> Expected:
     """Five slices that a scanner stored, in two acquisitions."""
-    source = test_file("dicomdirtests/98892001/CT5N/2062").parent
+    source = file_of("dicomdirtests/98892001/CT5N/2062").parent
     shutil.copytree(source, folder / "CT5N")
     items = [pydicom.dcmread(path) for path in (folder / "CT5N").iterdir()]
     items.sort(key=lambda item: float(item.ImagePositionPatient[2]))
@@ -338,7 +338,7 @@ def real_ct(folder: Path) -> Expected:
 
 def real_missing(folder: Path) -> Expected:
     """Four slices that a scanner stored, of which many between them are missing."""
-    shutil.copytree(test_file("dicomdirtests/77654033/CT2/17106").parent, folder / "CT2")
+    shutil.copytree(file_of("dicomdirtests/77654033/CT2/17106").parent, folder / "CT2")
     return UNREADABLE
 
 

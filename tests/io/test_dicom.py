@@ -145,6 +145,19 @@ def test_without_a_rescale_the_stored_values_are_kept(tmp_path):
     np.testing.assert_array_equal(read_dicom(save(dataset, tmp_path / "a")).data[0], stored(0))
 
 
+@pytest.mark.parametrize(
+    ("changed", "slope", "intercept"),
+    [
+        ({"RescaleSlope": None}, 1, -1024),
+        ({"RescaleIntercept": None}, 2, 0),
+        ({"RescaleSlope": "", "RescaleIntercept": ""}, 1, 0),
+    ],
+)
+def test_a_part_of_the_rescale_is_applied(tmp_path, changed, slope, intercept):
+    path = save(slice_of(1, **changed), tmp_path / "one.dcm")
+    np.testing.assert_array_equal(read_dicom(path).data[0], stored(1) * float(slope) + intercept)
+
+
 def test_other_files_in_the_folder_are_ignored(series):
     expected = read_dicom(series).data
     (series / "README.txt").write_text("scanned in May")
@@ -359,7 +372,7 @@ def test_a_damaged_rescale_is_named(series):
     content = path.read_bytes()
     assert content.count(b"-1024.0 ") == 1
     path.write_bytes(content.replace(b"-1024.0 ", b"-inf    "))
-    with pytest.raises(ValueError, match=r"01.dcm' .*: its rescale slope or intercept is damaged"):
+    with pytest.raises(ValueError, match=r"01.dcm' .*: its rescale is damaged: slope 4.0, intercept -inf"):
         read_dicom(series)
 
 

@@ -74,8 +74,8 @@ def import_pydicom() -> Any:
 def find_objects(source: StrPath | Sequence[StrPath]) -> Iterator[DicomObject]:
     """Yield the DICOM objects of a file, a list of files, or a folder and its subfolders.
 
-    In a folder, other files are passed over; given files have to be DICOM. An object that is there
-    twice, under two names, is yielded once.
+    In a folder, other files are passed over; given files have to be DICOM. A DICOMDIR stands for
+    its folder. An object that is there twice, under two names, is yielded once.
     """
     pydicom = import_pydicom()
     seen = set()
@@ -99,10 +99,17 @@ def _identity(header: Any) -> Any:
 def _list_files(source: StrPath | Sequence[StrPath]) -> Iterator[Path]:
     if not isinstance(source, (str, PathLike)):
         yield from [existing_path(path, "DICOM file") for path in source]
-    elif Path(source).is_dir():
-        yield from (path for path in _walk(Path(source)) if is_dicom(path))
+        return
+    folder = Path(source).parent if _is_directory_file(Path(source)) else Path(source)
+    if folder.is_dir():
+        yield from (path for path in _walk(folder) if is_dicom(path))
     else:
         yield existing_path(source, "DICOM file or folder")
+
+
+def _is_directory_file(path: Path) -> bool:
+    """Whether it is the table of contents of a folder."""
+    return path.name.upper() == "DICOMDIR" and path.is_file()
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -110,7 +117,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if not name.startswith(".") and name.upper() != "DICOMDIR" and path.is_file():
+            if not name.startswith(".") and path.is_file() and not _is_directory_file(path):
                 yield path
 
 
@@ -150,9 +157,10 @@ def _read_object(pydicom: Any, path: Path) -> DicomObject:
     with reading(path):
         check_deflated(pydicom, path)
         header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-        if "SOPClassUID" not in header and "Rows" not in header:
+        sop_class = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+        if sop_class is None and "Rows" not in header:
             raise ValueError("it has no DICOM header.")
-        return DicomObject(path, header, _kind(header))
+        return DicomObject(path, header, _kind(header, str(sop_class)))
 
 
 def check_deflated(pydicom: Any, path: Path) -> None:
@@ -170,8 +178,8 @@ def _after_group_2(tag: Any, *_: Any) -> bool:
     return bool(tag.group != 2)
 
 
-def _kind(header: Any) -> Kind:
-    modality, sop_class = str(header.get("Modality")), str(header.get("SOPClassUID"))
+def _kind(header: Any, sop_class: str) -> Kind:
+    modality = str(header.get("Modality"))
     if modality in _NOT_SHOWN or _is_without_image(header, sop_class):
         return "other"
     if "Rows" not in header:

@@ -121,8 +121,17 @@ def rescale(stored: NDArray[Any], dataset: Any, frame: Any = None) -> NDArray[np
         bits = int(dataset.BitsStored)
         minimum = -(1 << (bits - 1)) if dataset.PixelRepresentation else 0
         stored = 2 * minimum + (1 << bits) - 1 - stored.astype(np.int64)
-    header = dataset if frame is None else frame
-    values = np.asarray(import_pydicom().pixels.apply_modality_lut(stored, header), np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("its rescale slope or intercept is damaged.")
-    return values
+    return measured_values(stored, dataset if frame is None else frame)
+
+
+def measured_values(stored: NDArray[Any], header: Any) -> NDArray[np.float64]:
+    """Apply the modality lookup table, or the rescale slope and intercept, each if it is there."""
+    if header.get("ModalityLUTSequence"):
+        return np.asarray(import_pydicom().pixels.apply_modality_lut(stored, header), np.float64)
+    # Not by pydicom, which ignores one of the two if the other is missing.
+    slope, intercept = header.get("RescaleSlope"), header.get("RescaleIntercept")
+    slope, intercept = (1.0 if slope is None else float(slope)), float(intercept or 0)
+    if not (np.isfinite([slope, intercept]).all() and slope):
+        raise ValueError(f"its rescale is damaged: slope {slope}, intercept {intercept}.")
+    with np.errstate(over="ignore"):
+        return np.asarray(stored, np.float64) * slope + intercept

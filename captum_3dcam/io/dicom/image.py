@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from captum_3dcam._files import BYTES_PER_PIXEL, StrPath, check_size
 from captum_3dcam.io.dicom._objects import DicomObject, import_pydicom, reading
-from captum_3dcam.io.dicom._pixels import decode_frames, read_dataset
+from captum_3dcam.io.dicom._pixels import decode_frames, measured_values, read_dataset
 from captum_3dcam.io.dicom.series import select_series
 
 Pixels = NDArray[np.uint8]
@@ -62,7 +62,7 @@ def value_range(dataset: Any, frames: Any) -> tuple[float, float]:
         for stored in frames:
             values = stored if padding is None else stored[stored != padding]
             if values.size:
-                values = _rescaled(values, dataset)
+                values = measured_values(values, dataset)
                 low, high = min(low, values.min()), max(high, values.max())
     return float(low), float(high)
 
@@ -76,11 +76,6 @@ def _has_display(dataset: Any) -> bool:
     rescaled = "RescaleSlope" in dataset or "ModalityLUTSequence" in dataset
     as_is = int(dataset.BitsStored) == 8 and not dataset.PixelRepresentation and not rescaled
     return "WindowCenter" in dataset or "VOILUTSequence" in dataset or as_is
-
-
-def _rescaled(stored: NDArray[Any], dataset: Any) -> NDArray[np.float64]:
-    pixels = import_pydicom().pixels
-    return np.asarray(pixels.apply_modality_lut(stored, dataset), np.float64)
 
 
 class Display:
@@ -114,12 +109,15 @@ class Display:
 
     def _windowed(self, stored: NDArray[Any]) -> NDArray[np.float64]:
         pydicom, dataset = import_pydicom(), self._dataset
+        values = measured_values(stored, dataset)
         if "VOILUTSequence" in dataset:
             table = dataset.VOILUTSequence[0]
-            values = pydicom.pixels.apply_modality_lut(stored, dataset)
-            shown = pydicom.pixels.apply_voi(values, dataset)
-            return np.asarray(shown * (255 / ((1 << int(table.LUTDescriptor[2])) - 1)), float)
-        values = _rescaled(stored, dataset)
+            entries, first, bits = table.LUTDescriptor
+            # pydicom counts values in the type of the entries: more than 255 overflow 8 bits.
+            table.LUTDescriptor = [entries, first, 16]
+            shown = pydicom.pixels.apply_voi(np.round(values).astype(np.int64), dataset)
+            table.LUTDescriptor = [entries, first, bits]
+            return np.asarray(shown * (255 / ((1 << int(bits)) - 1)), float)
         if "WindowCenter" in dataset:
             return _apply_window(pydicom, values, dataset)
         low, high = self._range
@@ -136,10 +134,16 @@ class Display:
 
 
 def _apply_palette(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
+    entries, _, bits = map(int, dataset.RedPaletteColorLookupTableDescriptor)
+    entries = entries or 2**16
+    table = dataset.get("RedPaletteColorLookupTableData")  # not of a segmented palette
+    swapped = table is not None and not dataset.original_encoding[1]
+    narrow = table is not None and len(table) in (entries, entries + 1)
+    if narrow and (swapped or entries > 2**8):
+        raise ValueError("its palette has entries of 8 bits and is large or big endian.")
     colours = import_pydicom().pixels.apply_color_lut(stored, dataset)[..., :3]
-    if "RedPaletteColorLookupTableData" in dataset and not dataset.original_encoding[1]:
+    if swapped:
         colours = colours.byteswap()  # pydicom reads the table as little endian
-    bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
     return np.asarray(colours, np.uint8 if bits == 8 else colours.dtype)
 
 

@@ -30,10 +30,10 @@ def choose_volumes(count: int, index: Index, are_channels: bool = False) -> rang
     >>> choose_volumes(20, 3), choose_volumes(4, "all")
     (range(3, 4), range(0, 4))
     """
-    if isinstance(index, int):
+    if isinstance(index, int | np.integer):
         if not 0 <= index < count:
             raise ValueError(f"index={index}: it has {count} volumes, 0 to {count - 1}.")
-        return range(index, index + 1)
+        return range(int(index), int(index) + 1)
     if index not in (None, "all"):
         raise ValueError(f"index={index!r}: expected an integer, 'all' or None.")
     if count > 1 and index is None and not are_channels:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
+from math import ceil, inf, log10
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,7 +141,8 @@ class Scan:
         voxel = f"{'DHW'[axis]} = {index}"
         if self.spacing is None:
             return voxel
-        return f"{voxel} ({round(self.position(axis, index), 1):g} mm)"
+        decimals = max(1, 2 - ceil(log10(min(self.spacing))))
+        return f"{voxel} ({round(self.position(axis, index), decimals):g} mm)"
 
     def axis_label(self, axis: int) -> str:
         return f"{'DHW'[axis]} ({'voxel' if self.spacing is None else 'mm'})"

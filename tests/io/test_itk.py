@@ -1,6 +1,7 @@
 """NRRD and MetaImage: values and positions as SimpleITK reads them; untrusted headers."""
 
 import re
+import sys
 import tracemalloc
 
 import numpy as np
@@ -37,7 +38,7 @@ def check_positions(volume, image):
         np.testing.assert_allclose(volume.to_world((d, h, w)), (-x, -y, z), atol=1e-4)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".nii.gz"])
 @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "f4", "f8"])
 def test_values_and_positions_are_those_of_simpleitk(tmp_path, suffix, dtype):
     path = stored_by_itk(tmp_path / f"scan{suffix}", numbers(dtype))
@@ -48,7 +49,7 @@ def test_values_and_positions_are_those_of_simpleitk(tmp_path, suffix, dtype):
     check_positions(volume, image)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".nii.gz"])
 @pytest.mark.parametrize("channels", [2, 4])
 def test_vectors_are_channels(tmp_path, suffix, channels):
     data = numbers(shape=(*SHAPE, channels))
@@ -136,6 +137,16 @@ def test_nan_voxels_are_named_or_replaced(tmp_path):
     with pytest.raises(ValueError, match=r"MetaImage: 1 of its 210 voxels .* \(3, 2, 1\), all in"):
         read_volume(path)
     assert read_volume(path, nan=-1).data[3, 2, 1] == -1
+
+
+def test_without_simpleitk_its_extra_is_named(tmp_path, monkeypatch):
+    path = stored_by_itk(tmp_path / "scan.nrrd", numbers())
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+    message = r"NRRD files need SimpleITK: pip install 'captum_3dcam\[medical\]'"
+    with pytest.raises(ImportError, match=message):
+        read_volume(path)
+    with pytest.raises(ImportError, match=r"NRRD and MetaImage files need SimpleITK: pip"):
+        write_volume(Volume(numbers(), np.eye(4)), tmp_path / "map.mha")
 
 
 # ------------------------------------------------------------------------------- invalid files

@@ -66,6 +66,12 @@ def test_millimetres_set_the_aspect_and_the_axes():
     assert set(axes[0].get_lines()[0].get_xdata()) == {10}
 
 
+def test_the_position_of_a_small_voxel_is_not_rounded_to_zero():
+    _, axes = visualize_volume_attr(HEAT, Scan(VOLUME, spacing=(0.002, 0.0005, 0.5)))
+    titles = ["D = 4 (0.008 mm)", "H = 2 (0.001 mm)", "W = 5 (2.5 mm)"]
+    assert [ax.get_title() for ax in axes] == titles
+
+
 def test_at_chooses_the_voxel():
     _, axes = visualize_volume_attr(HEAT, VOLUME, at=(0, 9, 7))
     assert [ax.get_title() for ax in axes] == ["D = 0", "H = 9", "W = 7"]

@@ -22,7 +22,7 @@ _VIDEO_WINDOW = (16,)  # frames
 _KINDS_OF_OPTION = {
     **dict.fromkeys(("start", "end", "every", "frames", "fps", "boundaries"), ("video",)),
     "overlay": ("video",),
-    "series": ("volume",),
+    **dict.fromkeys(("index", "channel_files", "nan"), ("volume",)),
     "orientation": ("volume",),
     "spacing": ("volume",),
     "clip": ("volume",),
@@ -41,7 +41,7 @@ def run(options: Namespace) -> None:
     _check_options(options, kind)
     model = load_model(options)
     explainer = make_explainer(options, model, _VIDEO_WINDOW if kind == "video" else None)
-    identity = fingerprint(options.input)
+    identity = fingerprint([options.input, *(options.channel_files or ())])
     with result_folder(options.output, _default_folder(options.input, kind), identity) as folders:
         source = _read(kind, options, model)
         explanation = _explain(source, explainer, folders.staging)

@@ -4,7 +4,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_3dcam import localization
@@ -13,7 +15,7 @@ from captum_3dcam.cli._explanation import Explanation, list_boxes, to_boxes
 from captum_3dcam.cli._model import make_preprocessing
 from captum_3dcam.cli._output import save_figure
 from captum_3dcam.cli._prediction import Prediction
-from captum_3dcam.io import read_image
+from captum_3dcam.io import dicom_kind, read_dicom_image, read_image
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.visualization import Overlays, visualize_attr_panels, visualize_image_attr
 
@@ -23,7 +25,7 @@ class ImageSource:
 
     def __init__(self, options: Namespace, model: nn.Module) -> None:
         self.preprocess = make_preprocessing(model, options)
-        self.pixels = read_image(options.input)
+        self.pixels = _read(options.input, options.series)
         image = torch.from_numpy(self.pixels).movedim(-1, 0)
         self.inputs = self.preprocess(image)[None].to(options.device)
 
@@ -65,3 +67,8 @@ class ImageSource:
             title=captions[0],
             overlays=Overlays(to_boxes(found), box_size=self.size),
         )[0]
+
+
+def _read(path: Path, series: str | None) -> NDArray[np.uint8]:
+    """The image of a file, or of a DICOM folder."""
+    return read_dicom_image(path, series) if dicom_kind(path) else read_image(path)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -27,16 +27,21 @@ class ResultFolder(NamedTuple):
     staging: Path
 
 
-def fingerprint(path: Path) -> str:
-    """What tells an input from others without its name: of its bytes, or those of its files."""
-    digest = hashlib.sha256()
-    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    digest.update(f"{len(files)}".encode())
+def fingerprint(paths: Sequence[Path]) -> str:
+    """What tells an input from others without its name: of the bytes of its files."""
+    files = [file for path in paths for file in _files_in(path)]
+    digest = hashlib.sha256(f"{len(files)}".encode())
     for file in files[:_MAX_FILES]:
         digest.update(f"{file.stat().st_size} ".encode())
         with file.open("rb") as stream:
             digest.update(stream.read(_HEAD))
     return digest.hexdigest()[:16]
+
+
+def _files_in(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(each for each in path.rglob("*") if each.is_file())
+    return [path] if path.is_file() else []  # whoever reads it says that there is none
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from captum_3dcam.io.dicom import (
 )
 from captum_3dcam.io.image import read_image
 from captum_3dcam.io.image_sequence import list_images
+from captum_3dcam.io.kinds import input_kind
 from captum_3dcam.io.maps import Map, load_map, save_map
 from captum_3dcam.io.medical import read_volume, write_volume
 from captum_3dcam.io.nifti import read_nifti, write_nifti
@@ -35,6 +36,7 @@ __all__ = [
     "VideoFile",
     "Volume",
     "dicom_kind",
+    "input_kind",
     "list_images",
     "list_series",
     "load_map",

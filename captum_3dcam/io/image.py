@@ -45,10 +45,10 @@ def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint
     """
     from PIL import Image, ImageOps
 
-    path = existing_path(path, "image file")
-    if _is_dicom(path):
-        from captum_3dcam.io.dicom import read_dicom_image  # which needs pydicom
+    from captum_3dcam.io.dicom import read_dicom_image  # which imports videos, and they images
 
+    path = existing_path(path, "image file")
+    if has_dicom_prefix(path):
         return read_dicom_image(path)
     pages = count_pages(path)
     if pages and pages[1] > 1:
@@ -69,7 +69,7 @@ def count_pages(path: StrPath) -> tuple[str, int] | None:
     """
     from PIL import Image
 
-    if _is_dicom(Path(path)):  # it may begin as a TIFF does
+    if has_dicom_prefix(Path(path)):  # it may begin as a TIFF does
         return None
     try:
         with warnings.catch_warnings():
@@ -81,7 +81,8 @@ def count_pages(path: StrPath) -> tuple[str, int] | None:
         return None
 
 
-def _is_dicom(path: Path) -> bool:
+def has_dicom_prefix(path: Path) -> bool:
+    """Whether the file is DICOM with a preamble, whatever else it begins as."""
     with path.open("rb") as file:
         file.seek(128)
         return file.read(4) == b"DICM"

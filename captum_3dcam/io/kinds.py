@@ -1,19 +1,13 @@
 """What kind of input a file or folder is, by its content."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from captum_3dcam._files import StrPath
+from captum_3dcam.io.dicom import dicom_kind
 from captum_3dcam.io.image import count_pages
-
-try:
-    from captum_3dcam.io.dicom import dicom_kind
-    from captum_3dcam.io.medical import volume_format
-    from captum_3dcam.io.video import is_video
-except ImportError:  # TODO: while these are being written
-    def dicom_kind(path): return "volume" if path.suffix == ".dcm" or path.is_dir() else None
-    def volume_format(path): return path.name.endswith((".nii", ".nii.gz"))
-    def is_video(path): return True
+from captum_3dcam.io.image_sequence import list_images
+from captum_3dcam.io.medical import content_format
+from captum_3dcam.io.video import is_video
 
 KINDS = ("image", "video", "volume")
 
@@ -74,7 +68,7 @@ def _file_kind(path: Path) -> str | None:
         return _image_kind(path, *pages)
     if kind := dicom_kind(path):
         return kind
-    if volume_format(path):
+    if content_format(path):
         return "volume"
     return "video" if is_video(path) else _kind_of_suffix(path)
 
@@ -99,27 +93,23 @@ def _image_kind(path: Path, image_format: str, pages: int) -> str:
 def _folder_kind(folder: Path) -> str | None:
     if kind := dicom_kind(folder):
         return kind
-    files = list(_visible_files(folder))
+    files = [each for each in sorted(folder.iterdir()) if each.is_file()]
+    files = [each for each in files if not each.name.startswith(".")]
     if not files:
         raise ValueError(f"The folder {str(folder)!r} has no files.")
-    kinds = {file.name: kind for file in files if (kind := _kind_or_none(file))}
-    images = [name for name, kind in kinds.items() if kind == "image"]
-    if len(images) == len(kinds) > 1:
+    images = set(list_images(folder))
+    others = {each.name: _kind_or_none(each) for each in files if each not in images}
+    inputs = [f"{name} ({kind})" for name, kind in others.items() if kind]
+    if len(images) > 1 and not inputs:
         return "video"
-    if kinds:
-        names = [f"{name} ({kind})" for name, kind in kinds.items()]
-        more = ", ..." if len(names) > _MAX_LISTED else ""
+    inputs += [f"{each.name} (image)" for each in sorted(images)]
+    if inputs:
+        more = ", ..." if len(inputs) > _MAX_LISTED else ""
         raise ValueError(
-            f"The folder {str(folder)!r} holds {len(names)} inputs: "
-            f"{', '.join(names[:_MAX_LISTED])}{more}. Pass one of them."
+            f"The folder {str(folder)!r} holds {len(inputs)} input(s): "
+            f"{', '.join(inputs[:_MAX_LISTED])}{more}. Pass one of them."
         )
     return None
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            yield path
 
 
 def _kind_or_none(path: Path) -> str | None:

@@ -120,7 +120,7 @@ def volume_format(path: Path) -> Format | None:
     if path.is_dir():
         return "dicom"
     by_suffix = _suffix_of(path, _SUFFIXES)
-    return _format_of(path) or (_SUFFIXES[by_suffix] if by_suffix else None)
+    return content_format(path) or (_SUFFIXES[by_suffix] if by_suffix else None)
 
 
 def map_suffix(path: Path) -> str:
@@ -132,7 +132,8 @@ def _suffix_of(path: Path, known: Iterable[str]) -> str | None:
     return next((suffix for suffix in known if path.name.lower().endswith(suffix)), None)
 
 
-def _format_of(path: Path) -> Format | None:
+def content_format(path: Path) -> Format | None:
+    """The format of a file by its content alone."""
     try:
         start = read_start(path, _HEADER)
     except (OSError, EOFError, zlib.error):  # not gzip after all

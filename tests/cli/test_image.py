@@ -36,7 +36,7 @@ def test_an_image(image_file, capsys):
     (boxes,) = loc.boxes(cam.attribute(x), select="all")
     assert [each["box"] for each in result["boxes"]] == boxes.boxes.tolist()
     assert report["input"] == {
-        "kind": "image", "fingerprint": fingerprint(Path(path)), "size": [24, 32],
+        "kind": "image", "fingerprint": fingerprint([Path(path)]), "size": [24, 32],
         "model_size": [24, 32],
     }  # fmt: skip
     assert set(report["files"]) == {"map", "figure"}

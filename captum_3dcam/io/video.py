@@ -15,7 +15,7 @@ from captum_3dcam._validation import check_integer
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io._frame_source import FrameSource, Pixels, Size, TimedFrame, resize
 from captum_3dcam.io._video_decoder import DecodedVideo
-from captum_3dcam.io.image_sequence import ImageFolder, ImagePages, is_paged_image
+from captum_3dcam.io.image_sequence import ImageFolder, ImagePages, is_paged_image, refuse_rate
 from captum_3dcam.io.sampling import Sampling
 
 PartialSize = tuple[int | None, int | None]
@@ -257,23 +257,15 @@ def open_video(
 
 def _open_source(path: StrPath | Video, fps: float | None) -> FrameSource:
     if isinstance(path, Video):
-        _refuse_rate(fps, "the video")
+        refuse_rate(fps, "the video")
         return _Memory(path, Path("video"))
     if Path(path).is_dir():
         return ImageFolder.open(Path(path), fps)
     path = existing_path(path, "video file")
     if is_paged_image(path):
         return ImagePages.open(path, fps)
-    _refuse_rate(fps, repr(str(path)))
+    refuse_rate(fps, repr(str(path)))
     return DecodedVideo.open(path)
-
-
-def _refuse_rate(fps: float | None, name: str) -> None:
-    if fps is not None:
-        raise ValueError(
-            f"fps={fps}: the frames of {name} have their own times. A rate is for a folder of "
-            "images or a TIFF."
-        )
 
 
 def read_video(

@@ -1,0 +1,87 @@
+"""Videos written with the times of their frames, as ffmpeg and this package read them back."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from captum_3dcam.io import FrameTimes, read_video, write_video
+
+EDGES = [2.0, 2.04, 2.44, 2.5, 3.5, 3.533, 3.6, 4.4]
+FRAMES = np.repeat(30 * np.arange(7, dtype=np.uint8), 16 * 16 * 3).reshape(7, 16, 16, 3)
+
+
+def shown_by_ffmpeg(path):
+    """The times of the frames, and the duration of the video."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs the ffmpeg command")
+    command = ["ffmpeg", "-i", path, "-vsync", "passthrough", "-vf", "showinfo", "-f", "null", "-"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    hours, minutes, seconds = map(
+        float, re.search(r"Duration: (\d+):(\d+):([\d.]+)", text).groups()
+    )
+    times = [float(time) for time in re.findall(r"pts_time:([\d.]+)", text)]
+    return times, 3600 * hours + 60 * minutes + seconds
+
+
+@pytest.mark.parametrize("frames", [FRAMES, FRAMES[:, :15, :13]])
+def test_an_mp4_shows_each_frame_at_its_time(tmp_path, frames):
+    pytest.importorskip("av")
+    path = tmp_path / "out.mp4"
+    write_video(iter(frames), path, FrameTimes(EDGES))
+    again = read_video(path)
+    np.testing.assert_allclose(again.times.edges, np.array(EDGES) - 2, atol=2e-5)
+    np.testing.assert_allclose(again.frames.mean(axis=(1, 2, 3)), 30 * np.arange(7), atol=3)
+    times, duration = shown_by_ffmpeg(path)
+    np.testing.assert_allclose(times, np.array(EDGES[:-1]) - 2, atol=1e-4)
+    assert duration == pytest.approx(2.4, abs=0.011)
+
+
+@pytest.mark.parametrize("fps", [24, 29.97, 7])
+def test_times_at_a_constant_rate_are_that_rate(tmp_path, fps):
+    pytest.importorskip("av")
+    write_video(FRAMES, tmp_path / "rate.mp4", fps)
+    write_video(FRAMES, tmp_path / "times.mp4", FrameTimes.from_rate(7, fps))
+    by_rate, by_times = read_video(tmp_path / "rate.mp4"), read_video(tmp_path / "times.mp4")
+    np.testing.assert_allclose(by_rate.times.edges, np.arange(8) / fps, rtol=1e-4)
+    np.testing.assert_allclose(by_times.times.edges, by_rate.times.edges, atol=5e-5)
+
+
+def test_an_mp4_of_frames_that_are_shown_for_no_time(tmp_path):
+    pytest.importorskip("av")
+    edges = [0.0, 1e-7, 2e-7, 0.1, 0.2, 0.3, 0.4, 0.5]
+    write_video(FRAMES, tmp_path / "out.mp4", FrameTimes(edges))
+    times = read_video(tmp_path / "out.mp4").times
+    assert len(times) == 7
+    np.testing.assert_allclose(times.edges[3:], edges[3:], atol=1e-4)
+
+
+def test_a_gif_shows_each_frame_for_its_duration(tmp_path):
+    write_video(FRAMES, tmp_path / "out.gif", FrameTimes(EDGES))
+    with Image.open(tmp_path / "out.gif") as image:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+    ends = np.cumsum(durations)
+    np.testing.assert_allclose(ends, 1000 * np.array(EDGES[1:]) - 2000, atol=5.01)
+    assert min(durations) >= 20
+
+
+def test_a_gif_frame_has_a_minimum_duration(tmp_path):
+    with pytest.raises(ValueError, match=r"A frame is shown for 0.01\d* s; expected at least 0.02"):
+        write_video(FRAMES[:2], tmp_path / "out.gif", FrameTimes([0.0, 0.012, 0.5]))
+    for start in np.linspace(0, 0.02, 41):  # 20 ms, wherever they begin
+        times = FrameTimes(start + 0.02 * np.arange(8))
+        write_video(FRAMES, tmp_path / "out.gif", times)
+        with Image.open(tmp_path / "out.gif") as image:
+            assert {frame.info["duration"] for frame in ImageSequence.Iterator(image)} == {20}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+@pytest.mark.parametrize(("count", "there_are"), [(6, "there are 6"), (8, "there are more")])
+def test_times_are_those_of_the_frames(tmp_path, suffix, count, there_are):
+    frames = [FRAMES[0]] * count
+    with pytest.raises(ValueError, match=f"times of 7 frames, and {there_are}"):
+        write_video(frames, tmp_path / f"out.{suffix}", FrameTimes(EDGES))
+    assert not list(tmp_path.iterdir())

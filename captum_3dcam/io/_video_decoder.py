@@ -61,11 +61,9 @@ class DecodedVideo:
 
     @cached_property
     def fps(self) -> float:
-        """The mean rate: of the header if that counts the frames, else of the timestamps."""
+        """The mean rate by the timestamps of the packets: headers may be wrong."""
         with wrap_read_errors(self.path, "a video"), _open(self.path) as container:
             stream = _video_stream(container)
-            if stream.frames > 1 and stream.duration:
-                return float(stream.frames / (stream.duration * stream.time_base))
             packets = container.demux(stream)
             stamps = {p.dts if p.pts is None else p.pts for p in packets if p.size} - {None}
             if len(stamps) > 1:

@@ -75,7 +75,7 @@ class VideoFile:
 
     @property
     def fps(self) -> float:
-        """The mean rate of the frames: that of the header, if it counts them; else of the times."""
+        """The mean rate of the frames by their times; before these are known, by the packets'."""
         if self._times or self.sampling != Sampling():
             return self.times.fps
         return self.source.fps

@@ -1,6 +1,7 @@
 """Real footage in every container and codec that ffmpeg writes: its frames, at its times."""
 
 import pytest
+
 import video_formats
 from video_formats import CASES, compare, make
 

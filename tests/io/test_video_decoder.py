@@ -1,0 +1,195 @@
+"""The time of each frame, where what is shown lies, and what is missing from damaged files."""
+
+import struct
+from fractions import Fraction
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from captum_3dcam.io import open_video, read_video, write_video
+from captum_3dcam.io._video_decoder import _Clock
+
+av = pytest.importorskip("av")
+
+MILLISECOND = Fraction(1, 1000)
+RAMP = np.repeat(5 * np.arange(40, dtype=np.uint8), 32 * 48 * 3).reshape(40, 32, 48, 3)
+
+
+def write_at(path, times, codec="libx264", aspect=None, **options):
+    """Frames of 32 x 48 at these times in ms, each with another grey value."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.codec_context.time_base = MILLISECOND
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        for frame, time in zip(RAMP, times, strict=False):
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            image.pts, image.time_base = time, MILLISECOND
+            container.mux(stream.encode(image))
+        container.mux(stream.encode())
+    return path
+
+
+# ------------------------------------------------------------------------------------ times
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov"])
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "2", "preset": "medium"}])
+def test_frames_of_a_variable_rate_have_their_own_times(tmp_path, name, options):
+    times = np.concatenate([40 * np.arange(20), 800 + 400 * np.arange(20)]).tolist()
+    path = write_at(tmp_path / name, times, **options)
+    video = read_video(path)
+    np.testing.assert_allclose(video.times.edges[:-1], np.array(times) / 1000, atol=2e-3)
+    np.testing.assert_allclose(video.frames.mean(axis=(1, 2, 3)), 5 * np.arange(40), atol=4)
+    assert video.fps == pytest.approx(40 / 8.8, rel=0.06)
+    # Before the first iteration: from the timestamps of the packets.
+    assert open_video(path).fps == pytest.approx(40 / 8.8, rel=0.06)
+
+
+def test_times_count_from_the_start_of_the_container(tmp_path):
+    path = write_at(tmp_path / "late.ts", [5000 + 40 * t for t in range(10)])
+    edges = read_video(path).times.edges
+    np.testing.assert_allclose(edges, 0.04 * np.arange(11), atol=1e-4)
+
+
+def clock(stamps, rate=25, is_avi=False):
+    """The times of frames with these (pts, dts), in ms."""
+    stream = SimpleNamespace(time_base=MILLISECOND, average_rate=Fraction(rate), guessed_rate=None)
+    packets = SimpleNamespace(stream=stream, origin=0.0, is_avi=is_avi, first_dts=0)
+    times = _Clock(packets)
+    return [round(times.next(SimpleNamespace(pts=p, dts=d)), 6) for p, d in stamps]
+
+
+STAMPS = {
+    "presentation": ([(0, 0), (80, 40), (90, 80)], [0, 0.08, 0.09]),
+    "none": ([(None, None)] * 3, [0, 0.04, 0.08]),
+    "none after some": ([(100, None), (300, None), (None, None)], [0.1, 0.3, 0.5]),
+    "decoding alone": ([(None, 40), (None, 80), (None, 120)], [0.04, 0.08, 0.12]),
+    # FFmpeg's rule: those with fewer faults, from the first fault on.
+    "faulty presentation": (
+        [(40, 0), (80, 40), (40, 80), (60, 120), (50, 160)],
+        [0.04, 0.08, 0.081, 0.12, 0.16],
+    ),
+    "equal": ([(0, None), (40, None), (40, None), (80, None)], [0, 0.04, 0.041, 0.08]),
+    "joined recordings": (
+        [(5000, None), (5040, None), (0, None), (40, None)], [5, 5.04, 5.08, 5.12],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAMPS)
+def test_missing_and_disordered_timestamps(name):
+    stamps, expected = STAMPS[name]
+    assert clock(stamps) == pytest.approx(expected)
+
+
+def test_frames_of_an_avi_are_in_the_order_of_its_packets():
+    stamps = [(1, 2), (2, 3), (5, 4), (4, 5), (6, None)]
+    assert clock(stamps, rate=1000, is_avi=True) == pytest.approx([0, 0.001, 0.002, 0.003, 0.004])
+
+
+# --------------------------------------------------------------------------------- geometry
+
+
+FLIPS = {
+    "mirrored": ((-1, 0, 0, 1), lambda x: x[:, ::-1]),
+    "upside down": ((1, 0, 0, -1), lambda x: x[::-1]),
+    "transposed": ((0, 1, 1, 0), lambda x: x.swapaxes(0, 1)),
+    "transposed at the other diagonal": ((0, -1, -1, 0), lambda x: x[::-1, ::-1].swapaxes(0, 1)),
+}
+
+
+@pytest.mark.parametrize("name", FLIPS)
+def test_mirrored_frames_are_shown_as_players_do(tmp_path, name):
+    frames = np.zeros((3, 32, 48, 3), np.uint8)
+    frames[:, :10, :14] = 255
+    matrix, expected = FLIPS[name]
+    path = tmp_path / "phone.mp4"
+    write_video(frames, path, 25)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44
+    a, b, c, d = (65536 * value for value in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 2**30)
+    path.write_bytes(data)
+    shown = read_video(path).frames[1].astype(int)
+    assert np.abs(shown - expected(frames[1])).mean() < 8
+
+
+@pytest.mark.parametrize(("aspect", "size"), [((2, 1), (32, 96)), ((2, 3), (32, 32))])
+def test_pixels_are_square(tmp_path, aspect, size):
+    path = write_at(tmp_path / "wide.mp4", range(0, 400, 40), aspect=Fraction(*aspect))
+    assert open_video(path).size == size
+    assert read_video(path).frames.shape == (10, *size, 3)
+    assert open_video(path, (16, None)).size == (16, size[1] // 2)
+
+
+def test_the_content_counts_and_not_the_suffix(tmp_path):
+    write_video(RAMP, tmp_path / "a.mp4", 25)
+    (tmp_path / "a.mp4").rename(tmp_path / "a.avi")
+    assert len(read_video(tmp_path / "a.avi").frames) == 40
+
+
+# ------------------------------------------------------------------------------------ damage
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 32, 48, 3), dtype=np.uint8)
+
+
+def encode(path, codec="mpeg4", **options):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for frame in NOISE:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_a_complete_file_gives_no_warning(tmp_path):
+    video = open_video(encode(tmp_path / "a.avi"))
+    assert len(list(video)) == 40
+    assert video.damage is None
+
+
+def test_a_truncated_file_warns_once(tmp_path):
+    path = encode(tmp_path / "cut.avi")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    video = open_video(path)
+    with pytest.warns(
+        UserWarning, match=r"'cut.avi' is truncated or damaged: (\d+) of 40"
+    ) as caught:
+        frames = len(list(video))
+    assert f"{40 - frames} of 40 frames are missing, from {frames / 25:.2f} to 1.60 s" in str(
+        caught[0].message
+    )
+    assert f"{40 - frames} of 40 frames are missing" in video.damage
+    assert len(list(video.resized((16, None)))) == frames  # no second warning
+
+
+def test_a_hole_is_named_and_the_frames_after_it_keep_their_times(tmp_path):
+    path = encode(tmp_path / "hole.mp4", "libx264", g="10", bf="0")
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for position, size in packets[12:15]:
+        data[position : position + size] = bytes([255]) * size
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="'hole.mp4' is truncated or damaged: 3 of 40") as caught:
+        video = read_video(path)
+    assert "3 of 40 frames are missing, from 0.48 to 0.56 s" in str(caught[0].message)
+    expected = np.delete(0.04 * np.arange(41), [12, 13, 14])
+    np.testing.assert_allclose(video.times.edges, expected, atol=1e-9)
+
+
+def test_damaged_frames_are_named(tmp_path):
+    path = encode(tmp_path / "scratched.avi", "mpeg4", g="10")
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    position, size = packets[20]
+    data[position + size // 2 : position + size] = bytes(size - size // 2)
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="1 frame is damaged, at 0.80 s. The other frames keep"):
+        assert len(read_video(path).frames) == 40

@@ -74,3 +74,15 @@ def test_invalid_samples(change, message):
     first, second = random_samples(2)
     with pytest.raises(ValueError, match=message):
         evaluate({}, [first, second._replace(**change)])
+
+
+def test_a_crop_is_refused():
+    clip = SyntheticActions(1, frames=8, size=48)[0]
+    with pytest.raises(ValueError) as error:
+        prepare_sample(clip, Preprocessing(size=24, crop=16), 0)
+    assert str(error.value) == (
+        "The preprocessing crops frames of (48, 48), resized to (24, 24), to (16, 16). No map has "
+        "what the network did not see, so that the boxes of a dataset need whole frames: replace "
+        "it by size=(16, 16) and crop=None."
+    )
+    prepare_sample(clip, Preprocessing(size=24, crop=24), 0)  # which cuts nothing

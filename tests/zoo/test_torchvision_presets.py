@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,19 @@ def test_grey_is_that_of_torchvision(presets, photograph):
     functional = import_module("torchvision.transforms.functional")
     theirs = functional.rgb_to_grayscale(photograph / 255)  # 0.2989 + 0.587 + 0.114 = 0.9999
     torch.testing.assert_close(Preprocessing(channels=1)(photograph), theirs, rtol=0, atol=2e-4)
+
+
+def test_pytorchvideo_resizes_and_crops_alike(presets, frames):
+    """The page of slowfast_r50 on PyTorch Hub: normalise, ShortSideScale(256), CenterCropVideo."""
+    folder = find_spec("pytorchvideo")
+    if folder is None:
+        pytest.skip("pytorchvideo is not installed: make test installs it")
+    path = Path(folder.origin).parent / "transforms" / "functional.py"
+    # Alone: its package imports what torchvision no longer has.
+    spec = spec_from_file_location("functional_of_pytorchvideo", path)
+    theirs = module_from_spec(spec)
+    spec.loader.exec_module(theirs)
+    ours = PRESETS["pytorchvideo"]
+    scaled = theirs.short_side_scale((frames / 255 - 0.45) / 0.225, 256)
+    cropped = import_module("torchvision.transforms.functional").center_crop(scaled, [256, 256])
+    torch.testing.assert_close(ours(frames), cropped, rtol=0, atol=5e-6)

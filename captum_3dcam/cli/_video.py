@@ -217,9 +217,10 @@ class VideoSource:
         frames = (render_image_attr(*pair, style) for pair in compress(pairs, is_chosen))
         disable = not shows_progress(self.options)
         bar = tqdm(frames, path.name, len(chosen), unit="frame", disable=disable)
-        edges = self.video.times.take(chosen).edges
+        edges = self.video.times.edges
         start = min(self.video.sampling.start, edges[0])
-        write_video(bar, path, FrameTimes([start, *edges[1:]]))
+        starts = edges[:-1][is_chosen]
+        write_video(bar, path, FrameTimes([start, *starts[1:], edges[-1]]))
 
 
 def _open(options: Namespace) -> VideoFile:

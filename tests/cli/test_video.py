@@ -1,5 +1,6 @@
 """``captum-3dcam explain`` of videos, against what the library returns."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from captum_3dcam.cli import _explain as explain
 from captum_3dcam.cli import _video as video
 from captum_3dcam.cli import main
 from captum_3dcam.functional import temporal_profile
-from captum_3dcam.io import VideoFile, read_video, write_video
+from captum_3dcam.io import FrameTimes, VideoFile, read_video, write_video
 from captum_3dcam.sliding import SlidingWindowCAM, shot_boundaries
 
 
@@ -373,3 +374,171 @@ def test_ctrl_c_leaves_no_partial_file(step, video_file, figures_not_drawn, caps
     assert capsys.readouterr() == ("", "captum-3dcam explain: interrupted\n")
     assert [path.name for path in Path("out").iterdir()] == ["overlay.mp4"]
     assert (Path("out") / "overlay.mp4").read_bytes() == b"of an earlier run"
+
+
+# --------------------------------------------------------------------------------- time
+
+
+EDGES = np.concatenate([0.04 * np.arange(20), 0.8 + 0.4 * np.arange(21)])
+
+
+@pytest.fixture
+def variable_video(folder):
+    """Forty frames, the last twenty of which are shown for 0.4 s each."""
+    pytest.importorskip("av")
+    write_video(frames_of(40), "variable.mp4", FrameTimes(EDGES))
+    clip = torch.from_numpy(read_video("variable.mp4").frames)
+    return "variable.mp4", clip.movedim(-1, 0)[None] / 255
+
+
+def test_everything_is_at_the_frames_own_times(variable_video, figures_not_drawn, capsys):
+    path, _ = variable_video
+    report = run(capsys, path, "clip", "--layers", "first", "--boundaries", "none")
+    np.testing.assert_allclose(report["input"]["times"], EDGES, atol=1e-4)
+    assert report["input"]["fps"] == pytest.approx(40 / 8.8, abs=1e-4)
+    (result,) = report["results"]
+    for region in result["segments"] + result["tubes"]:
+        expected = [EDGES[region["start"]], EDGES[region["end"]]]
+        assert region["seconds"] == pytest.approx(expected, abs=1e-4)
+    for window in result["windows"]:
+        expected = [EDGES[window["start"][0]], EDGES[window["stop"][0]]]
+        assert window["seconds"] == pytest.approx(expected, abs=1e-4)
+    overlay = read_video("out/overlay.mp4")
+    np.testing.assert_allclose(overlay.times.edges, EDGES, atol=1e-4)
+
+
+def test_a_gif_shows_frames_for_20_ms_at_least(folder, figures_not_drawn, capsys):
+    pytest.importorskip("av")
+    edges = np.array([0, 0.01, 0.02, 0.1, 0.115, 0.4, 0.405, 0.5, 0.51])
+    write_video(frames_of(8), "fast.mp4", FrameTimes(edges))
+    run(capsys, "fast.mp4", "clip", "--layers", "first", "--overlay", "gif")
+    with Image.open("out/overlay.gif") as shown:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(shown)]
+    # Of the frames 0, 2, 3, 5 and 7, the last is shown for 10 ms, and so left out.
+    assert np.cumsum([0, *durations]).tolist() == [0, 20, 100, 400, 510]
+
+
+SAMPLINGS = [
+    (["--every", "3"], range(0, 40, 3)),
+    (["--start", "0.4", "--end", "2.5"], range(10, 25)),
+    (["--start", "1", "--every", "2", "--frames", "5"], range(21, 31, 2)),
+    (["--frames", "4", "--end", "0.8"], [2, 7, 12, 17]),
+]
+
+
+@pytest.mark.parametrize(("words", "frames"), SAMPLINGS)
+def test_sampled_frames_are_explained_at_their_times(
+    words, frames, variable_video, figures_not_drawn, capsys
+):
+    path, clip = variable_video
+    report = run(capsys, path, "clip", "--layers", "first", "--boundaries", "none", *words)
+    model, _ = network("clip")
+    expected = GlobalLocalCAM3D(model, "first").attribute(clip[:, :, list(frames)])
+    torch.testing.assert_close(maps()[None], expected)
+    assert report["input"]["frames"] == len(frames)
+    times = report["input"]["times"]
+    np.testing.assert_allclose(times[:-1], EDGES[list(frames)], atol=1e-4)
+    overlay = read_video("out/overlay.mp4")
+    assert overlay.frames.shape == (len(frames), 16, 20, 3)
+    # The overlay begins at --start: the first frame is shown from there on.
+    start = float(words[words.index("--start") + 1]) if "--start" in words else 0.0
+    np.testing.assert_allclose(overlay.times.edges[1:], np.array(times[1:]) - start, atol=1e-4)
+
+
+def test_scenes_are_those_of_the_sampled_frames(video_file, figures_not_drawn, capsys):
+    path, _ = video_file(20, 24)
+    words = ["clip", "--layers", "first", "--overlay", "none", "--every", "2"]
+    report = run(capsys, path, *words)
+    assert report["input"]["boundaries"] == [10]
+    assert report["input"]["times"][10] == pytest.approx(20 / FPS)
+
+
+def test_an_interval_without_frames(variable_video, capsys):
+    path, _ = variable_video
+    message, code = fails(capsys, path, "clip", "--layers", "first", "--start", "20")
+    assert (code, "has no frames from 20 s to the end: it ends at 8.8 s" in message) == (1, True)
+    message, code = fails(capsys, path, "clip", "--layers", "first", "--start", "3", "--end", "2")
+    assert (code, "start=3.0, end=2.0: expected 0 <= start < end" in message) == (2, True)
+
+
+def test_a_folder_of_images_is_a_video(folder, figures_not_drawn, capsys):
+    frames = frames_of(12)
+    Path("frames").mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(f"frames/{number}.png")
+    report = run(capsys, "frames", "clip", "--layers", "first", "--fps", "10")
+    clip = torch.from_numpy(frames).movedim(-1, 0)[None] / 255
+    model, _ = network("clip")
+    torch.testing.assert_close(
+        maps()[None], GlobalLocalCAM3D(model, "first").attribute(clip), atol=1e-4, rtol=1e-3
+    )
+    assert report["input"]["times"] == pytest.approx([t / 10 for t in range(13)])
+
+
+def test_a_rate_is_for_images_alone(video_file, image_file, capsys):
+    path, _ = video_file(14)
+    message, _ = fails(capsys, path, "clip", "--layers", "first", "--fps", "10")
+    assert "fps=10.0: the frames of 'video.mp4' have their own times" in message
+    for word in ("fps", "start", "end", "every", "frames"):
+        message, code = fails(capsys, image_file[0], "image", "--layers", "first", f"--{word}", "5")
+        assert (message, code) == (f"--{word} is for video input; INPUT is an image.", 2)
+
+
+def test_what_is_missing_is_said_and_written(folder, figures_not_drawn, capsys):
+    av = pytest.importorskip("av")
+    noise = np.random.default_rng(0).integers(0, 256, (20, 16, 20, 3), dtype=np.uint8)
+    with av.open("cut.avi", "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 20, 16, "yuv420p"
+        for frame in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    content = Path("cut.avi").read_bytes()
+    Path("cut.avi").write_bytes(content[: len(content) * 8 // 10])
+    words = ["explain", "cut.avi", "--model", "model.py:clip", "--layers", "first"]
+    assert main([*words, "--output", "out", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("captum-3dcam: warning: 'cut.avi' is truncated or damaged: ")
+    assert err.count("damaged:") == 1
+    damage = json.loads(out)["input"]["damage"]
+    assert "of 20 frames are missing" in damage
+    assert damage in err
+
+
+def figure_of(capsys, monkeypatch, path, *more):
+    """The shown frames, the overlays and the report."""
+    calls = []
+    figure = video.visualize_video_attr
+    monkeypatch.setattr(
+        video, "visualize_video_attr", lambda *a, **k: calls.append(k) or figure(*a, **k)
+    )
+    report = run(capsys, path, "clip", "--layers", "first", "--overlay", "none", *more)
+    return calls[0]["frames"], calls[0]["overlays"], calls[0]["fps"], report
+
+
+def test_the_tubes_of_the_figure_are_visible_and_those_of_the_report(
+    video_file, figures_not_drawn, capsys, monkeypatch
+):
+    path, _ = video_file(41)
+    shown, overlays, times, report = figure_of(capsys, monkeypatch, path)
+    np.testing.assert_allclose(times.edges, np.arange(42) / FPS)
+    (result,) = report["results"]
+    assert overlays.tubes
+    for tube, written in zip(overlays.tubes, result["tubes"], strict=False):
+        assert any(tube.start <= frame < tube.end for frame in shown)
+        assert (tube.start, tube.end) == (written["start"], written["end"])
+        np.testing.assert_allclose(tube.boxes, written["boxes"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_tubes_in_every_nth_frame_have_the_boxes_of_these_frames(step):
+    for start in range(8):
+        for length in range(1, 9):
+            boxes = torch.arange(start, start + length).float()[:, None].repeat(1, 4)
+            tube = loc.Tube(start, boxes, 1.0)
+            frames = [t for t in range(0, 20, step) if tube.start <= t < tube.end]
+            assert video._is_shown(tube, step) == bool(frames)
+            if frames:
+                shown = video._every(step, tube)
+                assert [step * t for t in range(shown.start, shown.end)] == frames
+                assert shown.boxes[:, 0].tolist() == frames

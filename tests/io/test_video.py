@@ -88,7 +88,8 @@ def test_frames_are_rotated_upright(tmp_path, turns, size):
 
 
 def test_a_video_above_the_memory_limit_is_refused(grey, monkeypatch):
-    monkeypatch.setattr(_video_decoder, "BYTES_PER_PIXEL", 1)  # FFmpeg's padding is large for small frames
+    # FFmpeg counts the padding, which is large for small frames.
+    monkeypatch.setattr(_video_decoder, "BYTES_PER_PIXEL", 1)
     monkeypatch.setenv(MAX_BYTES_VARIABLE, str(12 * 32 * 48 * 3))
     assert len(read_video(grey).frames) == 12
     size = 12 * 48 * 64 * 3

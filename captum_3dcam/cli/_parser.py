@@ -212,9 +212,7 @@ def _add_fusion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fusion", choices=FUSIONS, help="of the layers' maps (default: sum)")
 
 
-def _add_preprocessing(
-    parser: argparse.ArgumentParser, presets: Sequence[str], size: str
-) -> None:
+def _add_preprocessing(parser: argparse.ArgumentParser, presets: Sequence[str], size: str) -> None:
     group = parser.add_argument_group(
         "preprocessing, (x / 255 - mean) / std, instead of that in the model's PREPROCESSING"
     )

@@ -16,8 +16,10 @@ from captum_3dcam.models import PRESETS, VOLUME_PRESETS, Preprocessing
 pytestmark = pytest.mark.usefixtures("figures_not_drawn")
 
 GREY = """
+import torch
 from torch import nn
 def grey():
+    torch.manual_seed(1)
     return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
         nn.Flatten(), nn.Linear(16, 3))
 def two(): return nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1))

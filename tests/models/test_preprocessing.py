@@ -460,7 +460,7 @@ def test_a_frame_that_becomes_huge_is_refused_before_it_is(monkeypatch):
         "limit is 1,000,000. Pass size=(H, W), or fewer frames at once. If this is right and the "
         "memory suffices, set the environment variable CAPTUM_3DCAM_MAX_BYTES=7864320000."
     )
-    Preprocessing(size=8)(torch.zeros(3, 600, 800, dtype=torch.uint8))  # a smaller one is none
+    Preprocessing(size=500)(torch.zeros(3, 600, 800, dtype=torch.uint8))  # it becomes smaller
 
 
 def test_invalid_boxes_are_refused():

@@ -36,7 +36,9 @@ from captum_3dcam.io import (
     Volume,
     load_map,
     open_video,
+    read_cine,
     read_dicom,
+    read_dicom_image,
     read_image,
     read_nifti,
     read_video,
@@ -228,18 +230,23 @@ def _scans(folder: Path) -> list[Original]:
 
 
 def _slices() -> list[Original]:
-    return [Original("slice", ".dcm", _slice(syntax), read_dicom) for syntax in _SYNTAXES]
+    made = [Original("slice", ".dcm", _slice(syntax), read_dicom) for syntax in _SYNTAXES]
+    xray, cine = {"Modality": "DX"}, {"Modality": "US", "NumberOfFrames": 2, "CineRate": 10}
+    made.append(Original("X-ray", ".dcm", _slice(_SYNTAXES[0], **xray), read_dicom_image))
+    return [*made, Original("cine", ".dcm", _slice(_SYNTAXES[0], **cine), read_cine)]
 
 
 _SYNTAXES = ("ExplicitVRLittleEndian", "ImplicitVRLittleEndian", "RLELossless", "Deflated")
 
 
-def _slice(syntax: str) -> bytes:
+def _slice(syntax: str, **changed: Any) -> bytes:
     import pydicom
 
     dataset = pydicom.Dataset()
     dataset.SOPClassUID = pydicom.uid.CTImageStorage
     dataset.SOPInstanceUID, dataset.SeriesInstanceUID, dataset.Modality = "1.2.1", "1.2", "CT"
+    if changed:
+        dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
     pixels = np.random.default_rng(0).integers(0, 4000, (5, 6)).astype(np.uint16)
     dataset.Rows, dataset.Columns = pixels.shape
     dataset.PixelSpacing, dataset.SliceThickness = [0.8, 0.6], 4.0
@@ -248,7 +255,9 @@ def _slice(syntax: str) -> bytes:
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
     dataset.PixelRepresentation, dataset.RescaleSlope, dataset.RescaleIntercept = 0, 1, -1024
-    dataset.PixelData = pixels.tobytes()
+    for name, value in changed.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = pixels.tobytes() * changed.get("NumberOfFrames", 1)
     dataset["PixelData"].VR = "OW"
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
     if syntax == "RLELossless":

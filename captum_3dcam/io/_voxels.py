@@ -54,8 +54,6 @@ as 0, or -1024 in CT, pass nan= (--nan).
         if np.isfinite(data.sum(dtype=np.float64)):
             return
     wrong = ~np.isfinite(data)
-    if not wrong.any():  # the sum has overflowed
-        return
     if nan is not None:
         data[wrong] = nan
         return

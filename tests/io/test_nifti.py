@@ -327,7 +327,7 @@ def test_vectors_are_channels(tmp_path):
 
 
 def test_a_wrong_checksum_is_detected_beyond_the_volume_that_is_read(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 2**16, (9, 9, 9, 4)).astype(np.uint16)
+    noise = np.random.default_rng(0).integers(0, 2**16, (80, 80, 80, 3)).astype(np.uint16)
     path = stored_by_nibabel(tmp_path / "fmri.nii.gz", noise)
     content = bytearray(path.read_bytes())
     content[-8] ^= 1
@@ -426,9 +426,10 @@ def test_nan_voxels_of_a_real_scan():
     np.testing.assert_array_equal(data, np.where(np.isnan(expected), np.float32(-7), expected))
 
 
-def test_infinite_voxels_are_counted_with_their_position(tmp_path):
+@pytest.mark.parametrize("other", [np.inf, -np.inf, np.nan])
+def test_infinite_voxels_are_counted_with_their_position(tmp_path, other):
     data = numbers(np.float32, (*SHAPE, 2))
-    data[2, 3, 1, 0], data[4, 3, 2, 1] = np.inf, -np.inf
+    data[2, 3, 1, 0], data[4, 3, 2, 1] = np.inf, other
     path = stored_by_nibabel(tmp_path / "scan.nii", data)
     message = r"2 of its 420 voxels are NaN or infinite, the first at .* = \(1, 3, 2\), all in "
     with pytest.raises(ValueError, match=message + r"\[1:3, 3:4, 2:5\]"):

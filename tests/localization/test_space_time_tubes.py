@@ -16,6 +16,7 @@ from localization_reference import (
     random_maps,
 )
 
+from captum_3dcam import FrameTimes
 from captum_3dcam import localization as loc
 
 
@@ -242,3 +243,20 @@ def test_link_validates_frames():
     flat = loc.Boxes(torch.ones(1, 2), torch.ones(1))
     with pytest.raises(ValueError, match=r"over the same R axes, .* got \(1, 2\) and \(1,\)"):
         loc.link([[*frames[0], flat]])
+
+
+def test_seconds_are_those_of_the_frames():
+    times = FrameTimes([0.5, 0.6, 1.0, 1.1, 3.0])
+    maps = torch.zeros(1, 1, 4, 3, 3)
+    maps[0, 0, 1:3, 0, 0] = 1.0
+    (component,), (linked,) = (
+        loc.tubes(maps, fps=times)[0],
+        loc.link(loc.frame_boxes(maps), fps=times)[0],
+    )
+    assert component.seconds == linked.seconds == (0.6, 1.1)
+    for call in (
+        lambda: loc.tubes(maps[:, :, :3], fps=times),
+        lambda: loc.link(loc.frame_boxes(maps[:, :, :3]), fps=times),
+    ):
+        with pytest.raises(ValueError, match="fps holds the times of 4 frames, and there are 3"):
+            call()

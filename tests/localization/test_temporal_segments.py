@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from localization_reference import by_score, clip_of_rectangles
 from skimage import filters
 
+from captum_3dcam import FrameTimes
 from captum_3dcam import localization as loc
 from captum_3dcam.functional import temporal_profile
 
@@ -132,3 +133,13 @@ def test_profiles_are_validated(profile):
 def test_a_list_is_no_profile():
     with pytest.raises(TypeError, match="Expected profile as a tensor; got list"):
         loc.segments([1.0])
+
+
+def test_seconds_are_those_of_the_frames():
+    times = FrameTimes([0.0, 0.1, 0.5, 0.6, 3.0, 3.1])
+    profile = torch.tensor([[0.0, 5.0, 5.0, 0.0, 8.0]])
+    late, early = loc.segments(profile, fps=times)[0]
+    assert (early.seconds, late.seconds) == ((0.1, 0.6), (3.0, 3.1))
+    assert early == loc.Segment(1, 3, 5.0, times)
+    with pytest.raises(ValueError, match="fps holds the times of 5 frames, and there are 4. Pass"):
+        loc.segments(profile[:, :4], fps=times)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from figures import CLIP, MOVING, rectangles, values
 from matplotlib.animation import AbstractMovieWriter
-from PIL import Image
+from PIL import Image, ImageSequence
 
+from captum_3dcam import FrameTimes
 from captum_3dcam.localization import Segment, Tube
 from captum_3dcam.visualization import Overlays, Style, animate_video_attr, save_animation
 
@@ -134,3 +135,14 @@ def test_arguments_that_do_not_fit_raise(tmp_path, given, error, message):
 def test_an_animation_has_a_frame_rate():
     with pytest.raises(TypeError, match="fps=None: expected a number"):
         animate_video_attr(MOVING, CLIP, fps=None)
+
+
+def test_frames_are_saved_at_their_own_times(tmp_path):
+    times = FrameTimes([0.0, 1.0, 1.1, 1.5, 1.6, 3.0, 3.1])
+    animation = small_animation(fps=times, start=1)
+    save_animation(animation, tmp_path / "map.gif", dpi=40)
+    with Image.open(tmp_path / "map.gif") as image:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+    assert durations == [100, 400, 100, 1400, 100]
+    with pytest.raises(ValueError, match="fps holds the times of 6 frames"):
+        small_animation(fps=times, start=2)

@@ -6,7 +6,7 @@ import torch
 from figures import grid_positions, pixels, values
 from matplotlib.figure import Figure
 
-from captum_3dcam import CounterfactualCAM, LayerwiseGlobalLocalCAM
+from captum_3dcam import CounterfactualCAM, FrameTimes, LayerwiseGlobalLocalCAM
 from captum_3dcam.io import Volume
 from captum_3dcam.visualization import Scan, Style, visualize_attr_panels
 
@@ -172,3 +172,11 @@ def test_the_figure_and_axes_given_are_drawn_on():
 def test_invalid_maps_and_names_raise(attr, original, given, message):
     with pytest.raises(ValueError, match=message):
         visualize_attr_panels(attr, original, NAMES, **given)
+
+
+def test_frames_are_labelled_by_their_own_times():
+    times = FrameTimes([0.0, 0.1, 0.5, 0.6, 3.0, 3.1, 3.2])
+    _, axes = visualize_attr_panels(MAPS, VIDEO, NAMES, frames=[0, 2, 4], fps=times)
+    assert [ax.get_title() for ax in axes[:3]] == ["0.00 s", "0.50 s", "3.00 s"]
+    with pytest.raises(ValueError, match="fps holds the times of 5 frames"):
+        visualize_attr_panels(MAPS, VIDEO, NAMES, fps=times.take(range(5)))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from figures import MOVING, pixels
 
+from captum_3dcam import FrameTimes
 from captum_3dcam.localization import Segment
 from captum_3dcam.visualization import Style, visualize_temporal_profile
 
@@ -46,3 +47,24 @@ def test_segments_of_a_batch_or_another_clip_raise():
         visualize_temporal_profile(MOVING, [[Segment(1, 3, 0.5)]])
     with pytest.raises(ValueError, match="frames 5 to 6, and the clip has 5"):
         visualize_temporal_profile(MOVING, [Segment(5, 7, 0.5)])
+
+
+def test_frames_at_their_own_times():
+    edges = np.array([1.0, 1.1, 1.5, 1.6, 3.0, 3.1])
+    _, ax = visualize_temporal_profile(MOVING, [Segment(1, 3, 0.5)], fps=FrameTimes(edges))
+    (line,) = ax.get_lines()
+    np.testing.assert_allclose(line.get_xdata(), [1.05, 1.3, 1.55, 2.3, 3.05])
+    (span,) = ax.patches
+    extent = span.get_extents().transformed(ax.transData.inverted())
+    np.testing.assert_allclose(extent.intervalx, [1.1, 1.6])
+    assert ax.get_xlim() == (1.0, 3.1)
+    assert ax.get_xlabel() == "time (s)"
+
+
+def test_a_clip_of_a_video_with_times():
+    times = FrameTimes(np.arange(11) ** 2.0)
+    _, ax = visualize_temporal_profile(MOVING, fps=times, start=5)
+    assert ax.get_xlim() == (25.0, 100.0)
+    for start in (-1, 6):
+        with pytest.raises(ValueError, match="times of 10 frames; expected those of the clip's 5"):
+            visualize_temporal_profile(MOVING, fps=times, start=start)

@@ -6,8 +6,10 @@ import torch
 from figures import CLIP, MOVING, grid_positions, pixels, values
 from matplotlib.figure import Figure
 
+from captum_3dcam import FrameTimes
 from captum_3dcam.functional import temporal_profile
-from captum_3dcam.visualization import Style, visualize_video_attr
+from captum_3dcam.localization import Tube
+from captum_3dcam.visualization import Overlays, Style, visualize_video_attr
 
 
 def test_frames_share_one_scale_and_have_the_profile_below():
@@ -87,3 +89,30 @@ def test_frames_outside_the_clip_raise(frames):
 def test_an_fps_that_is_not_positive_raises():
     with pytest.raises(ValueError, match="fps=0: expected a finite number above 0"):
         visualize_video_attr(MOVING, CLIP, fps=0)
+
+
+def test_frames_are_labelled_by_their_own_times():
+    times = FrameTimes([0.0, 0.1, 0.5, 0.6, 3.0, 3.1])
+    _, axes = visualize_video_attr(MOVING, CLIP, frames=[0, 2, 4], fps=times)
+    assert [ax.get_title() for ax in axes[:-1]] == ["0.00 s", "0.50 s", "3.00 s"]
+    _, dots = axes[-1].get_lines()
+    np.testing.assert_allclose(dots.get_xdata(), [0.05, 0.55, 3.05])
+    with pytest.raises(ValueError, match="fps holds the times of 4 frames"):
+        visualize_video_attr(MOVING, CLIP, fps=times.take(range(4)))
+
+
+def test_the_legend_names_the_tubes_in_the_frames_shown():
+    box = torch.tensor([[0.0, 0, 2, 2]])
+    tubes = {
+        "shown": Tube(2, box, 1.0),
+        "between": Tube(1, box, 1.0),
+        "long": Tube(3, box.repeat(2, 1), 1.0),
+    }
+    _, axes = visualize_video_attr(MOVING, CLIP, frames=[0, 2, 4], overlays=Overlays(tubes=tubes))
+    legend = axes[-1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["shown", "long"]
+    drawn = [ax.patches[0].get_linestyle() for ax in axes[1:3]]
+    assert [line.get_linestyle() for line in legend.get_lines()] == drawn
+    hidden = Overlays(tubes={"between": tubes["between"]})
+    _, axes = visualize_video_attr(MOVING, CLIP, frames=[0, 2, 4], overlays=hidden)
+    assert axes[-1].get_legend() is None

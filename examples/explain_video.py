@@ -49,16 +49,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def draw(maps, start, cut, video, output) -> None:
     """The second on either side of the cut; maps begin at frame ``start`` of the video."""
-    fps, second = video.fps, round(video.fps)
+    times, second = video.times, round(video.fps)
     first, end = max(cut - second, start), min(cut + second + 1, start + maps["3DCAM"].shape[2])
     clip, window = video.frames[first:end], slice(first - start, end - start)
     shown = [cut + t - first for t in (-12, -2, -1, 0, 1, 2, 12) if first <= cut + t < end]
-    common = {"fps": fps, "start": first}
+    common = {"fps": times, "start": first}
     for name, attribution in maps.items():
-        title = f"{name} of the logit for a cut after frame {cut} ({cut / fps:.2f} s)"
+        title = f"{name} of the logit for a cut after frame {cut} ({times.at(cut):.2f} s)"
         around = attribution[:, :, window]
         figure, axes = visualize_video_attr(around, clip, frames=shown, title=title, **common)
-        axes[-1].axvline((cut + 0.5) / fps, color="black", linestyle="--")
+        axes[-1].axvline(times.at(cut + 1), color="black", linestyle="--")
         figure.savefig(output / f"cut_{cut:04d}_{name.lower()}.png", dpi=90)
     animation = animate_video_attr(maps["3DCAM"][:, :, window], clip, **common)
     save_animation(animation, output / f"cut_{cut:04d}.gif", dpi=70)

@@ -49,7 +49,6 @@ class DecodedVideo:
     @classmethod
     def open(cls, path: Path) -> "DecodedVideo":
         """Read the header and the first frame."""
-        import_av()
         with wrap_read_errors(path, "a video"), _open(path) as container:
             stream = _video_stream(container)
             _check_frame_size(path, stream.width, stream.height)

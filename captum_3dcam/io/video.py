@@ -14,7 +14,7 @@ from captum_3dcam._files import StrPath, check_size, existing_path
 from captum_3dcam._validation import check_integer
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io._frame_source import FrameSource, Pixels, Size, TimedFrame, resize
-from captum_3dcam.io._video_decoder import DecodedVideo
+from captum_3dcam.io._video_decoder import DecodedVideo, import_av
 from captum_3dcam.io.image_sequence import ImageFolder, ImagePages, is_paged_image, refuse_rate
 from captum_3dcam.io.sampling import Sampling
 
@@ -261,9 +261,10 @@ def _open_source(path: StrPath | Video, fps: float | None) -> FrameSource:
         return _Memory(path, Path("video"))
     if Path(path).is_dir():
         return ImageFolder.open(Path(path), fps)
+    if Path(path).is_file() and is_paged_image(Path(path)):
+        return ImagePages.open(Path(path), fps)
+    import_av()
     path = existing_path(path, "video file")
-    if is_paged_image(path):
-        return ImagePages.open(path, fps)
     refuse_rate(fps, repr(str(path)))
     return DecodedVideo.open(path)
 

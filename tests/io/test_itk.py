@@ -3,6 +3,7 @@
 import re
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +148,32 @@ def test_without_simpleitk_its_extra_is_named(tmp_path, monkeypatch):
         read_volume(path)
     with pytest.raises(ImportError, match=r"NRRD and MetaImage files need SimpleITK: pip"):
         write_volume(Volume(numbers(), np.eye(4)), tmp_path / "map.mha")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_real_scan_that_simpleitk_has_converted(tmp_path, suffix):
+    """The values and positions of NiBabel's anatomical.nii are the same in each format."""
+    nibabel = pytest.importorskip("nibabel")
+    original = Path(nibabel.__file__).parent / "tests" / "data" / "anatomical.nii"
+    sitk.WriteImage(sitk.ReadImage(str(original)), str(tmp_path / f"scan{suffix}"))
+    volume, expected = read_volume(tmp_path / f"scan{suffix}"), read_volume(original)
+    np.testing.assert_array_equal(volume.data, expected.data)
+    np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-5)
+
+
+def test_a_real_metaimage():
+    """Of ITK's examples: the values in a file beside the header, and no orientation."""
+    path = Path("/usr/share/doc/insighttoolkit5-examples/examples/Data") / (
+        "BrainProtonDensity3Slices.mha"
+    )
+    if not path.is_file():
+        pytest.skip("needs Debian's insighttoolkit5-examples")
+    with pytest.warns(UserWarning, match="states no orientation"):
+        volume = read_volume(path)
+    image = sitk.ReadImage(str(path))
+    np.testing.assert_array_equal(volume.data, sitk.GetArrayFromImage(image))
+    x, y, z = image.TransformIndexToPhysicalPoint((100, 50, 2))
+    np.testing.assert_allclose(volume.to_world((2, 50, 100)), (-x, -y, z))
 
 
 # ------------------------------------------------------------------------------- invalid files

@@ -30,6 +30,11 @@ def test_values_are_clipped_and_normalised(prepare, expected):
     torch.testing.assert_close(prepare(VALUES), expected)
 
 
+def test_a_window_that_the_values_do_not_fill_is_the_range():
+    inside = VolumePreprocessing((-100, 100), "unit")(torch.tensor([[[[0.0, 40.0]]]]))
+    torch.testing.assert_close(inside, torch.tensor([[[[0.5, 0.7]]]]))
+
+
 @pytest.mark.parametrize("normalize", ["unit", "zscore"])
 def test_a_constant_volume_becomes_zero(normalize):
     assert not VolumePreprocessing(normalize=normalize)(torch.full((1, 2, 2, 2), 7.0)).any()

@@ -261,6 +261,52 @@ def test_time_points_and_echoes_of_one_series_are_listed(tmp_path, tag):
     np.testing.assert_array_equal(both.affine, first.affine)
 
 
+def write_phases(folder, phases=3, **labels):
+    """Several volumes, with labels as functions of the phase and the number of the slice."""
+    for phase in range(phases):
+        for number in range(4):
+            changed = {name: label(phase, number) for name, label in labels.items()}
+            instance = f"1.2.{phase}.{number}"
+            item = slice_of(number, SOPInstanceUID=instance, InstanceNumber=phase, **changed)
+            item.RescaleIntercept = phase
+            save(item, folder / f"{phase}{number}.dcm")
+
+
+def test_a_label_that_differs_between_slices_does_not_split_volumes(tmp_path):
+    """As the trigger times of cine MR, which follow the heart of each slice."""
+    write_phases(
+        tmp_path,
+        TriggerTime=lambda phase, number: 30 * phase + number,
+        TemporalPositionIdentifier=lambda phase, _: phase + 1,
+    )
+    with pytest.raises(ValueError, match=r"0: TemporalPositionIdentifier 1 \(4 .*; 2: [^;]*\)\. "):
+        read_dicom(tmp_path)
+    assert read_dicom(tmp_path, index="all").channels == 3
+
+
+def test_two_labels_together_tell_volumes_apart(tmp_path):
+    write_phases(
+        tmp_path,
+        phases=4,
+        EchoTime=lambda phase, _: 5 + phase // 2,
+        DiffusionBValue=lambda phase, _: 1000 * (phase % 2),
+        TriggerTime=lambda phase, number: 30 * phase + number,
+    )
+    message = (
+        r"0: EchoTime 5(\.0)?, DiffusionBValue 0(\.0)? \(4 .*3: EchoTime 6(\.0)?, Dif[^;]*\)\. "
+    )
+    with pytest.raises(ValueError, match=message):
+        read_dicom(tmp_path)
+    first, last = read_dicom(tmp_path, index=0), read_dicom(tmp_path, index=3)
+    np.testing.assert_array_equal(first.data + 3, last.data)
+
+
+def test_volumes_that_nothing_tells_apart_are_refused(tmp_path):
+    write_phases(tmp_path, TriggerTime=lambda phase, number: 30 * phase + number)
+    with pytest.raises(ValueError, match="Two slices at the same position"):
+        read_dicom(tmp_path)
+
+
 def test_all_volumes_together_have_to_fit_the_memory_limit(tmp_path, monkeypatch):
     for number in range(8):
         changed = {"EchoTime": number // 4, "SOPInstanceUID": f"1.2.{number}"}
@@ -372,7 +418,9 @@ def test_a_damaged_rescale_is_named(series):
     content = path.read_bytes()
     assert content.count(b"-1024.0 ") == 1
     path.write_bytes(content.replace(b"-1024.0 ", b"-inf    "))
-    with pytest.raises(ValueError, match=r"01.dcm' .*: its rescale is damaged: slope 4.0, intercept -inf"):
+    with pytest.raises(
+        ValueError, match=r"01.dcm' .*: its rescale is damaged: slope 4.0, intercept -inf"
+    ):
         read_dicom(series)
 
 

@@ -25,8 +25,8 @@ _MOSAIC_CREATOR = 0x00190010  # by which pydicom knows the type of the private t
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 STACK_TAGS = (
     "StackID", "TemporalPositionIdentifier", "TemporalPositionIndex", "EchoNumbers", "EchoTime",
-    "EffectiveEchoTime", "InversionTime", "DiffusionBValue", "TriggerTime", "AcquisitionNumber",
-    "FrameType", "ImageType",
+    "EffectiveEchoTime", "InversionTime", "DiffusionBValue", "DiffusionGradientOrientation",
+    "AcquisitionNumber", "TriggerTime", "FrameType", "ImageType",
 )  # fmt: skip
 """What tells the volumes of one series apart. No times of day: those identify an examination."""
 _TAGS = [
@@ -77,10 +77,9 @@ def find_objects(source: StrPath | Sequence[StrPath]) -> Iterator[DicomObject]:
     In a folder, other files are passed over; given files have to be DICOM. A DICOMDIR stands for
     its folder. An object that is there twice, under two names, is yielded once.
     """
-    pydicom = import_pydicom()
     seen = set()
     for path in _list_files(source):
-        item = _read_object(pydicom, path)
+        item = _read_object(import_pydicom(), path)  # not before: other files need no pydicom
         with reading(path):
             key = _identity(item.header)
         if key is None or key not in seen:

@@ -47,6 +47,8 @@ def list_slices(item: DicomObject) -> Iterator[Slice]:
     """Yield the slices of a file."""
     with reading(item.path, "a DICOM slice"):
         header = item.header
+        if item.is_mosaic:
+            raise ValueError("it is a mosaic among single slices. Pass the files of one kind.")
         if int(header.get("SamplesPerPixel") or 1) != 1:
             raise ValueError("it has colour channels. Expected greyscale slices.")
         if item.frames == 1 and "PerFrameFunctionalGroupsSequence" not in header:

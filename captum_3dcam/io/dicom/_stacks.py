@@ -2,8 +2,8 @@
 
 import math
 import warnings
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,16 +55,31 @@ def _split_repeats(slices: list[Slice]) -> list[Stack]:
     if not _repeats(slices):
         return [("", slices)]
     tags = [tag for tag in STACK_TAGS if len({item.labels.get(tag) for item in slices}) > 1]
-    for names in (*([tag] for tag in tags), tags):
-        groups: dict[tuple[str, ...], list[Slice]] = {}
-        for item in slices:
-            groups.setdefault(tuple(item.labels.get(name, "") for name in names), []).append(item)
-        if len(groups) > 1 and not any(map(_repeats, groups.values())):
-            return [
-                (", ".join(f"{n} {v}" for n, v in zip(names, values, strict=True)), groups[values])
-                for values in sorted(groups, key=_number)
-            ]
+    for choices in ([[tag] for tag in tags], combinations(tags, 2), [tags]):
+        splits = [_split_by(slices, names) for names in choices]
+        if valid := [split for split in splits if _is_of_volumes(split, slices)]:
+            return min(valid, key=len)
     return [("", slices)]
+
+
+def _split_by(slices: list[Slice], names: Sequence[str]) -> list[Stack]:
+    groups: dict[tuple[str, ...], list[Slice]] = {}
+    for item in slices:
+        groups.setdefault(tuple(item.labels.get(name, "") for name in names), []).append(item)
+    return [
+        (", ".join(map(" ".join, zip(names, values, strict=True))), groups[values])
+        for values in sorted(groups, key=_number)
+    ]
+
+
+def _is_of_volumes(split: list[Stack], slices: list[Slice]) -> bool:
+    """Whether no stack has a position twice, and the largest has all of them.
+
+    A number that differs between slices, such as a time, would split each position off.
+    """
+    positions = 1 + np.count_nonzero(_gaps(slices) > _SAME_POSITION)
+    complete = max(len(stack) for _, stack in split) == positions
+    return complete and not any(_repeats(stack) for _, stack in split)
 
 
 def _number(values: tuple[str, ...]) -> list[tuple[float, str]]:

@@ -11,6 +11,7 @@ from captum_3dcam.io.dicom._objects import (
     DicomObject,
     Kind,
     find_objects,
+    import_pydicom,
     is_dicom,
     reading,
 )
@@ -91,6 +92,7 @@ def select_series(
 
     Raises ValueError if there are none, several to choose from, or not the requested one.
     """
+    import_pydicom()
     groups = _group(find_objects(source))
     if not groups:
         raise ValueError(f"The folder {str(source)!r} has no DICOM files.")

@@ -55,4 +55,5 @@ def resize(pixels: Pixels, size: Size) -> Pixels:
         return pixels
     from PIL import Image
 
-    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC))
+    # A copy: PyTorch warns of arrays that it may not write to.
+    return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC))

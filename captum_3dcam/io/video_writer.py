@@ -15,7 +15,7 @@ from captum_3dcam.io._frame_source import Pixels
 _MAX_GIF_FPS = 50  # browsers slow down faster GIFs
 _MP4_UNIT = Fraction(1, 60_000)  # seconds; MPEG-4 allows no finer one than 1 / 65535
 # Without B-frames, as MP4 derives the end of a video from the times of decoding.
-_MP4_OPTIONS = {"libx264": {"preset": "veryfast", "bf": "0"}}
+_MP4_OPTIONS = {"libx264": {"preset": "veryfast", "crf": "20", "bf": "0"}}
 
 
 def write_video(frames: Iterable[Pixels], path: StrPath, fps: FrameRate) -> None:

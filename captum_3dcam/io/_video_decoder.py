@@ -19,7 +19,7 @@ from captum_3dcam._files import (
 )
 from captum_3dcam._validation import warn
 from captum_3dcam.io._frame_geometry import FrameConverter, upright_size
-from captum_3dcam.io._frame_source import Size, TimedFrame
+from captum_3dcam.io._frame_source import Pixels, Size, TimedFrame
 from captum_3dcam.io._video_damage import Damage
 
 # Only containers of a single file: a playlist could refer to other files, or to the network.
@@ -27,7 +27,7 @@ _CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm"
 )
 _LONG_JUMP = 1.0  # seconds back: the timestamps start anew; less is disorder
-_MIN_STEP = 1e-3  # seconds between frames of disordered timestamps
+_MIN_STEP = 1e-3  # seconds, after a frame whose timestamp is no later
 _KNOWS_DURATION = ("matroska,webm", "flv")
 # Where each packet is a frame, shown at the packet's time.
 _PAIRED_CODECS = ("h264", "hevc")
@@ -79,7 +79,7 @@ class DecodedVideo:
             for frame in packets.decode():
                 start, duration = clock.next(frame), clock.duration()
                 damage.add_frame(start, start + duration, frame.is_corrupt)
-                yield TimedFrame(start, duration, partial(converter.to_rgb, frame))
+                yield TimedFrame(start, duration, partial(self._pixels, converter, frame))
             damage.add_end(clock.expected_end(container, stream), stream.frames - packets.count)
         if self.damage is None and (description := damage.describe()):
             self.damage = description
@@ -87,6 +87,10 @@ class DecodedVideo:
                 f"{self.path.name!r} is truncated or damaged: {description}. The other frames keep "
                 "their own times."
             )
+
+    def _pixels(self, converter: FrameConverter, frame: Any, size: Size) -> Pixels:
+        with wrap_read_errors(self.path, "a video"):
+            return converter.to_rgb(frame, size)
 
 
 def import_av() -> Any:
@@ -197,7 +201,7 @@ class _Clock:
     former is missing or has been in disorder more often; but see :meth:`_in_order`. Without any, a
     frame follows the one before it after the duration of that. Times ascend strictly: after a jump
     back by more than a second, as where recordings are joined, all that follows is moved; a frame
-    that is less late is shown a millisecond after the one before it.
+    that is less late is shown right after the one before it.
     """
 
     def __init__(self, packets: _Packets) -> None:
@@ -223,8 +227,11 @@ class _Clock:
         if time < self._previous - _LONG_JUMP:
             self._moved += following - time
             time = following
-        time = max(time, self._previous + _MIN_STEP)
-        self._previous, self._step = time, time - self._previous
+        if time > self._previous:
+            self._step = time - self._previous
+        else:
+            time = self._previous + min(_MIN_STEP, self._step / 2)
+        self._previous = time
         return time
 
     def duration(self) -> float:
@@ -236,9 +243,7 @@ class _Clock:
     def expected_end(self, container: Any, stream: Any) -> float | None:
         """The end of the last frame by the header, in seconds; None if it does not know."""
         start = (container.start_time or 0) / 1e6
-        if (
-            stream.frames and container.format.name == "avi"
-        ):  # whose duration follows the file's size
+        if stream.frames and self._packets.is_avi:  # FFmpeg's duration follows the file's size
             return float(stream.frames * self._unit)
         if stream.frames and stream.duration:
             return float((stream.duration + (stream.start_time or 0)) * self._unit) - start

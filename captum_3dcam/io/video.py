@@ -143,16 +143,16 @@ class VideoFile:
 
     def _spread(self) -> Iterator[TimedFrame]:
         whole = replace(self.sampling, frames=None)
-        every = VideoFile(source=self.source, size=self.size, sampling=whole)
-        chosen = self.sampling.spread(every.times.edges.tolist())
-        remaining = set(chosen)
-        for number, frame in enumerate(every._selected()):
-            if number in remaining:
-                remaining.remove(number)
+        every = VideoFile(self.size, whole, source=self.source)
+        if not self._times:  # a pass over all frames, to know their times
+            self._keep(every.times.take(self.sampling.spread(every.times.edges.tolist())))
+        remaining = set(self.times.edges[:-1].tolist())
+        for frame in every._selected():
+            if frame.start in remaining:
+                remaining.remove(frame.start)
                 yield frame
             if not remaining:
                 break
-        self._keep(every.times.take(chosen))
 
     def _strided(self, stride: int) -> Iterator[TimedFrame]:
         sampling, starts, number = self.sampling, list[float](), 0

@@ -59,13 +59,13 @@ class ImageSource:
         maps, captions = explanation.maps, explanation.captions
         if len(captions) > 1:
             return visualize_attr_panels(maps, self.pixels, captions)[0]
-        found = explanation.regions[0]["boxes"]
+        boxes = to_boxes(explanation.regions[0]["boxes"])
         return visualize_image_attr(
             maps[0],
             self.pixels,
             show_colorbar=True,
             title=captions[0],
-            overlays=Overlays(to_boxes(found), box_size=self.size),
+            overlays=Overlays(boxes, box_size=self.size),
         )[0]
 
 

@@ -90,8 +90,8 @@ def _owner(folder: Path) -> str | None:
         return None
     except (OSError, ValueError):
         return ""
-    found = report.get("input", {}) if isinstance(report, dict) else {}
-    return str(found.get("fingerprint", "")) if isinstance(found, dict) else ""
+    identity = report.get("input", {}) if isinstance(report, dict) else {}
+    return str(identity.get("fingerprint", "")) if isinstance(identity, dict) else ""
 
 
 def _make(folder: Path) -> list[Path]:

@@ -428,7 +428,8 @@ def figures(monkeypatch):
 
 def test_the_figures_show_the_peak_and_the_boxes_of_the_report(folder, figures, capsys):
     pytest.importorskip("nibabel")
-    volume = Volume(scan_with_lesion().data, np.diag([3.0, -1.5, 1.2, 1.0]))
+    data = scan_with_lesion().resample(size=(53, *SIZE[1:])).data
+    volume = Volume(data, np.diag([3.0, -1.5, 1.2, 1.0]))
     write_nifti(volume, "scan.nii")
     report = run(capsys, "scan.nii", "Lesion", "--layers", "bright", "--target", "1")
     (result,) = report["results"]
@@ -447,6 +448,7 @@ def test_the_figures_show_the_peak_and_the_boxes_of_the_report(folder, figures, 
         assert sorted({*values.round(4)}) == pytest.approx(sorted(expected), abs=1e-3)
     crossing = [b for b in result["boxes"] if b["start"][0] <= peak["voxel"][0] < b["stop"][0]]
     assert len(ax.patches) == len(crossing)
+    assert peak["voxel"][0] not in {round(i * 52 / 11) for i in range(12)}  # the even spacing
     montage = [ax.get_title() for ax in figures["montage.png"]]
     assert f"D = {peak['voxel'][0]}, R ({peak['mm'][0]:g} mm)" in montage
 

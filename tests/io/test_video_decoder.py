@@ -183,6 +183,21 @@ def test_a_hole_is_named_and_the_frames_after_it_keep_their_times(tmp_path):
     np.testing.assert_allclose(video.times.edges, expected, atol=1e-9)
 
 
+def test_packets_that_the_decoder_passes_over_are_named(tmp_path):
+    path = encode(tmp_path / "silent.mp4", "libx264", g="1", bf="0")
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    data = bytearray(path.read_bytes())
+    for position, _ in packets[20:22]:
+        data[position + 4] = 12  # filler data, in the terms of H.264
+    path.write_bytes(data)
+    message = (
+        "'silent.mp4' is truncated or damaged: 2 of 40 frames are missing, from 0.80 to 0.84 s"
+    )
+    with pytest.warns(UserWarning, match=message):
+        assert len(read_video(path).frames) == 38
+
+
 def test_damaged_frames_are_named(tmp_path):
     path = encode(tmp_path / "scratched.avi", "mpeg4", g="10")
     with av.open(str(path)) as container:

@@ -6,6 +6,7 @@ can be right, with a warning. Where several volumes are in a case, a library tha
 them unmentioned is wrong.
 
     python studies/dicom_readers.py
+    python studies/dicom_readers.py --damaged 200    # do damaged files end the process?
 
 Needs the extra ``medical``; SimpleITK, dcm2niix and highdicom have a column where they are
 installed.
@@ -19,14 +20,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from _arguments import make_parser
+from _arguments import at_least, make_parser
 from _dicom_cases import CASES, RAS, Expected
+from _dicom_damage import damage_rows
 from _report import print_table
 
-Read = Callable[[Path], Expected]
+Read = Callable[[Path], Any]
 
 
 class SeveralError(Exception):
@@ -34,7 +37,14 @@ class SeveralError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    make_parser(__doc__).parse_args(arguments)
+    parser = make_parser(__doc__)
+    parser.add_argument("--damaged", type=at_least(1), metavar="N", help="files per compression")
+    damaged = parser.parse_args(arguments).damaged
+    if damaged:
+        decoders = {"this package": ("SimpleITK", _read_captum_3dcam), **_DECODERS}
+        readers = {name: read for name, (module, read) in decoders.items() if _is_installed(module)}
+        print_table(["", *readers], damage_rows(readers, damaged))
+        return
     readers = {name: read for name, (module, read) in READERS.items() if _is_installed(module)}
     print_table(["", *readers], _rows(readers))
 
@@ -206,6 +216,31 @@ def read_nibabel(folder: Path) -> Expected:
     return Expected(data, RAS @ wrapper.affine)
 
 
+def _read_captum_3dcam(path: Path) -> None:
+    from captum_3dcam.io import dicom_kind, read_dicom, read_dicom_image
+
+    (read_dicom if dicom_kind(path) == "volume" else read_dicom_image)(path)
+
+
+def _read_simpleitk(path: Path) -> None:
+    import SimpleITK
+
+    SimpleITK.ReadImage(str(path))
+
+
+def _decode_by(plugin: str) -> Read:
+    def decode(path: Path) -> None:
+        import pydicom
+
+        pydicom.pixels.pixel_array(path, decoding_plugin=plugin)
+
+    return decode
+
+
+_DECODERS: dict[str, tuple[str, Read]] = {
+    "SimpleITK": ("SimpleITK", _read_simpleitk),
+    "python-gdcm in pydicom": ("gdcm", _decode_by("gdcm")),
+}
 READERS: dict[str, tuple[str, Read]] = {
     "this package": ("pydicom", read_captum_3dcam),
     "SimpleITK": ("SimpleITK", read_simpleitk),

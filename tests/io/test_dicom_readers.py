@@ -1,5 +1,6 @@
 """Each kind of DICOM file of the study is read as the standard, and other readers, have it."""
 
+import os
 import shutil
 import warnings
 
@@ -11,6 +12,7 @@ from captum_3dcam.io import dicom_kind, list_series, read_dicom
 pytest.importorskip("pydicom")
 pytest.importorskip("nibabel")
 from _dicom_cases import CASES, Expected, enhanced_ct, file_of, nicom_file, series
+from _dicom_damage import damage_rows
 from dicom_readers import (
     READERS,
     difference,
@@ -22,8 +24,8 @@ from dicom_readers import (
 
 def make(name, folder):
     """The files of a case and the expected volume."""
-    if "JPEG-LS" in name:
-        pytest.importorskip("jpeg_ls")
+    if "JPEG" in name:
+        pytest.importorskip("SimpleITK")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -63,8 +65,6 @@ AGREE = {
 )
 def test_other_readers_agree(library, name, tmp_path):
     pytest.importorskip(library)
-    if library == "highdicom":
-        pytest.importorskip("jpeg_ls")
     make(name, tmp_path)
     read = dict(READERS.values())[library]
     assert difference(read_captum_3dcam(tmp_path), read(tmp_path)) == ""
@@ -173,3 +173,13 @@ def test_the_study_prints_its_table(monkeypatch, capsys):
     header, _, row = capsys.readouterr().out.splitlines()
     assert header.startswith("| | this package |")
     assert row.startswith("| series, unordered | right |")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_study_counts_what_damaged_files_lead_to(monkeypatch, capsys):
+    rows = damage_rows({"a": lambda _: None, "b": lambda _: 1 / 0, "c": lambda _: os.abort()}, 2)
+    assert next(rows) == ["JPEG", "2 read", "2 refused", "2 **ended the process**"]
+    pytest.importorskip("SimpleITK")
+    monkeypatch.setattr("_dicom_damage.FILES", {"JPEG": "SC_rgb_jpeg_dcmtk.dcm"})
+    main(["--damaged", "3"])
+    assert "ended" not in capsys.readouterr().out.split("|")[7]

@@ -1,10 +1,11 @@
 """Read volumes, images and videos from DICOM files.
 
-pydicom reads the headers and pixels, and NiBabel Siemens' mosaics; the slices are put together
-here. Of the readers that ``studies/dicom_readers.py`` compares on the same files, SimpleITK's is
-wrong without an error for tilted gantries, mosaics, enhanced files and missing slices, dcm2niix for
-rescaled enhanced files, and highdicom for mosaics; GDCM, on which SimpleITK is built, also ends the
-process at some damaged files.
+pydicom reads the headers, SimpleITK decodes compressed pixels, NiBabel reads Siemens' mosaics, and
+the slices are put together here. Of the readers that ``studies/dicom_readers.py`` compares on the
+same files, SimpleITK's own is wrong without an error for tilted gantries, mosaics, enhanced files
+and CT in MONOCHROME1, and only prints that slices are missing; dcm2niix is wrong for enhanced files
+with a rescale per frame and writes two volumes of a tilted gantry; highdicom is wrong for mosaics
+and CT in MONOCHROME1. python-gdcm, another decoder, ended the process at some damaged files.
 """
 
 from captum_3dcam.io.dicom.cine import read_cine

@@ -1,31 +1,30 @@
 """Decode pixels and rescale them, within the limit of memory."""
 
+import math
 import struct
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_3dcam._files import check_bytes, import_extra
 from captum_3dcam.io.dicom._objects import check_deflated, import_pydicom
 
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _QUANTITATIVE = ("CT", "PT")  # modalities whose values are measurements
 _SOFS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-# By transfer syntax, the decoder of pydicom and the extra that installs it. GDCM, which has all of
-# them, ends the process at some damaged files; so do the readers of ITK that are built on it.
-_DECODERS = {
-    "1.2.840.10008.1.2.5": ("pydicom", "medical"),  # RLE
-    "1.2.840.10008.1.2.4.50": ("pillow", "medical"),  # JPEG baseline
-    **dict.fromkeys(_JPEG_2000, ("pillow", "medical")),
-    "1.2.840.10008.1.2.4.80": ("pyjpegls", "medical"),  # JPEG-LS lossless
-    "1.2.840.10008.1.2.4.81": ("pyjpegls", "medical"),  # JPEG-LS near lossless
-    "1.2.840.10008.1.2.4.51": ("pylibjpeg", "jpeg"),  # JPEG extended, 12 bits
-    "1.2.840.10008.1.2.4.57": ("pylibjpeg", "jpeg"),  # JPEG lossless
-    "1.2.840.10008.1.2.4.70": ("pylibjpeg", "jpeg"),  # JPEG lossless, first-order prediction
-}
+_ITK = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)}
+"""JPEG, lossless JPEG, JPEG-LS and JPEG 2000."""
+_RLE = "1.2.840.10008.1.2.5"
+_IMAGE_TAGS = (
+    "SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated",
+    "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+)  # fmt: skip
 
 
 def read_dataset(path: Path) -> Any:
@@ -43,45 +42,68 @@ def read_dataset(path: Path) -> Any:
 
 def decode_frames(dataset: Any, frames: list[int] | None = None) -> Iterator[NDArray[Any]]:
     """Yield the pixels of some frames, or of all; colour as RGB."""
-    pixels = import_pydicom().pixels
-    plugin = _choose_decoder(dataset)
-    if frames is None and int(dataset.get("NumberOfFrames") or 1) == 1:
-        yield pixels.pixel_array(dataset, decoding_plugin=plugin)
-    else:
-        yield from pixels.iter_pixels(dataset, indices=frames, decoding_plugin=plugin)
-
-
-def _choose_decoder(dataset: Any) -> str:
-    """The name of the decoder; "" for pixels that are not compressed."""
-    pydicom = import_pydicom()
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated:
-        return ""
-    name, extra = _DECODERS.get(syntax, ("", ""))
-    if not name:
+    pixels, syntax = import_pydicom().pixels, dataset.file_meta.TransferSyntaxUID
+    if syntax in _ITK:
+        decoded = _decode_with_itk(dataset)
+        yield from (decoded[number] for number in frames or range(len(decoded)))
+    elif syntax.is_encapsulated and syntax != _RLE:
         raise ValueError(
             f"its pixels are compressed as {syntax.name}, which is not supported. Decompress it, "
             "for example with the tools of DCMTK or GDCM."
         )
-    if name not in pydicom.pixels.get_decoder(syntax).available_plugins:
-        raise ValueError(
-            f"its pixels are compressed as {syntax.name}: pip install 'captum_3dcam[{extra}]'."
-        )
-    if name != "pydicom":
-        _check_frame_sizes(pydicom, dataset, syntax)
-    return name
+    elif frames is None and int(dataset.get("NumberOfFrames") or 1) == 1:
+        yield pixels.pixel_array(dataset)
+    else:
+        yield from pixels.iter_pixels(dataset, indices=frames)
 
 
-def _check_frame_sizes(pydicom: Any, dataset: Any, syntax: str) -> None:
-    """Check the size in each compressed frame: a decoder allocates what it says."""
-    expected = int(dataset.Rows), int(dataset.Columns)
+def _decode_with_itk(dataset: Any) -> NDArray[Any]:
+    """The stored values of all frames, (T, rows, columns) or, in RGB, (T, rows, columns, 3).
+
+    ITK has all decoders. It reads a file with these pixels alone, as it rescales and inverts others
+    by its own rules.
+    """
+    sitk = import_extra("SimpleITK", "Compressed DICOM files need SimpleITK", "medical")
+    pydicom = import_pydicom()
+    _check_frame_sizes(pydicom, dataset)
+    plain = pydicom.Dataset()
+    for tag in _IMAGE_TAGS:
+        if tag in dataset:
+            plain[tag] = dataset[tag]
+    grey = int(dataset.SamplesPerPixel) == 1
+    plain.PhotometricInterpretation = "MONOCHROME2" if grey else dataset.PhotometricInterpretation
+    plain.SOPClassUID, plain.SOPInstanceUID = _SECONDARY_CAPTURE, "1.2"
+    plain.file_meta = pydicom.dataset.FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "pixels.dcm"
+        plain.save_as(path, enforce_file_format=True)
+        try:
+            image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+        except RuntimeError as error:
+            raise ValueError("its compressed pixels are damaged.") from error
+    shape = _shape(dataset)
+    return np.asarray(sitk.GetArrayFromImage(image)).reshape(shape if shape[3] > 1 else shape[:3])
+
+
+def _shape(dataset: Any) -> tuple[int, int, int, int]:
+    """Frames, rows, columns and samples."""
     count = int(dataset.get("NumberOfFrames") or 1)
+    return count, int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
+
+
+def _check_frame_sizes(pydicom: Any, dataset: Any) -> None:
+    """Check the size in each compressed frame: a decoder allocates what it says."""
+    count, *expected, samples = _shape(dataset)
+    size = math.prod(_shape(dataset)) * int(dataset.BitsAllocated) // 8
+    check_bytes(f"The pixels are {count} x {expected[0]} x {expected[1]} x {samples}", size)
+    is_jpeg_2000 = dataset.file_meta.TransferSyntaxUID in _JPEG_2000
     for frame in pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count):
-        size = _jpeg_2000_size(frame) if syntax in _JPEG_2000 else _jpeg_size(frame)
-        if size != expected:
+        size_of_frame = _jpeg_2000_size(frame) if is_jpeg_2000 else _jpeg_size(frame)
+        if [*size_of_frame] != expected:
             raise ValueError(
-                f"its compressed pixels are {size[0]} x {size[1]}; its header describes "
-                f"{expected[0]} x {expected[1]}."
+                f"its compressed pixels are {size_of_frame[0]} x {size_of_frame[1]}; its header "
+                f"describes {expected[0]} x {expected[1]}."
             )
 
 

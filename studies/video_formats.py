@@ -107,7 +107,18 @@ CASES = {
     **{f"h264 mp4, {name}": Case("mp4", X264, finish=turned(name)) for name in ROTATIONS},
     "h264 mkv": Case("mkv", X264),
     "h264 mkv, variable": Case("mkv", f"{VARIABLE} {X264}"),
-    "h264 mkv, cut": Case("mkv", f"{X264} -g 10", finish=remuxed("", ".mkv", "-ss 0.5")),
+    "h264 mkv named .mp4, cut": Case("mp4", f"{X264} -g 10", finish=remuxed("", ".mkv", "-ss 0.5")),
+    "h264 mkv, cut in an open GOP": Case(
+        "mp4",
+        f"{X264} -x264-params open-gop=1:keyint=10:bframes=3:scenecut=0:b-adapt=0",
+        finish=remuxed("", ".mkv", "-ss 0.5"),
+    ),
+    "hevc mkv, cut in an open GOP": Case(
+        "mp4",
+        "-c:v libx265 -preset ultrafast -x265-params "
+        "log-level=error:keyint=10:open-gop=1:bframes=3:scenecut=0:b-adapt=0",
+        finish=remuxed("", ".mkv", "-ss 0.5"),
+    ),
     "h264 mov": Case("mov", X264),
     "h264 avi": Case("avi", f"{X264} -bf 0"),
     "h264 avi, B-frames": Case("avi", f"{X264} -bf 2"),

@@ -30,10 +30,13 @@ class Damage:
         self._duration = 0.0
         self._holes: list[_Hole] = []
         self._corrupt: list[_Hole] = []
+        self.is_suspect = False
+        """Whether frames up to the next key frame may refer to a lost one."""
 
-    def add_frame(self, start: float, end: float, is_corrupt: bool) -> None:
+    def add_frame(self, start: float, end: float, is_corrupt: bool, is_key: bool) -> None:
         self._frames, self._end, self._duration = self._frames + 1, end, end - start
-        if is_corrupt:
+        self.is_suspect = self.is_suspect and not is_key
+        if is_corrupt or self.is_suspect:
             self._add(self._corrupt, start)
 
     def add_lost(self, time: float | None) -> None:
@@ -61,8 +64,8 @@ class Damage:
             total = f"{count} of {self._frames + count} frames"
             parts.append(f"{total} {'is' if count == 1 else 'are'} missing, {_join(self._holes)}")
         if count := sum(hole.count for hole in self._corrupt):
-            frames = "frame is" if count == 1 else "frames are"
-            parts.append(f"{count} {frames} damaged, {_join(self._corrupt)}")
+            frames = "frame" if count == 1 else "frames"
+            parts.append(f"{count} {frames} may be damaged, {_join(self._corrupt)}")
         return "; ".join(parts) or None
 
     def _add(self, holes: list[_Hole], time: float) -> None:

@@ -78,7 +78,7 @@ class DecodedVideo:
             converter = FrameConverter(_aspect(stream))
             for frame in packets.decode():
                 start, duration = clock.next(frame), clock.duration()
-                damage.add_frame(start, start + duration, frame.is_corrupt)
+                damage.add_frame(start, start + duration, frame.is_corrupt, frame.key_frame)
                 yield TimedFrame(start, duration, partial(self._pixels, converter, frame))
             damage.add_end(clock.expected_end(container, stream), stream.frames - packets.count)
         if self.damage is None and (description := damage.describe()):
@@ -160,6 +160,7 @@ class _Packets:
                     self._pending.discard(frame.pts)
                     yield frame
             except invalid:  # noqa: PERF203, decoding takes much longer
+                self._damage.is_suspect = True
                 if packet.pts not in self._pending:
                     self._lose(packet.dts if packet.pts is None else packet.pts)
         for stamp in sorted(self._pending):

@@ -18,6 +18,7 @@ from captum_3dcam.cli import _video as video
 from captum_3dcam.cli import main
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import FrameTimes, VideoFile, read_video, write_video
+from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import SlidingWindowCAM, shot_boundaries
 
 
@@ -374,6 +375,23 @@ def test_ctrl_c_leaves_no_partial_file(step, video_file, figures_not_drawn, caps
     assert capsys.readouterr() == ("", "captum-3dcam explain: interrupted\n")
     assert [path.name for path in Path("out").iterdir()] == ["overlay.mp4"]
     assert (Path("out") / "overlay.mp4").read_bytes() == b"of an earlier run"
+
+
+def test_a_cropped_video_is_explained_where_the_network_saw_it(video_file, capsys):
+    path, clip = video_file(45)
+    words = ["--layers", "first", "--target", "1", "--size", "12", "--crop", "8"]
+    report = run(capsys, path, "clip", *words)
+    prepared = Preprocessing(size=12, crop=8)((255 * clip[0]).round().byte())[None]
+    model, _ = network("clip")
+    expected = explain_in_windows(model, prepared, target=1).attribution
+    assert maps().shape == (1, 45, 12, 15)  # frames of 16 x 20, resized
+    torch.testing.assert_close(maps()[None, :, :, 2:10, 4:12], expected, atol=1e-5, rtol=1e-3)
+    assert maps().sum() == pytest.approx(expected.sum().item(), rel=1e-3)
+    assert report["input"]["model_size"] == [8, 8]
+    boxes = torch.cat([torch.tensor(tube["boxes"]) for tube in report["results"][0]["tubes"]])
+    x0, y0, x1, y1 = Preprocessing(size=12, crop=8).seen((16, 20))
+    assert (boxes[:, :2] >= torch.tensor([x0, y0]) - 0.01).all()
+    assert (boxes[:, 2:] <= torch.tensor([x1, y1]) + 0.01).all()
 
 
 # --------------------------------------------------------------------------------- time

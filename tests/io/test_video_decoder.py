@@ -187,6 +187,20 @@ def test_a_hole_is_named_and_the_frames_after_it_keep_their_times(tmp_path):
     np.testing.assert_allclose(video.times.edges, expected, atol=1e-9)
 
 
+def test_frames_that_the_decoder_leaves_out_without_an_error_are_named(tmp_path):
+    path = write_at(tmp_path / "start.mp4", range(0, 1600, 40), g="10", bf="2", sc_threshold="0")
+    with av.open(str(path)) as container:
+        first = next(container.demux(video=0))
+    data = bytearray(path.read_bytes())
+    data[first.pos : first.pos + first.size] = bytes([255]) * first.size
+    path.write_bytes(data)
+    # The decoder reports the key frame, and waits for the next one.
+    message = "'start.mp4' is truncated or damaged: 10 of 40 frames are missing, from 0.00 to 0.36 s."
+    with pytest.warns(UserWarning, match=message):
+        video = read_video(path)
+    np.testing.assert_allclose(video.times.edges, 0.4 + 0.04 * np.arange(31), atol=1e-9)
+
+
 def test_damaged_frames_are_named(tmp_path):
     path = encode(tmp_path / "scratched.avi", "mpeg4", g="10")
     with av.open(str(path)) as container:

@@ -10,6 +10,7 @@ import numpy as np
 from captum_3dcam._files import import_extra
 from captum_3dcam.io._frame_source import Pixels, Size
 
+_NEARLY_SQUARE = 0.01
 _IDENTITY = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 _Filters = list[tuple[str, str]]
 
@@ -61,6 +62,9 @@ def _scale(size: Size) -> tuple[str, str]:
 
 
 def _square_size(frame: Any, aspect: Fraction) -> Size:
+    # Nearly square pixels are left by resizing to integers; to resize again would only blur them.
+    if abs(aspect - 1) < _NEARLY_SQUARE:
+        return frame.height, frame.width
     return frame.height, max(round(frame.width * aspect), 1)
 
 

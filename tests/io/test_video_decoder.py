@@ -117,7 +117,10 @@ def test_mirrored_frames_are_shown_as_players_do(tmp_path, name):
     assert np.abs(shown - expected(frames[1])).mean() < 8
 
 
-@pytest.mark.parametrize(("aspect", "size"), [((2, 1), (32, 96)), ((2, 3), (32, 32))])
+@pytest.mark.parametrize(
+    ("aspect", "size"),
+    [((2, 1), (32, 96)), ((2, 3), (32, 32)), ((160, 159), (32, 48)), ((64, 63), (32, 49))],
+)
 def test_pixels_are_square(tmp_path, aspect, size):
     path = write_at(tmp_path / "wide.mp4", range(0, 400, 40), aspect=Fraction(*aspect))
     assert open_video(path).size == size
@@ -195,7 +198,9 @@ def test_frames_that_the_decoder_leaves_out_without_an_error_are_named(tmp_path)
     data[first.pos : first.pos + first.size] = bytes([255]) * first.size
     path.write_bytes(data)
     # The decoder reports the key frame, and waits for the next one.
-    message = "'start.mp4' is truncated or damaged: 10 of 40 frames are missing, from 0.00 to 0.36 s."
+    message = (
+        "'start.mp4' is truncated or damaged: 10 of 40 frames are missing, from 0.00 to 0.36 s."
+    )
     with pytest.warns(UserWarning, match=message):
         video = read_video(path)
     np.testing.assert_allclose(video.times.edges, 0.4 + 0.04 * np.arange(31), atol=1e-9)

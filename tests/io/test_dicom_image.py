@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from captum_3dcam._files import MAX_BYTES_VARIABLE
-from captum_3dcam.io import dicom_kind, read_dicom_image
+from captum_3dcam.io import dicom_kind, read_cine, read_dicom_image
 from captum_3dcam.io.dicom._pixels import decode_frames
 
 pydicom = pytest.importorskip("pydicom")
@@ -314,6 +314,17 @@ def test_compressed_pixels_cannot_request_more_than_the_header(
     message = rf"compressed pixels are 9000 x 9000; its header describes {rows} x {columns}"
     with pytest.raises(ValueError, match=message):
         read_dicom_image(tmp_path / "x.dcm")
+
+
+def test_many_samples_cannot_request_much_memory(tmp_path):
+    dataset = pydicom.dcmread(shipped("SC_rgb_small_odd_jpeg.dcm"))
+    dataset.SamplesPerPixel, dataset.NumberOfFrames = 60000, 10000
+    dataset.FrameTime = "40"
+    dataset.save_as(tmp_path / "x.dcm")
+    pytest.importorskip("SimpleITK")
+    message = r"x.dcm' describes 10000 x 3 x 3 pixels of 60000 samples, 5,400,000,000 bytes"
+    with pytest.raises(ValueError, match=message):
+        read_cine(tmp_path / "x.dcm")
 
 
 def test_an_unknown_compression_is_named(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam._files import check_bytes, import_extra
+from captum_3dcam._files import check_size, import_extra
 from captum_3dcam.io.dicom._objects import check_deflated, import_pydicom
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -46,15 +46,17 @@ def decode_frames(dataset: Any, frames: list[int] | None = None) -> Iterator[NDA
     if syntax in _ITK:
         decoded = _decode_with_itk(dataset)
         yield from (decoded[number] for number in frames or range(len(decoded)))
-    elif syntax.is_encapsulated and syntax != _RLE:
+        return
+    if syntax.is_encapsulated and syntax != _RLE:
         raise ValueError(
             f"its pixels are compressed as {syntax.name}, which is not supported. Decompress it, "
             "for example with the tools of DCMTK or GDCM."
         )
-    elif frames is None and int(dataset.get("NumberOfFrames") or 1) == 1:
-        yield pixels.pixel_array(dataset)
+    plugin = "pydicom" if syntax == _RLE else ""  # not another that is installed
+    if frames is None and int(dataset.get("NumberOfFrames") or 1) == 1:
+        yield pixels.pixel_array(dataset, decoding_plugin=plugin)
     else:
-        yield from pixels.iter_pixels(dataset, indices=frames)
+        yield from pixels.iter_pixels(dataset, indices=frames, decoding_plugin=plugin)
 
 
 def _decode_with_itk(dataset: Any) -> NDArray[Any]:
@@ -96,7 +98,8 @@ def _check_frame_sizes(pydicom: Any, dataset: Any) -> None:
     """Check the size in each compressed frame: a decoder allocates what it says."""
     count, *expected, samples = _shape(dataset)
     size = math.prod(_shape(dataset)) * int(dataset.BitsAllocated) // 8
-    check_bytes(f"The pixels are {count} x {expected[0]} x {expected[1]} x {samples}", size)
+    content = f"{count} x {expected[0]} x {expected[1]} pixels of {samples} samples"
+    check_size(dataset.filename, size, content)
     is_jpeg_2000 = dataset.file_meta.TransferSyntaxUID in _JPEG_2000
     for frame in pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count):
         size_of_frame = _jpeg_2000_size(frame) if is_jpeg_2000 else _jpeg_size(frame)

@@ -5,7 +5,7 @@ write is atomic. What a file describes may take 2 GiB of memory, or the bytes in
 variable ``CAPTUM_3DCAM_MAX_BYTES``; more is a ValueError.
 """
 
-from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.frame_times import FrameTimes as FrameTimes  # documented in captum_3dcam
 from captum_3dcam.io._voxels import SeveralVolumesError
 from captum_3dcam.io.dicom import (
     DicomSeries,
@@ -28,7 +28,6 @@ from captum_3dcam.io.volume import Volume
 
 __all__ = [
     "DicomSeries",
-    "FrameTimes",
     "Map",
     "Sampling",
     "SeveralVolumesError",

@@ -16,6 +16,7 @@ from captum_3dcam._files import (
     import_extra,
     wrap_read_errors,
 )
+from captum_3dcam.io._metaimage import check_metaimage
 from captum_3dcam.io._voxels import Index, choose_volumes, replace_non_finite
 from captum_3dcam.io.volume import Volume, check_shape
 
@@ -44,6 +45,8 @@ def read_itk(path: Path, kind: str, index: Index, nan: float | None) -> Volume:
     with wrap_read_errors(path, _NAMES[kind]):
         header = _read_header(path, kind)
         _check_data_files(header, kind)
+        if kind == "Meta":
+            check_metaimage(path, header)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.SetImageIO(f"{kind}ImageIO")

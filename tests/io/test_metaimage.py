@@ -1,0 +1,115 @@
+"""Damaged MetaImage files: SimpleITK's reader would end the process at some, and hang at others."""
+
+import random
+import re
+
+import numpy as np
+import pytest
+
+from captum_3dcam.io import Volume, read_volume, write_volume
+
+sitk = pytest.importorskip("SimpleITK")
+
+DATA = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """A header and its values in one file, not compressed."""
+    sitk.WriteImage(sitk.GetImageFromArray(DATA), str(tmp_path / "plain.mha"))
+    return tmp_path / "plain.mha"
+
+
+@pytest.fixture
+def compressed(tmp_path):
+    write_volume(Volume(DATA, np.eye(4)), tmp_path / "compressed.mha")
+    return tmp_path / "compressed.mha"
+
+
+def changed(path, old, new):
+    content = path.read_bytes()
+    assert len(re.findall(old, content)) == 1
+    path.write_bytes(re.sub(old, new, content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"NDims = 3", b"NDims = 93", "its header has NDims = '93'; expected three axes, or four"),
+        (b"NDims = 3\n", b"", "its header has NDims = ''"),
+        (b"DimSize = 7 6 5", b"DimSize = 7 6 5 4", "its header has DimSize = '7 6 5 4'"),
+        (b"DimSize = 7 6 5", b"DimSize = 7 6 -5", "its header has no valid DimSize"),
+        (b"DimSize = 7 6 5\n", b"", "its header has no valid DimSize"),
+        (b"Offset = 0 0 0", b"Offset = 0 0 0" + b" 0" * 99, r"its header has Offset = '0 0 0 0 0"),
+        (b"Offset = 0 0 0", b"Offset = 0 0 x", "its header has Offset = '0 0 x'"),
+        (b"Offset = 0 0 0", b"Offset = 0 0 0\nOffset = 0 0 0", "has a damaged line: 'Offset = 0 0"),
+        (b"Offset = 0 0 0", b"SequenceID = 0 0 0", "has a damaged line: 'SequenceID"),
+        (b"Offset = 0 0 0", b"Name = " + b"x" * 5000, "has a damaged line: 'Name = xxx"),
+        (b"Offset = 0 0 0", b"\xff\xff", "has a damaged line: "),
+        (b"Offset = 0 0 0", b"NDims x = 93", "has a damaged line: 'NDims x = 93'"),
+        (b"TransformMatrix = 1 0 0 0", b"TransformMatrix = 1", "its header has TransformMatrix = "),
+    ],
+)
+def test_a_damaged_header_is_refused(plain, old, new, message):
+    with pytest.raises(ValueError, match=f"plain.mha' cannot be read as MetaImage: .*{message}"):
+        read_volume(changed(plain, old, new))
+
+
+def test_damaged_compressed_values_are_refused(compressed):
+    content = bytearray(compressed.read_bytes())
+    start = content.index(b"LOCAL\n") + 6
+    content[start + 100 : start + 140] = bytes(40)
+    compressed.write_bytes(content)
+    with pytest.raises(ValueError, match=r"compressed.mha' cannot be read as MetaImage: "):
+        read_volume(compressed)
+    compressed.write_bytes(content[: start + 100])
+    with pytest.raises(ValueError, match=r"its compressed values are damaged: \d+ of 840 bytes"):
+        read_volume(compressed)
+    compressed.write_bytes(content)
+    with pytest.raises(ValueError, match=r"compressed.mha' cannot be read as MetaImage: "):
+        read_volume(changed(compressed, rb"CompressedDataSize = \d+", b"CompressedDataSize = -9"))
+
+
+@pytest.mark.parametrize("old", [b"MET_FLOAT", b"ElementDataFile"])
+def test_compressed_values_that_cannot_be_checked_are_refused(compressed, old):
+    new = {b"MET_FLOAT": b"MET_OTHER", b"ElementDataFile": b"HeaderSize = 9\nElementDataFile"}[old]
+    with pytest.raises(ValueError, match="cannot be checked: save it without compression"):
+        read_volume(changed(compressed, old, new))
+
+
+def test_valid_files_of_all_layouts_are_read(plain, compressed, tmp_path):
+    np.testing.assert_array_equal(read_volume(compressed).data, DATA)
+    sitk.WriteImage(sitk.ReadImage(str(plain)), str(tmp_path / "apart.mhd"), useCompression=True)
+    assert (tmp_path / "apart.zraw").is_file()
+    np.testing.assert_array_equal(read_volume(tmp_path / "apart.mhd").data, DATA)
+    changed(tmp_path / "apart.mhd", rb"CompressedDataSize = \d+\n", b"")
+    np.testing.assert_array_equal(read_volume(tmp_path / "apart.mhd").data, DATA)
+    tagged = sitk.ReadImage(str(compressed))
+    tagged.SetMetaData("0008|0060", "CT = computed: tomography")  # as a converter of DICOM does
+    sitk.WriteImage(tagged, str(tmp_path / "tagged.mha"))
+    assert b"0008|0060 = CT" in (tmp_path / "tagged.mha").read_bytes()
+    np.testing.assert_array_equal(read_volume(tmp_path / "tagged.mha").data, DATA)
+    header, mark, values = plain.read_bytes().partition(b"LOCAL\n")
+    plain.write_bytes(header.replace(b"= 0 0 0", b"= 0.0 -0. +0e0") + mark + values)
+    np.testing.assert_array_equal(read_volume(plain).data, DATA)
+
+
+@pytest.mark.filterwarnings("ignore:.*states no orientation")
+def test_random_damage_gives_a_volume_or_an_error_that_names_the_file(plain, compressed):
+    rng = random.Random(0)
+    for path in (plain, compressed):
+        original = path.read_bytes()
+        for _ in range(400):
+            content = bytearray(original)
+            for _ in range(rng.randint(1, 4)):
+                at = rng.randrange(500)
+                change = rng.choice(b"0123456789 -.\n\x00\xffaN()")
+                content[at : at + rng.randint(0, 1)] = bytes([change])
+            path.write_bytes(content)
+            try:
+                volume = read_volume(path)
+            except ValueError as error:
+                assert repr(str(path)) in str(error)  # noqa: PT017
+            else:
+                assert volume.data.size <= DATA.size

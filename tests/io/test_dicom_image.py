@@ -130,6 +130,18 @@ def test_a_palette_is_applied(tmp_path, bits):
     np.testing.assert_array_equal(read(tmp_path, pixels, **changed), palette.T[pixels])
 
 
+def test_a_palette_that_pydicom_reads_wrongly_is_refused(tmp_path):
+    """More entries of 8 bits than 8 bits can count."""
+    changed = {"PhotometricInterpretation": "PALETTE COLOR", "Modality": "US"}
+    for name in ("Red", "Green", "Blue"):
+        changed[f"{name}PaletteColorLookupTableDescriptor"] = [512, 0, 8]
+        changed[f"{name}PaletteColorLookupTableData"] = bytes(256) + bytes(range(256))
+    pixels = np.arange(300, 342, dtype=np.uint16).reshape(6, 7)
+    path = save(image_of(pixels, **changed), tmp_path / "x.dcm")
+    with pytest.raises(ValueError, match="its palette has entries of 8 bits and is large"):
+        read_dicom_image(path)
+
+
 # ------------------------------------------------------------------------------ pixels' shape
 
 

@@ -106,8 +106,10 @@ class ModelState:
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         if get_ident() == self._thread:
             self._add(module)
-        elif get_ident() in self._other_threads:  # and not in one that the model has started
+        elif get_ident() in self._other_threads:
             self._in_other_threads.add(module)
+        else:  # a thread that the model has started, or autograd's, which recomputes checkpoints
+            self._has_run = True
 
     def _add(self, root: nn.Module) -> None:
         """The module and all modules in it, unless they are known."""

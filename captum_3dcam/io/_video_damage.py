@@ -76,5 +76,11 @@ class Damage:
 
 
 def _join(holes: list[_Hole]) -> str:
+    # A hole at the end may enclose one that its packets gave.
+    holes = [
+        hole
+        for hole in holes
+        if not any(o.start <= hole.start and hole.end <= o.end for o in holes if o is not hole)
+    ]
     more = len(holes) - _MAX_SHOWN
     return ", ".join(map(str, holes[:_MAX_SHOWN])) + (f" and {more} more" if more > 0 else "")

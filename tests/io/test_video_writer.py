@@ -1,7 +1,6 @@
 """Videos written with the times of their frames, as ffmpeg and this package read them back."""
 
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from captum_3dcam.io import FrameTimes, read_video, write_video
+from video_formats import ffmpeg_command
 
 EDGES = [2.0, 2.04, 2.44, 2.5, 3.5, 3.533, 3.6, 4.4]
 FRAMES = np.repeat(30 * np.arange(7, dtype=np.uint8), 16 * 16 * 3).reshape(7, 16, 16, 3)
@@ -16,20 +16,10 @@ FRAMES = np.repeat(30 * np.arange(7, dtype=np.uint8), 16 * 16 * 3).reshape(7, 16
 
 def shown_by_ffmpeg(path):
     """The times of the frames, and the duration of the video."""
-    if shutil.which("ffmpeg") is None:
+    if ffmpeg_command() is None:
         pytest.skip("needs the ffmpeg command")
-    command = [
-        "ffmpeg",
-        "-i",
-        path,
-        "-fps_mode",
-        "passthrough",
-        "-vf",
-        "showinfo",
-        "-f",
-        "null",
-        "-",
-    ]
+    options = ["-fps_mode", "passthrough", "-vf", "showinfo", "-f", "null", "-"]
+    command = [ffmpeg_command(), "-i", path, *options]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     hours, minutes, seconds = map(
         float, re.search(r"Duration: (\d+):(\d+):([\d.]+)", text).groups()

@@ -111,7 +111,8 @@ def run(capsys, path, name, *more):
     assert (code, err) == (0, "")
     report = json.loads(out)
     assert json.loads((Path("out") / "report.json").read_text()) == report
-    assert {path.name for path in Path("out").iterdir()} == {*report["files"].values(), "report.json"}
+    written = {path.name for path in Path("out").iterdir()}
+    assert written == {*report["files"].values(), "report.json"}
     return report
 
 

@@ -46,11 +46,16 @@ def run(options: Namespace) -> None:
         source = _read(kind, options, model)
         explanation = _explain(source, explainer, folders.staging)
         facts = {"kind": kind, "fingerprint": identity, **source.describe(explanation.maps)}
-        layers = [layer.name for layer in explainer.cam.layers]
+        model_facts = {
+            "preprocessing": source.preprocessing,
+            "layers": [layer.name for layer in explainer.cam.layers],
+        }
         files = {"map": folders.staging / "map.npz"}
-        save_map(explanation.maps, files["map"], _metadata(options, facts, layers, explanation))
+        save_map(
+            explanation.maps, files["map"], _metadata(options, facts, model_facts, explanation)
+        )
         files |= source.write(explanation, folders.staging)
-        report = to_json(make_report(options, facts, layers, explanation, files))
+        report = to_json(make_report(options, facts, model_facts, explanation, files))
         write_text(folders.staging / REPORT, report)
     names = [*(path.name for path in files.values()), REPORT]
     print(report if options.json else summarize(explanation, names, folders.result))
@@ -113,14 +118,17 @@ def _explain(source: Source, explainer: Explainer, folder: Path) -> Explanation:
 
 
 def _metadata(
-    options: Namespace, facts: dict[str, Any], layers: list[str], explanation: Explanation
+    options: Namespace,
+    facts: dict[str, Any],
+    model_facts: dict[str, Any],
+    explanation: Explanation,
 ) -> dict[str, Any]:
     """The metadata of the maps."""
     return {
         **({"input": str(options.input)} if options.keep_names else {}),
         "classes": [prediction.target for prediction in explanation.predictions],
         "names": [prediction.name for prediction in explanation.predictions],
-        "layers": layers,
+        **model_facts,
         "method": options.method,
         **facts,
     }

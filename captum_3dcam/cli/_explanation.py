@@ -33,6 +33,9 @@ class Explanation(NamedTuple):
 class Source(Protocol):
     """An input file: how the model receives it, and how its maps are localised and written."""
 
+    preprocessing: str
+    """For the report."""
+
     def explain(self, explainer: Explainer, folder: Path) -> tuple[list[Prediction], Any]:
         """The predictions and their maps (classes, *S); ``folder`` is for temporary files."""
 

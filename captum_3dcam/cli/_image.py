@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from captum_3dcam import localization
 from captum_3dcam.cli._explainer import Explainer
 from captum_3dcam.cli._explanation import Explanation, list_boxes, to_boxes
-from captum_3dcam.cli._model import make_preprocessing
+from captum_3dcam.cli._model import make_preprocessing, name_preprocessing
 from captum_3dcam.cli._output import save_figure
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.io import dicom_kind, read_dicom_image, read_image
@@ -25,6 +25,7 @@ class ImageSource:
 
     def __init__(self, options: Namespace, model: nn.Module) -> None:
         self.preprocess = make_preprocessing(model, options)
+        self.preprocessing = name_preprocessing(self.preprocess)
         self.pixels = _read(options.input, options.series)
         image = torch.from_numpy(self.pixels).movedim(-1, 0)
         self.inputs = self.preprocess(image)[None].to(options.device)

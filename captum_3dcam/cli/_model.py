@@ -18,7 +18,7 @@ from captum_3dcam import attribution
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.cli._errors import FailedError, UsageError, one_line, usage_errors
 from captum_3dcam.cli._parser import METHODS, WITHOUT_FUSION
-from captum_3dcam.models import PRESETS, Preprocessing, load_checkpoint
+from captum_3dcam.models import PRESETS, Preprocessing, VolumePreprocessing, load_checkpoint
 
 _EXPECTED = "expected package.module:callable or path/to/file.py:callable"
 
@@ -139,6 +139,13 @@ def make_preprocessing(model: nn.Module, options: Namespace) -> Callable[[Tensor
         fields.setdefault("channels", 1)
     with usage_errors():
         return replace(own, **fields)
+
+
+def name_preprocessing(preprocess: Any) -> str:
+    """The values of a preprocessing, or the name of a function, for the report."""
+    if isinstance(preprocess, (Preprocessing, VolumePreprocessing)):
+        return repr(preprocess)
+    return str(getattr(preprocess, "__qualname__", type(preprocess).__name__))
 
 
 def _preprocessing_options(options: Namespace) -> dict[str, Any]:

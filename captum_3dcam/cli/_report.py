@@ -21,7 +21,7 @@ _NAMING = ("input", "output", "series", "channel_files")
 def make_report(
     options: Namespace,
     source: Mapping[str, Any],
-    layers: Sequence[str],
+    model: Mapping[str, Any],
     explanation: Explanation,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def make_report(
             "name": options.model,
             "arguments": options.model_args,
             "checkpoint": options.checkpoint,
-            "layers": layers,
+            **model,
         },
         "results": [{**_describe(prediction, times), **regions} for prediction, regions in results],
         "files": {kind: path.name for kind, path in files.items()},

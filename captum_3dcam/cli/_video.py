@@ -24,7 +24,7 @@ from captum_3dcam._files import check_size, max_bytes
 from captum_3dcam.cli._errors import UsageError, usage_errors
 from captum_3dcam.cli._explainer import Explainer, Stream
 from captum_3dcam.cli._explanation import Explanation
-from captum_3dcam.cli._model import make_preprocessing
+from captum_3dcam.cli._model import make_preprocessing, name_preprocessing
 from captum_3dcam.cli._output import save_figure, shows_progress, spread_frames
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.frame_times import FrameTimes
@@ -68,6 +68,7 @@ class VideoSource:
     def __init__(self, options: Namespace, model: nn.Module) -> None:
         self.options = options
         self.preprocess = make_preprocessing(model, options)
+        self.preprocessing = name_preprocessing(self.preprocess)
         self.video = _open(options)
         self.boundaries = self._boundaries()
 

@@ -16,7 +16,7 @@ from captum_3dcam import localization
 from captum_3dcam.cli._errors import UsageError, usage_errors
 from captum_3dcam.cli._explainer import Explainer
 from captum_3dcam.cli._explanation import Explanation
-from captum_3dcam.cli._model import input_channels
+from captum_3dcam.cli._model import input_channels, name_preprocessing
 from captum_3dcam.cli._output import save_figure, spread_frames
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.io import SeveralVolumesError, Volume, read_volume, write_volume
@@ -48,6 +48,7 @@ class VolumeSource:
         self.suffix = map_suffix(options.input)
         self.scan = _read(options, model)
         self.resampled = _resample(self.scan, options)
+        self.preprocessing = str(preprocess)
         self.inputs = preprocess(self.resampled.to_tensor()[0])[None].to(options.device)
 
     def explain(self, explainer: Explainer, folder: Path) -> tuple[list[Prediction], Array]:
@@ -172,6 +173,10 @@ class _Preprocess:
     def __init__(self, values: VolumePreprocessing, own: Callable[[Tensor], Tensor] | None) -> None:
         self._values, self._own = values, own
         self.window = values.window
+
+    def __str__(self) -> str:
+        steps = (self._values, *([] if self._own is None else [self._own]))
+        return ", ".join(map(name_preprocessing, steps))
 
     def __call__(self, x: Tensor) -> Tensor:
         for message in {self._values.check_units(channel) for channel in x} - {None}:

@@ -9,12 +9,15 @@ from explain_command import run
 from captum_3dcam.cli import main
 from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._prediction import Prediction
+from captum_3dcam.io import load_map
+from captum_3dcam.models import Preprocessing
 
 
 def test_the_report_has_model_settings_and_versions(image_file, figures_not_drawn, capsys):
     report = run(capsys, image_file[0], "image", "--layers", "first", "--method", "hirescam")
     assert report["model"] == {
         "name": "model.py:image", "arguments": {}, "checkpoint": None, "layers": ["first"],
+        "preprocessing": repr(Preprocessing()),
     }  # fmt: skip
     assert report["settings"]["method"] == "HiResCAM"
     assert report["settings"]["target"] == {"top": 1, "index": None, "name": None, "each": False}
@@ -41,3 +44,12 @@ def test_a_class_index_is_in_the_names_of_files_of_several_classes():
     one, other = (Prediction(target, "name", 0.0, 0.0, []) for target in (3, 17))
     assert Explanation([one], None, []).file_stems("map") == ["map"]
     assert Explanation([one, other], None, []).file_stems("map") == ["map_3", "map_17"]
+
+
+def test_the_report_names_the_preprocessing(image_file, figures_not_drawn, capsys):
+    path, _ = image_file
+    report = run(capsys, path, "image", "--layers", "first", "--std", "0.5")
+    assert report["model"]["preprocessing"] == repr(Preprocessing(std=0.5))
+    assert load_map("out/map.npz").metadata["preprocessing"] == repr(Preprocessing(std=0.5))
+    report = run(capsys, path, "halves", "--layers", "first")
+    assert report["model"]["preprocessing"] == "Halves.<lambda>"

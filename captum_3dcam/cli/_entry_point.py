@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _warnings_in_one_line(), _without_current_folder(), _raising_at_sigterm():
             import_module(f"captum_3dcam.cli._{options.command}").run(options)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it may be closed: >&-
+                sys.stdout.flush()
     except KeyboardInterrupt:
         _print_error(options.command, "interrupted")
         return INTERRUPTED

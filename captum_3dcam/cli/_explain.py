@@ -14,7 +14,7 @@ from captum_3dcam.cli._model import load_model
 from captum_3dcam.cli._output import to_json, write_text
 from captum_3dcam.cli._report import make_report, summarize
 from captum_3dcam.cli._result_folder import REPORT, fingerprint, result_folder
-from captum_3dcam.io import save_map
+from captum_3dcam.io import dicom_kind, save_map
 from captum_3dcam.io.kinds import KINDS, input_kind
 
 _AXES = {"image": 2, "video": 3, "volume": 3}
@@ -84,6 +84,8 @@ def _check_options(options: Namespace, kind: str) -> None:
             raise UsageError(
                 f"--{name} {' '.join(map(str, sizes))}: {a_kind} has {_AXES[kind]} axes."
             )
+    if options.output is not None and _is_same(options.output, options.input):
+        raise UsageError("--output is INPUT itself. Pass another folder.")
     if options.window is None and kind != "video":
         if options.stride is not None:
             raise UsageError("--stride needs --window.")
@@ -91,9 +93,17 @@ def _check_options(options: Namespace, kind: str) -> None:
             raise UsageError("--target each needs --window.")
 
 
+def _is_same(path: Path, other: Path) -> bool:
+    return path.exists() and path.samefile(other)
+
+
 def _default_folder(path: Path, kind: str) -> str:
-    """The folder's name; that of a scan is not from its file, which may have a patient's name."""
-    return "scan_explained" if kind == "volume" else f"{_stem(path)}_explained"
+    """The folder's name; not that of a scan or a DICOM file, which may be a patient's."""
+    try:
+        is_medical = kind == "volume" or dicom_kind(path) is not None
+    except ValueError:  # a file that only its suffix calls DICOM
+        is_medical = True
+    return "scan_explained" if is_medical else f"{_stem(path)}_explained"
 
 
 def _stem(path: Path) -> str:

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_3dcam import localization
+from captum_3dcam.cli._errors import UsageError
 from captum_3dcam.cli._explainer import Explainer
 from captum_3dcam.cli._explanation import Explanation, list_boxes, to_boxes
 from captum_3dcam.cli._model import make_preprocessing, name_preprocessing
 from captum_3dcam.cli._output import save_figure
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.io import dicom_kind, read_dicom_image, read_image
+from captum_3dcam.io.image import count_pages
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.visualization import Overlays, visualize_attr_panels, visualize_image_attr
 
@@ -71,5 +73,11 @@ class ImageSource:
 
 
 def _read(path: Path, series: str | None) -> NDArray[np.uint8]:
-    """The image of a file, or of a DICOM folder."""
-    return read_dicom_image(path, series) if dicom_kind(path) else read_image(path)
+    """The image of a file, or of DICOM files."""
+    if path.is_file() and count_pages(path):  # whatever its suffix
+        return read_image(path)
+    if not dicom_kind(path):
+        if path.is_dir():
+            raise UsageError(f"--kind image: the folder {str(path)!r} has no DICOM image.")
+        return read_image(path)
+    return read_dicom_image(path, series)

@@ -98,8 +98,8 @@ def _add_explain(commands: Any) -> None:
     _add_preprocessing(parser, (*FRAME_PRESETS, *VOLUME_PRESETS),
         f"H W of frames or D H W of volumes, as the model input; {_ASPECT}")  # fmt: skip
     add("--output", type=_path, metavar="DIR",
-        help="folder to write to (default: INPUT_explained; of a scan, whose name may be a "
-        "patient's, scan_explained)")  # fmt: skip
+        help="folder to write to (default: INPUT_explained; of a scan or DICOM, whose name may be "
+        "a patient's, scan_explained)")  # fmt: skip
     add("--kind", choices=("image", "video", "volume"),
         help="what INPUT is (default: what its content says)")  # fmt: skip
     add("--keep-names", action="store_true",

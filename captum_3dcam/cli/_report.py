@@ -4,6 +4,7 @@ import platform
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._prediction import Prediction
 from captum_3dcam.frame_times import FrameTimes
 
+_ROUNDING = 1e-3  # of corners in pixels
 _NAMING = ("input", "output", "series", "channel_files")
 """The options that may have a patient's name, or lead to it."""
 
@@ -91,8 +93,16 @@ def _line(prediction: Prediction, regions: Mapping[str, Any]) -> str:
 
 
 def _corners(box: Mapping[str, Any]) -> str:
-    """x0, y0, x1, y1 of an image, and of a volume the slices of its array (d, h, w)."""
+    """x0, y0, x1, y1 of an image, and of a volume the slices of its array (d, h, w).
+
+    Of an image the pixels that the box touches, so that a thin one is not empty.
+    """
     if "box" in box:
-        return ", ".join(f"{x:.0f}" for x in box["box"].tolist())
+        x0, y0, x1, y1 = box["box"].tolist()
+        starts, stops = (
+            (floor(x + _ROUNDING) for x in (x0, y0)),
+            (ceil(x - _ROUNDING) for x in (x1, y1)),
+        )
+        return ", ".join(map(str, (*starts, *stops)))
     pairs = zip(box["start"], box["stop"], strict=True)
     return f"[{', '.join(f'{start}:{stop}' for start, stop in pairs)}]"

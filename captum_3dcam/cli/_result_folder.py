@@ -39,9 +39,14 @@ def fingerprint(paths: Sequence[Path]) -> str:
 
 
 def _files_in(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(each for each in path.rglob("*") if each.is_file())
-    return [path] if path.is_file() else []  # whoever reads it says that there is none
+    """The file, or those of a folder but for hidden ones and results inside of it."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        return []  # whoever reads it says that there is nothing
+    visible = (each for each in sorted(path.iterdir()) if not each.name.startswith("."))
+    inner = (each for each in visible if not (each / REPORT).exists())
+    return [file for each in inner for file in _files_in(each)]
 
 
 @contextmanager
@@ -58,10 +63,14 @@ def result_folder(requested: Path | None, default: str, identity: str) -> Iterat
         identity: the input's :func:`fingerprint`, as in the report.
     """
     folder = _choose(default, identity) if requested is None else requested
-    before = _owner(folder)
-    if before not in (None, identity):
+    if _owner(folder) not in (None, identity):
         raise UsageError(
             f"--output {folder}: the folder holds the result of another input. Pass another one."
+        )
+    if others := _other_files(folder):
+        raise UsageError(
+            f"--output {folder}: the folder holds {others[0]}, which is not of a result and could "
+            "be overwritten. Pass another one."
         )
     made = _make(folder)
     staging = folder / f".{token_hex(8)}"
@@ -79,7 +88,9 @@ def result_folder(requested: Path | None, default: str, identity: str) -> Iterat
 
 def _choose(default: str, identity: str) -> Path:
     names = (Path(default if number == 1 else f"{default}_{number}") for number in count(1))
-    return next(name for name in names if _owner(name) in (None, identity))
+    return next(
+        name for name in names if _owner(name) in (None, identity) and not _other_files(name)
+    )
 
 
 def _owner(folder: Path) -> str | None:
@@ -110,6 +121,15 @@ def _move(staging: Path, folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for name in sorted(new, key=lambda name: name == REPORT):  # the report comes last
         (staging / name).replace(folder / name)
+
+
+def _other_files(folder: Path) -> list[str]:
+    """Files whose names a result may have, and that are not of the result in the folder."""
+    if not folder.is_dir():
+        return []
+    own = _files_of(folder)
+    names = sorted(path.name for path in folder.iterdir())
+    return [name for name in names if _OWN_NAMES.fullmatch(name) and name not in own]
 
 
 def _files_of(folder: Path) -> set[str]:

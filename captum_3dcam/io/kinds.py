@@ -1,5 +1,6 @@
 """What kind of input a file or folder is, by its content."""
 
+import re
 from pathlib import Path
 
 from captum_3dcam._files import StrPath
@@ -11,16 +12,22 @@ from captum_3dcam.io.video import is_video
 
 KINDS = ("image", "video", "volume")
 
-# The starts of files that are taken for videos by mistake, or that people have their data in.
+# The starts of files that people have their data in, as regular expressions.
 _OTHERS = {
-    b"\x93NUMPY": "a NumPy array",
-    b"PK\x03\x04": "a zip archive (.npz, .pt, .zip)",
-    b"\x89HDF": "an HDF5 file (.h5, .mat, MINC)",
-    b"CDF": "a NetCDF file (MINC)",
-    b"MATLAB 5.0": "a MATLAB file",
-    b"%PDF": "a PDF",
-    b"\x80": "a pickle",
-    b"\x1f\x8b": "a gzip file of unknown content",
+    rb"\x93NUMPY": "a NumPy array",
+    rb"PK\x03\x04": "a zip archive (.npz, .pt, .zip)",
+    rb"\x89HDF": "an HDF5 file (.h5, .mat, MINC)",
+    rb"CDF": "a NetCDF file (MINC)",
+    rb"MATLAB 5.0": "a MATLAB file",
+    rb"%PDF": "a PDF",
+    rb"\x80[\x02-\x05]": "a pickle",
+    rb"\x1f\x8b": "a gzip file of unknown content",
+    rb"....ftyp(avi[fs]|he[iv]|mif1|msf1)": "an AVIF or HEIC image (convert it to JPEG)",
+    rb"\x00\x00\x00\x0cjP|\xff\x4f\xff\x51": "a JPEG 2000 image (convert it to PNG)",
+    rb"8BPS": "a Photoshop file",
+    rb"\x76\x2f\x31\x01": "an OpenEXR image",
+    rb"\x00\x00\x01\x00": "an icon",
+    rb"ID3|\xff[\xfb\xf3\xf2]|fLaC|RIFF....WAVE|....ftypM4A": "a sound file",
 }
 # Where the content is of no known format: a damaged file is refused as what it should be.
 _KINDS_OF_SUFFIX = {
@@ -64,6 +71,8 @@ def input_kind(path: StrPath) -> str:
 def _file_kind(path: Path) -> str | None:
     if not path.stat().st_size:
         raise ValueError(f"{str(path)!r} is empty.")
+    if "AVIF" in _describe(path):  # FFmpeg takes it for a video
+        return None
     if pages := count_pages(path):
         return _image_kind(path, *pages)
     if kind := dicom_kind(path):
@@ -122,7 +131,7 @@ def _kind_or_none(path: Path) -> str | None:
 def _describe(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(2**10)
-    for magic, description in _OTHERS.items():
-        if start.startswith(magic):
+    for pattern, description in _OTHERS.items():
+        if re.match(pattern, start, re.DOTALL):
             return description
     return "binary data" if b"\0" in start else "text"

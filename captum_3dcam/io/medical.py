@@ -146,7 +146,15 @@ def content_format(path: Path) -> Format | None:
         return "meta"
     if start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2"):
         return "nifti"
-    return "mgh" if start[:4] == struct.pack(">i", 1) and len(start) >= 284 else None
+    return "mgh" if _is_mgh(start) else None
+
+
+def _is_mgh(start: bytes) -> bool:
+    """Whether version, sizes and type are MGH's: raw H.264 begins with the same four bytes."""
+    if len(start) < 284:
+        return False
+    version, *sizes, kind = struct.unpack(">6i", start[:24])
+    return version == 1 and all(0 < size < 2**24 for size in sizes) and kind in (0, 1, 3, 4, 10)
 
 
 def _read_one(path: Path, series: str | int | None, index: Index, nan: float | None) -> Volume:

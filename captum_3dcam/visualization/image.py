@@ -28,6 +28,8 @@ from captum_3dcam.visualization._rendering import render_pixels
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.style import Style, check_drawing
 
+_MIN_HEIGHT, _MAX_HEIGHT = 1.0, 24.0  # inches, of the figure of an image however wide or high
+
 
 def visualize_image_attr(
     attr: Values,
@@ -93,7 +95,8 @@ def visualize_image_attr(
     if overlays.tubes or overlays.segments:
         raise ValueError("An image has no frames: draw tubes and segments with a video.")
     artist = OverlayArtist(overlays, 1, heat.shape, image.shape[:2])
-    fig, (ax,) = make_axes(style, [[0]], (6, 6 * image.shape[0] / image.shape[1]))
+    height = min(max(6 * image.shape[0] / image.shape[1], _MIN_HEIGHT), _MAX_HEIGHT)
+    fig, (ax,) = make_axes(style, [[0]], (6, height))
     hide_frame(ax)
     draw_map(ax, values, image, colors)
     artist.draw(ax, 0)

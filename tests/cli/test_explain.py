@@ -1,6 +1,7 @@
 """``captum-3dcam explain``: the report, the summary, and the kinds of input."""
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from explain_command import run
 from captum_3dcam.cli import main
 from captum_3dcam.cli._explanation import Explanation
 from captum_3dcam.cli._prediction import Prediction
+from captum_3dcam.cli._report import summarize
 from captum_3dcam.io import load_map
 from captum_3dcam.models import Preprocessing
 
@@ -33,7 +35,8 @@ def test_the_summary(image_file, figures_not_drawn, capsys):
     lines = capsys.readouterr().out.splitlines()
     report = json.loads(Path("image_explained/report.json").read_text())
     (result,) = report["results"]
-    box = ", ".join(f"{x:.0f}" for x in result["boxes"][0]["box"])
+    x0, y0, x1, y1 = result["boxes"][0]["box"]
+    box = f"{math.floor(x0)}, {math.floor(y0)}, {math.ceil(x1)}, {math.ceil(y1)}"
     assert lines == [
         f"1 swim: score {result['score']:.2f}, probability {result['probability']:.2f}; box {box}",
         "wrote map.npz, figure.png, report.json into image_explained",
@@ -53,3 +56,10 @@ def test_the_report_names_the_preprocessing(image_file, figures_not_drawn, capsy
     assert load_map("out/map.npz").metadata["preprocessing"] == repr(Preprocessing(std=0.5))
     report = run(capsys, path, "halves", "--layers", "first")
     assert report["model"]["preprocessing"] == "Halves.<lambda>"
+
+
+def test_a_thin_box_is_not_printed_as_empty():
+    box = {"box": torch.tensor([0.06, 249.56, 0.94, 250.44])}
+    prediction = Prediction(3, "class 3", 1.0, 0.5, [])
+    text = summarize(Explanation([prediction], None, [{"boxes": [box]}]), ["map.npz"], Path("out"))
+    assert text.startswith("class 3: score 1.00, probability 0.50; box 0, 249, 1, 251\n")

@@ -194,3 +194,27 @@ def test_a_file_of_several_pages_read_as_an_image(folder, figures_not_drawn, cap
         assert main([*words, "--kind", "image"]) == 0
     warning = "warning: 'stack.tif' has 3 pages; the first one is read."
     assert warning in capsys.readouterr().err
+
+
+def test_the_content_of_an_image_counts_and_not_its_suffix(image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    Path(path).rename("image.dcm")
+    run(capsys, "image.dcm", "image", "--layers", "first")
+    _, received = network("image")
+    torch.testing.assert_close(received[0], pixels.movedim(-1, 0)[None] / 255)
+
+
+@pytest.mark.parametrize("size", [(600, 1), (1, 600)])
+def test_very_wide_and_high_images(size, folder, capsys):
+    Image.new("RGB", size, (90, 20, 0)).save("thin.png")
+    words = ["explain", "thin.png", "--model", "model.py:image", "--layers", "first"]
+    assert main([*words, "--target", "1"]) == 0
+    with Image.open("thin_explained/figure.png") as figure:
+        assert 100 <= min(figure.size) < max(figure.size) <= 2400
+
+
+def test_a_folder_is_no_image(folder, capsys):
+    Path("frames").mkdir()
+    Image.new("RGB", (16, 16)).save("frames/1.png")
+    message, code = fails(capsys, "frames", "image", "--layers", "first", "--kind", "image")
+    assert (message, code) == ("--kind image: the folder 'frames' has no DICOM image.", 2)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,6 +131,33 @@ def test_a_requested_folder_of_another_input_is_refused(report):
     assert Path("out/map.npz").read_text() == "map.npz of one"
 
 
+@pytest.mark.parametrize("name", ["figure.png", "overlay.mp4", "map_3.nii.gz", "map.npz"])
+def test_a_users_own_file_of_a_results_name_is_kept(name):
+    for folder in ("out", "mine"):
+        Path(folder).mkdir()
+        (Path(folder) / name).write_text("mine")
+    with pytest.raises(UsageError) as error:
+        write_result(["map.npz", "figure.png"], requested=Path("mine"))
+    assert str(error.value) == (
+        f"--output mine: the folder holds {name}, which is not of a result and could be "
+        "overwritten. Pass another one."
+    )
+    assert str(write_result(["map.npz", "figure.png"])) == "out_2"  # the default is out
+    assert Path("mine", name).read_text() == Path("out", name).read_text() == "mine"
+
+
+def test_a_result_inside_of_its_input_is_no_part_of_it():
+    Path("frames/sub").mkdir(parents=True)
+    Path("frames/1.png").write_text("1")
+    Path("frames/sub/2.png").write_text("2")
+    before = fingerprint([Path("frames")])
+    assert write_result(["map.npz"], before, Path("frames/out")) == Path("frames/out")
+    Path("frames/.hidden").write_text("3")
+    assert fingerprint([Path("frames")]) == before
+    Path("frames/sub/2.png").write_text("4")
+    assert fingerprint([Path("frames")]) != before
+
+
 def test_inputs_are_told_apart_by_their_bytes():
     Path("a").write_bytes(b"1" * 100)
     Path("b").write_bytes(b"1" * 100)
@@ -177,6 +205,16 @@ def test_no_output_names_the_input(folder, capsys):
     assert sum(b"doe_jane" in text for text in _contents()) == 2  # report.json and map.npz
 
 
+def test_the_folder_of_a_dicom_image_has_no_name_of_it(folder, figures_not_drawn, capsys):
+    pydicom = pytest.importorskip("pydicom")
+    shutil.copy(pydicom.data.get_testdata_file("SC_rgb_small_odd.dcm"), "DOE_JANE.dcm")
+    words = ["explain", "DOE_JANE.dcm", "--model", "model.py:image", "--layers", "first"]
+    assert main([*words, "--target", "1", "--size", "8", "8"]) == 0
+    capsys.readouterr()
+    assert names_in("scan_explained") >= {"figure.png", "map.npz", "report.json"}
+    assert not Path("DOE_JANE_explained").exists()
+
+
 def _contents():
     for path in Path("out").iterdir():
         yield path.read_bytes()
@@ -193,6 +231,20 @@ def test_a_folder_of_another_image_is_refused(image_file, figures_not_drawn, cap
     message, code = fails(capsys, "other.png", "image", *more)
     assert message.startswith("--output out: the folder holds the result of another input")
     assert code == 2
+
+
+def test_the_input_is_no_folder_to_write_to(folder, capsys):
+    Path("frames").mkdir()
+    for number in range(3):
+        Image.new("RGB", (16, 16), (90 * number, 0, 0)).save(f"frames/{number}.png")
+    message, code = fails(capsys, "frames", "clip", "--output", "frames/../frames", "--fps", "5")
+    assert (message, code) == ("--output is INPUT itself. Pass another folder.", 2)
+
+
+def test_without_a_standard_output(image_file, figures_not_drawn, monkeypatch):
+    """As ``captum-3dcam explain ... >&-`` starts Python."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["explain", image_file[0], "--model", "model.py:image", "--layers", "first"]) == 0
 
 
 def test_nobody_reads_the_output(image_file):

@@ -1,6 +1,7 @@
 """What kind of input a file or folder is."""
 
 import gzip
+import re
 import shutil
 
 import numpy as np
@@ -116,6 +117,49 @@ def test_other_files_are_named(tmp_path):
             f"{str(tmp_path / name)!r} is {what}, neither an image, a video nor a scan of a known "
             "format. What you have loaded yourself can be explained in Python, as a tensor."
         )
+
+
+@pytest.mark.parametrize(
+    "start, what",
+    [
+        (b"\0\0\0\x1cftypheic", "an AVIF or HEIC image (convert it to JPEG)"),
+        (b"8BPS\0\1", "a Photoshop file"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "a sound file"),
+        (b"ID3\4", "a sound file"),
+        (b"\0\0\0\x0cjP  ", "a JPEG 2000 image (convert it to PNG)"),
+        (b"\x80\4\x95", "a pickle"),
+    ],
+)
+def test_other_formats_are_named(start, what, tmp_path):
+    (tmp_path / "file").write_bytes(start + bytes(400))
+    with pytest.raises(ValueError, match=f"is {re.escape(what)}, neither an image"):
+        input_kind(tmp_path / "file")
+
+
+def test_avif_is_no_video(tmp_path):
+    try:
+        image(1, (64, 48)).save(tmp_path / "a.avif")
+    except (KeyError, OSError) as error:
+        pytest.skip(f"this Pillow writes no AVIF: {error}")
+    with pytest.raises(ValueError, match="is an AVIF or HEIC image"):
+        input_kind(tmp_path / "a.avif")
+
+
+def test_raw_h264_is_no_mgh(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "a.h264"), "w") as container:
+        try:
+            stream = container.add_stream("libx264", rate=25)
+        except (ValueError, RuntimeError) as error:
+            pytest.skip(f"this FFmpeg has no encoder of H.264: {error}")
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(30):
+            pixels = np.full((48, 64, 3), 8 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    assert (tmp_path / "a.h264").read_bytes()[:4] == b"\0\0\0\1"
+    assert input_kind(tmp_path / "a.h264") == "video"
 
 
 def test_empty_and_missing_files(tmp_path):

@@ -236,6 +236,7 @@ def test_the_error_names_a_file_that_is_not_a_video(tmp_path, content):
             call()
 
 
+@pytest.mark.filterwarnings("ignore:'video.avi' is truncated")
 def test_the_error_names_a_truncated_video(file, tmp_path):
     content = file.read_bytes()
     # The frames are between these two markers.

@@ -16,7 +16,20 @@ def mosaic_shape(header: Any) -> tuple[int, int, int]:
     """(D, H, W) by the scanner's own tag; one slice where it is missing."""
     count = int(header[MOSAIC_COUNT].value) if MOSAIC_COUNT in header else 1
     tiles = math.ceil(math.sqrt(max(count, 1)))
-    return count, int(header.Rows) // tiles, int(header.Columns) // tiles
+    return max(count, 1), int(header.Rows) // tiles, int(header.Columns) // tiles
+
+
+def _check_tiles(header: Any) -> None:
+    """Refuse tiles that do not fill the image: nothing says which pixels are theirs."""
+    count, height, width = mosaic_shape(header)
+    tiles = math.ceil(math.sqrt(count))
+    rows, columns = int(header.Rows), int(header.Columns)
+    if min(height, width) < 1 or (height * tiles, width * tiles) != (rows, columns):
+        raise ValueError(
+            f"its {rows} x {columns} pixels are not {tiles} x {tiles} equal tiles, as {count} "
+            "slices need: pixels and header do not belong together. Export it from the scanner's "
+            "archive again, as single slices if possible."
+        )
 
 
 def read_mosaic(item: DicomObject) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -27,6 +40,7 @@ def read_mosaic(item: DicomObject) -> tuple[NDArray[np.float32], NDArray[np.floa
     with reading(item.path, "a Siemens mosaic"):
         rows, columns = int(item.header.Rows), int(item.header.Columns)
         check_size(item.path, BYTES_PER_PIXEL * rows * columns, f"{rows} x {columns} pixels")
+        _check_tiles(item.header)
         wrapper = wrappers.wrapper_from_data(read_dataset(item.path))
         if type(wrapper) is not wrappers.MosaicWrapper:
             raise ValueError(

@@ -1,12 +1,14 @@
 """Find the DICOM files of a source, and what kind of thing each is."""
 
+import gzip
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from captum_3dcam._files import (
     MAX_DEFLATE_RATIO,
@@ -14,10 +16,13 @@ from captum_3dcam._files import (
     check_size,
     existing_path,
     import_extra,
+    max_bytes,
     wrap_read_errors,
 )
 
 Kind = Literal["volume", "image", "video", "other"]
+
+_SUFFIXES = (".dcm", ".ima", ".dcm.gz", ".ima.gz")
 
 MOSAIC_COUNT = 0x0019100A
 """Siemens' private tag: how many slices a mosaic has."""
@@ -31,9 +36,10 @@ STACK_TAGS = (
 """What tells the volumes of one series apart. No times of day: those identify an examination."""
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
-    "Modality", "InstanceNumber", "NumberOfFrames", "SamplesPerPixel", "SpacingBetweenSlices",
-    "SliceThickness", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-    MOSAIC_COUNT, _MOSAIC_CREATOR, *GEOMETRY, *STACK_TAGS,
+    "FrameOfReferenceUID", "PatientID", "Modality", "InstanceNumber", "NumberOfFrames",
+    "SamplesPerPixel", "PhotometricInterpretation", "SpacingBetweenSlices", "SliceThickness",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", MOSAIC_COUNT,
+    _MOSAIC_CREATOR, *GEOMETRY, *STACK_TAGS,
 ]  # fmt: skip
 
 # Modalities by kind; others are a volume if their header has a position in the patient.
@@ -56,6 +62,13 @@ class DicomObject(NamedTuple):
     header: Any
     """A pydicom dataset with some of the elements, none of which names the patient or a date."""
     kind: Kind
+    patient: str
+    """To tell series apart; never shown."""
+
+    @property
+    def series(self) -> tuple[int, str]:
+        """The scanner's number of the series, and its UID."""
+        return int(self.header.get("SeriesNumber") or 0), _series_uid(self.header)
 
     @property
     def frames(self) -> int:
@@ -67,39 +80,65 @@ class DicomObject(NamedTuple):
         return "MOSAIC" in (self.header.get("ImageType") or ()) and self.frames == 1
 
 
+class DamagedFile(NamedTuple):
+    """A DICOM file whose header cannot be used."""
+
+    path: Path
+    series_uid: str
+    """Empty if it cannot be read."""
+    error: ValueError
+
+
 def import_pydicom() -> Any:
     return import_extra("pydicom", "DICOM files need pydicom", "medical")
 
 
-def find_objects(source: StrPath | Sequence[StrPath]) -> Iterator[DicomObject]:
+def find_objects(source: StrPath | Sequence[StrPath]) -> Iterator[DicomObject | DamagedFile]:
     """Yield the DICOM objects of a file, a list of files, or a folder and its subfolders.
 
-    In a folder, other files are passed over; given files have to be DICOM. A DICOMDIR stands for
-    its folder. An object that is there twice, under two names, is yielded once.
+    In a folder, files of other formats are passed over; given files have to be DICOM, and their
+    damage is raised. A DICOMDIR stands for its folder. An object that is there twice, under two
+    names, is yielded once.
     """
+    is_given = not isinstance(source, (str, PathLike)) or not _folder_of(source).is_dir()
     seen = set()
     for path in _list_files(source):
-        item = _read_object(import_pydicom(), path)  # not before: other files need no pydicom
+        item = _read_object(path)
+        if isinstance(item, DamagedFile):
+            if is_given:
+                raise item.error
+            yield item
+            continue
         with reading(path):
-            key = _identity(item.header)
+            key = _identity(item)
         if key is None or key not in seen:
             seen.add(key)
             yield item
 
 
-def _identity(header: Any) -> Any:
+def _identity(item: DicomObject) -> Any:
     """What two copies of an object share. The UID alone is not unique after some anonymizers."""
+    header = item.header
+    names = ("SeriesInstanceUID", "FrameOfReferenceUID", "ImagePositionPatient", "InstanceNumber")
     instance = header.get("SOPInstanceUID")
-    position = header.get("ImagePositionPatient")
-    number = header.get("InstanceNumber")
-    return (str(instance), str(position), str(number)) if instance else None
+    return (instance, item.patient, *(str(header.get(n)) for n in names)) if instance else None
+
+
+def _series_uid(header: Any) -> str:
+    return str(header.get("SeriesInstanceUID") or "")
+
+
+def _folder_of(source: StrPath) -> Path:
+    """The source; of a DICOMDIR, its folder."""
+    path = Path(source)
+    return path.parent if _is_directory_file(path) else path
 
 
 def _list_files(source: StrPath | Sequence[StrPath]) -> Iterator[Path]:
     if not isinstance(source, (str, PathLike)):
         yield from [existing_path(path, "DICOM file") for path in source]
         return
-    folder = Path(source).parent if _is_directory_file(Path(source)) else Path(source)
+    folder = _folder_of(source)
     if folder.is_dir():
         yield from (path for path in _walk(folder) if is_dicom(path))
     else:
@@ -122,7 +161,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its suffix or its content, with or without a preamble."""
-    if path.suffix.lower() in (".dcm", ".ima"):
+    if path.name.lower().endswith(_SUFFIXES):
         return True
     with path.open("rb") as file:
         start = file.read(132)
@@ -138,7 +177,7 @@ def _may_be_dataset(start: bytes) -> bool:
 
 def _is_dataset(path: Path) -> bool:
     try:
-        _read_object(import_pydicom(), path)
+        _read_header(path)
     except ValueError:
         return False
     return True
@@ -152,32 +191,67 @@ def reading(path: Path, kind: str = "a DICOM file") -> Iterator[None]:
         yield
 
 
-def _read_object(pydicom: Any, path: Path) -> DicomObject:
-    with reading(path):
-        check_deflated(pydicom, path)
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-        sop_class = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
-        if sop_class is None and "Rows" not in header:
+def _read_object(path: Path) -> DicomObject | DamagedFile:
+    series_uid = ""
+    try:
+        header = _read_header(path)
+        with reading(path):
+            series_uid = _series_uid(header)
+            patient = str(header.pop("PatientID").value or "") if "PatientID" in header else ""
+            item = DicomObject(path, header, _kind(header), patient)
+            _ = item.series, item.frames, _identity(item)  # whether they can be read
+            return item
+    except ValueError as error:
+        if error.__cause__ is None:  # the memory limit: no damage, and to be raised
+            raise
+        return DamagedFile(path, series_uid, error)
+
+
+def _read_header(path: Path) -> Any:
+    pydicom = import_pydicom()
+    with reading(path), open_unpacked(path) as file:
+        check_deflated(pydicom, file, path)
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        if not _sop_class(header) and "Rows" not in header:
             raise ValueError("it has no DICOM header.")
-        return DicomObject(path, header, _kind(header, str(sop_class)))
+        return header
 
 
-def check_deflated(pydicom: Any, path: Path) -> None:
-    """Check how much a compressed file could unpack to, because pydicom unpacks it whole."""
+def _sop_class(header: Any) -> str:
+    return str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
+
+
+@contextmanager
+def open_unpacked(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; one in gzip is unpacked, as far as the memory limit allows."""
     with path.open("rb") as file:
-        start = file.read(132)
-        file.seek(132 if start[128:] == b"DICM" else 0)
-        meta = pydicom.filereader.read_dataset(file, False, True, stop_when=_after_group_2)
+        is_gzip = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if not is_gzip:
+            yield file
+            return
+        content = gzip.GzipFile(fileobj=file).read(max_bytes() + 1)
+        check_size(path, len(content), "at least this much in gzip")
+        yield BytesIO(content)
+
+
+def check_deflated(pydicom: Any, file: BinaryIO, path: Path) -> None:
+    """Check how much a compressed file could unpack to, because pydicom unpacks it whole."""
+    start = file.read(132)
+    file.seek(132 if start[128:] == b"DICM" else 0)
+    meta = pydicom.filereader.read_dataset(file, False, True, stop_when=_after_group_2)
     if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
-        size = path.stat().st_size
+        size = file.seek(0, os.SEEK_END)
         check_size(path, MAX_DEFLATE_RATIO * size, f"up to {MAX_DEFLATE_RATIO} x {size:,} bytes")
+    file.seek(0)
 
 
 def _after_group_2(tag: Any, *_: Any) -> bool:
     return bool(tag.group != 2)
 
 
-def _kind(header: Any, sop_class: str) -> Kind:
+def _kind(header: Any) -> Kind:
+    sop_class = _sop_class(header)
     modality = str(header.get("Modality"))
     if modality in _NOT_SHOWN or _is_without_image(header, sop_class):
         return "other"

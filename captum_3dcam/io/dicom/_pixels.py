@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_3dcam._files import check_size, import_extra
-from captum_3dcam.io.dicom._objects import check_deflated, import_pydicom
+from captum_3dcam.io.dicom._objects import check_deflated, import_pydicom, open_unpacked
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_QUANTITATIVE = ("CT", "PT")  # modalities whose values are measurements
 _SOFS = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _ITK = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)}
@@ -30,8 +29,10 @@ _IMAGE_TAGS = (
 def read_dataset(path: Path) -> Any:
     """Read a whole file; one without a transfer syntax gets that which pydicom detects."""
     pydicom = import_pydicom()
-    check_deflated(pydicom, path)
-    dataset = pydicom.dcmread(path, force=True)
+    with open_unpacked(path) as file:
+        check_deflated(pydicom, file, path)
+        dataset = pydicom.dcmread(file, force=True)
+    dataset.filename = str(path)
     if "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         uid = pydicom.uid
@@ -135,17 +136,10 @@ def _jpeg_size(frame: bytes) -> tuple[int, int]:
 
 
 def rescale(stored: NDArray[Any], dataset: Any, frame: Any = None) -> NDArray[np.float64]:
-    """Apply the rescale slope and intercept, or the modality lookup table.
-
-    MONOCHROME1, in which low values are white, is inverted, except where values are measurements.
-    """
+    """Apply the rescale slope and intercept, or the modality lookup table, to greyscale."""
     interpretation = dataset.PhotometricInterpretation
     if interpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"it is {interpretation}; expected MONOCHROME1 or MONOCHROME2.")
-    if interpretation == "MONOCHROME1" and dataset.get("Modality") not in _QUANTITATIVE:
-        bits = int(dataset.BitsStored)
-        minimum = -(1 << (bits - 1)) if dataset.PixelRepresentation else 0
-        stored = 2 * minimum + (1 << bits) - 1 - stored.astype(np.int64)
     return measured_values(stored, dataset if frame is None else frame)
 
 

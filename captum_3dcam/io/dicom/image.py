@@ -160,7 +160,8 @@ def _apply_window(pydicom: Any, values: NDArray[np.float64], dataset: Any) -> ND
 def _resize(rgb: Pixels, size: tuple[int, int]) -> Pixels:
     from PIL import Image
 
-    return np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR))
+    # A copy: PyTorch warns of arrays that it may not write to.
+    return np.array(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR))
 
 
 def _pixel_ratio(dataset: Any) -> float:

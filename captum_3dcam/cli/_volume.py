@@ -139,12 +139,12 @@ def _read(options: Namespace, model: nn.Module) -> Volume:
         return read_volume(source, series=options.series, index=options.index, nan=options.nan)
     except ValueError as error:
         # A model whose first convolution takes as many channels cannot receive one of the volumes.
-        several = error.__cause__
+        several = error if isinstance(error, SeveralVolumesError) else error.__cause__
         if more or not isinstance(several, SeveralVolumesError):
             raise
         if several.count != input_channels(model):
             raise
-        return read_volume(source, index="all", nan=options.nan)
+        return read_volume(source, series=options.series, index="all", nan=options.nan)
 
 
 def _resample(scan: Volume, options: Namespace) -> Volume:

@@ -10,13 +10,14 @@ Index = int | Literal["all"] | None
 
 
 class SeveralVolumesError(ValueError):
-    """A file holds several volumes, and none is chosen."""
+    """A file, or a DICOM series, holds several volumes, and none is chosen."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, message: str | None = None) -> None:
         super().__init__(
-            f"it has {count} volumes on its last axis. To read one of them, such as a time of an "
-            f"fMRI or a direction of a DWI, pass index= (--index), 0 to {count - 1}. If they are "
-            "the channels of one input, pass index='all' (--index all)."
+            message
+            or f"it has {count} volumes on its last axis. To read one of them, such as a time of "
+            f"an fMRI or a direction of a DWI, pass index= (--index), 0 to {count - 1}. If they "
+            "are the channels of one input, pass index='all' (--index all)."
         )
         self.count = count
 

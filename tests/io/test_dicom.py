@@ -1,6 +1,8 @@
 """DICOM series: positions and values by the standard's formula; clear errors for bad series."""
 
+import gzip
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captum_3dcam._files import MAX_BYTES_VARIABLE
-from captum_3dcam.io import read_dicom, read_nifti, read_volume, write_nifti
+from captum_3dcam.io import (
+    SeveralVolumesError,
+    dicom_kind,
+    list_series,
+    read_dicom,
+    read_nifti,
+    read_volume,
+    write_nifti,
+)
 from captum_3dcam.io.dicom import _slices
 
 pydicom = pytest.importorskip("pydicom")
@@ -17,6 +27,7 @@ from dicom_files import (  # noqa: E402
     ALONG_ROW,
     FIRST,
     NORMAL,
+    SERIES,
     SIZE,
     SPACING,
     STEP,
@@ -121,23 +132,31 @@ def test_a_single_slice_has_the_thickness_of_its_header(tmp_path, between, expec
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16])
-@pytest.mark.parametrize(("modality", "inverted"), [("MR", True), ("CT", False), ("PT", False)])
-def test_monochrome1_is_inverted_except_for_measurements(tmp_path, dtype, modality, inverted):
+@pytest.mark.parametrize("modality", ["MR", "CT", "PT"])
+def test_the_values_of_monochrome1_are_kept_and_announced(tmp_path, dtype, modality, recwarn):
     info = np.iinfo(dtype)
     pixels = np.array([[info.min, info.min + 1], [0, info.max]], dtype)
     changed = {"PhotometricInterpretation": "MONOCHROME1", "Modality": modality}
     volume = read_dicom(save(slice_of(1, pixels=pixels, **changed), tmp_path / "one.dcm"))
-    values = pixels.astype(float)
-    expected = info.min + info.max - values if inverted else values
-    np.testing.assert_array_equal(volume.data[0], expected * 2 - 1024)
+    np.testing.assert_array_equal(volume.data[0], pixels.astype(float) * 2 - 1024)
+    texts = [str(warning.message) for warning in recwarn]
+    assert len(texts) == (modality == "MR")
+    assert all("The scan is MONOCHROME1: low values are white" in text for text in texts)
 
 
-def test_bits_stored_define_the_range_of_the_inversion(tmp_path):
-    pixels = np.array([[0, 4095]], np.uint16)
+def test_a_series_in_monochrome1_is_announced_once(tmp_path, recwarn):
     changed = {"PhotometricInterpretation": "MONOCHROME1", "Modality": "MR"}
-    dataset = slice_of(0, pixels=pixels, BitsStored=12, HighBit=11, **changed)
-    volume = read_dicom(save(dataset, tmp_path / "one.dcm"))
-    assert volume.data.tolist() == [[[4095 - 1024, -1024]]]
+    write_series(tmp_path / "s", **changed)
+    np.testing.assert_array_equal(read_dicom(tmp_path / "s").data[0], stored(0) - 1024.0)
+    assert len(recwarn) == 1
+
+
+def test_slices_whose_low_values_are_white_and_black_are_refused(tmp_path):
+    write_series(tmp_path / "s", range(3), Modality="MR")
+    changed = {"PhotometricInterpretation": "MONOCHROME1", "Modality": "MR"}
+    save(slice_of(3, **changed), tmp_path / "s" / "last.dcm")
+    with pytest.raises(ValueError, match=r"white in some slices of '.*s' and black in others"):
+        read_dicom(tmp_path / "s")
 
 
 def test_without_a_rescale_the_stored_values_are_kept(tmp_path):
@@ -254,11 +273,59 @@ def test_time_points_and_echoes_of_one_series_are_listed(tmp_path, tag):
     message = rf"several volumes: 0: {tag} 3(\.0)? \(4 slices of 5 x 6 pixels\); 1: {tag} 20"
     with pytest.raises(ValueError, match=message):
         read_dicom(tmp_path)
+    with pytest.raises(SeveralVolumesError) as caught:
+        read_volume(tmp_path)
+    assert caught.value.count == 2
     first, second = read_dicom(tmp_path, index=0), read_dicom(tmp_path, index=1)
     np.testing.assert_array_equal(first.data + 17, second.data)
     both = read_dicom(tmp_path, index="all")
     np.testing.assert_array_equal(both.data, [first.data, second.data])
     np.testing.assert_array_equal(both.affine, first.affine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        (
+            [{"PixelSpacing": [0.8, 0.6]}, {"PixelSpacing": [0.8, 0.9]}],
+            ["0.8 x 0.6 mm apart", "0.8 x 0.9 mm apart"],
+        ),
+        (
+            [
+                {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "EchoTime": 5},
+                {"ImageOrientationPatient": [0.8, 0.6, 0, -0.6, 0.8, 0], "EchoTime": 7},
+            ],
+            ["EchoTime 5.0", "EchoTime 7.0"],
+        ),
+        (
+            [
+                {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [1, 2, 3]},
+                {
+                    "ImageOrientationPatient": [0.8, 0.6, 0, -0.6, 0.8, 0],
+                    "ImagePositionPatient": [1, 2, 9],
+                },
+            ],
+            ["first pixel at (-1.0, -2.0, 3.0) mm", "first pixel at (-1.0, -2.0, 9.0) mm"],
+        ),
+        (
+            [
+                {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
+                {"ImageOrientationPatient": [1, 0, 0, 0, 0.8, 0.6]},
+            ],
+            ["normal (0.000, 0.000, 1.000)", "normal (0.000, 0.600, 0.800)"],
+        ),
+    ],
+)
+def test_volumes_of_one_orientation_are_told_apart(tmp_path, changes, texts):
+    for number, changed in enumerate(changes):
+        common = {"ImagePositionPatient": [0, 0, 0], "SOPInstanceUID": f"1.{number}"}
+        save(slice_of(number, **{**common, **changed}), tmp_path / f"{number}.dcm")
+    with pytest.raises(ValueError, match="several volumes") as caught:
+        read_dicom(tmp_path)
+    choices = str(caught.value).split("; ")
+    for number, (choice, text) in enumerate(zip(choices, texts, strict=True)):
+        assert f"{number}: " in choice
+        assert f"(1 slice of 5 x 6 pixels, {text})" in choice
 
 
 def write_phases(folder, phases=3, **labels):
@@ -397,9 +464,80 @@ def test_a_missing_file_or_folder_is_named(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"not DICOM", bytes(1000), bytes(128) + b"DICM\x02"])
 def test_a_damaged_file_in_the_folder_is_named(series, content):
+    expected = read_dicom(series).data
     (series / "05.dcm").write_bytes(content)
-    with pytest.raises(ValueError, match=r"05.dcm"):
+    with pytest.warns(UserWarning, match=r"1 DICOM file is damaged and passed over\. .*05.dcm'"):
+        volume = read_dicom(series)
+    np.testing.assert_array_equal(volume.data, expected)
+    for source in (series / "05.dcm", list(series.iterdir())):
+        with pytest.raises(ValueError, match=r"05.dcm' cannot be read as a DICOM file"):
+            read_dicom(source)
+
+
+def test_several_damaged_files_are_announced_once(series, recwarn):
+    for name in ("zz.dcm", "yy.dcm"):
+        (series / name).write_bytes(b"")
+    (series / "more").mkdir()
+    other = {"SeriesInstanceUID": "1.2.9", "SOPInstanceUID": "1.2.9.1"}
+    save(slice_of(1, Rows=None, **other), series / "more" / "other.dcm")
+    path = save(slice_of(1, SeriesNumber=71, **other), series / "more" / "number.dcm")
+    content = path.read_bytes()
+    assert content.count(b"IS\x02\x0071") == 1
+    path.write_bytes(content.replace(b"IS\x02\x0071", b"IS\x02\x00x1"))
+    assert read_dicom(series).shape == (4, *SIZE)
+    (text,) = (str(warning.message) for warning in recwarn)
+    assert text.startswith("4 DICOM files are damaged and passed over. The first: '")
+    assert "yy.dcm' cannot be read as a DICOM file: it has no DICOM header. If it is" in text
+
+
+def test_a_damaged_slice_of_the_series_is_an_error(series):
+    """Its end may be missing, as after a copy that was interrupted."""
+    path = series / "07.dcm"
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"\x28\x00\x10\x00")])  # before Rows
+    other = {"SeriesInstanceUID": "1.2.9", "SeriesNumber": 9}
+    for number in range(3):
+        changed = {"SOPInstanceUID": f"1.2.9.{number}", **other}
+        save(slice_of(number, **changed), series / f"other{number}.dcm")
+    with pytest.raises(ValueError, match=r"07.dcm' .* damaged: it is an image, but has no Rows"):
+        read_dicom(series, SERIES)
+    with pytest.warns(UserWarning, match=r"1 DICOM file is damaged"):
+        assert read_dicom(series, "1.2.9").shape == (3, *SIZE)
+
+
+def test_a_damaged_slice_without_a_preamble_is_noticed(series):
+    """Its content alone says that it is DICOM."""
+    content = (series / "07.dcm").read_bytes()
+    (series / "07.dcm").unlink()
+    dataset = content[content.index(b"\x08\x00\x16\x00") :]
+    (series / "IM7").write_bytes(dataset[: dataset.index(b"\x28\x00\x10\x00")])
+    with pytest.raises(ValueError, match=r"IM7' .* damaged: it is an image, but has no Rows"):
         read_dicom(series)
+
+
+def test_a_folder_of_damaged_files_alone_is_an_error(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"")
+    for read in (read_dicom, list_series, dicom_kind):
+        with pytest.raises(ValueError, match=r"a.dcm' cannot be read .*: it has no DICOM header"):
+            read(tmp_path)
+
+
+def test_files_in_gzip_are_read(series, tmp_path, monkeypatch):
+    expected = read_dicom(series)
+    for path in series.iterdir():
+        (tmp_path / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    files = sorted(tmp_path.glob("*.gz"))
+    np.testing.assert_array_equal(read_dicom(files).data, expected.data)
+    np.testing.assert_array_equal(read_volume(files[0]).data[0], read_dicom(files[0]).data[0])
+    shutil.rmtree(series)
+    np.testing.assert_array_equal(read_dicom(tmp_path).data, expected.data)
+    monkeypatch.setenv(MAX_BYTES_VARIABLE, "200")
+    with pytest.raises(ValueError, match="gz' describes at least this much in gzip, 201 bytes in"):
+        read_dicom(files[0])
+    monkeypatch.delenv(MAX_BYTES_VARIABLE)
+    files[0].write_bytes(files[0].read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"gz' cannot be read as a DICOM file: Compressed file"):
+        read_dicom(files[0])
 
 
 def test_more_pixels_than_the_header_describes(series):
@@ -439,9 +577,12 @@ def test_a_damaged_file_gives_a_volume_or_an_error_that_names_it(samples, data):
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(128, len(content) - 1))] = data.draw(st.integers(0, 255))
     (folder / "07.dcm").write_bytes(content[: data.draw(st.integers(140, len(content)))])
-    try:
-        volume = read_dicom(folder)
-    except ValueError as error:
-        assert str(folder) in str(error)  # noqa: PT017
-    else:
-        assert volume.shape == (3, *SIZE)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            volume = read_dicom(folder)
+        except ValueError as error:
+            assert str(folder) in str(error)  # noqa: PT017
+            return
+    passed_over = any("07.dcm' cannot be read" in str(each.message) for each in caught)
+    assert volume.shape == ((2 if passed_over else 3), *SIZE)

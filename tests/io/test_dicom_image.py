@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from captum_3dcam._files import MAX_BYTES_VARIABLE
 from captum_3dcam.io import dicom_kind, read_cine, read_dicom_image
@@ -157,6 +158,16 @@ def test_a_palette_that_pydicom_reads_wrongly_is_refused(tmp_path):
 )
 def test_pixels_become_square(tmp_path, changed, shape):
     assert read(tmp_path, **changed).shape == (*shape, 3)
+
+
+@pytest.mark.parametrize("ratio", [[1, 1], [2, 1]])
+@pytest.mark.parametrize("modality", ["DX", "XC"])
+def test_the_pixels_are_writable(tmp_path, ratio, modality):
+    """PyTorch warns of arrays that are not."""
+    pixels = XRAY if modality == "DX" else np.zeros((1, 5, 7, 3), np.uint8)
+    image = read(tmp_path, pixels, Modality=modality, PixelAspectRatio=ratio)
+    torch.from_numpy(image)
+    assert image.flags.writeable
 
 
 def test_a_circle_of_flat_pixels_becomes_round(tmp_path):

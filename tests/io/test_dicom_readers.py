@@ -105,6 +105,32 @@ def test_a_mosaic_without_its_header_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_mosaics_of_one_acquisition_are_in_the_order_of_their_instances(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    for instance, name in ((2, "a"), (10, "b"), (1, "c")):
+        (tmp_path / name).write_bytes(nicom_file("siemens_dwi_0.dcm.gz"))
+        item = pydicom.dcmread(tmp_path / name)
+        item.InstanceNumber, item.SOPInstanceUID = instance, f"1.2.{instance}"
+        item.RescaleSlope, item.RescaleIntercept = 1, instance
+        item.save_as(tmp_path / name)
+    message = r"0: AcquisitionNumber 1, InstanceNumber 1; 1: Acq.* 2; 2: .*, InstanceNumber 10\."
+    with pytest.raises(ValueError, match=message):
+        read_dicom(tmp_path)
+    volumes = read_dicom(tmp_path, index="all").data
+    assert (volumes[1] - volumes[0] == 1).all()
+    assert (volumes[2] - volumes[0] == 9).all()
+
+
+@pytest.mark.parametrize("name", ["0.dcm", "1.dcm"])
+def test_a_mosaic_whose_tiles_do_not_fill_it_is_refused(tmp_path, name):
+    """Their pixels were replaced by a ramp, and 48 slices of their matrix of 128 x 128 are more."""
+    (tmp_path / "m.dcm").write_bytes(nicom_file(name))
+    message = r"m.dcm' cannot .* its 256 x 256 pixels are not 7 x 7 equal tiles, as 48 slices need"
+    with pytest.raises(ValueError, match=message):
+        read_dicom(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_echoes_of_an_enhanced_file_are_listed(tmp_path):
     pydicom = pytest.importorskip("pydicom")
     try:
@@ -138,10 +164,15 @@ def test_a_tree_of_real_studies(tmp_path):
     """The folder that pydicom ships, with several patients, modalities and files of no image."""
     tree = tmp_path / "tree"
     shutil.copytree(file_of("dicomdirtests/DICOMDIR").parent, tree)
+    message = r"50 DICOM files are damaged .*TINY_ALPHA.*damaged: it is an image, but has no Rows"
+    with pytest.warns(UserWarning, match=message):  # headers alone
+        listed = list_series(tree)
+    with pytest.warns(UserWarning, match=message):
+        assert list_series(tree / "DICOMDIR") == listed
     with pytest.raises(ValueError, match=r"TINY_ALPHA.*damaged: it is an image, but has no Rows"):
-        list_series(tree)
-    shutil.rmtree(tree / "TINY_ALPHA")  # headers alone
-    listed = list_series(tree)
+        list_series(tree / "TINY_ALPHA")
+    shutil.rmtree(tree / "TINY_ALPHA")
+    assert list_series(tree) == listed
     kinds = [(each.kind, each.modality) for each in listed]
     assert kinds.count(("image", "CR")) == 3
     assert {modality for kind, modality in kinds if kind == "volume"} == {"CT", "MR"}

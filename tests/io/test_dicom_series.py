@@ -209,13 +209,59 @@ def test_a_file_without_preamble_and_suffix_is_found(tmp_path):
 
 
 def test_other_objects_and_damaged_suffixes_are_told_apart(tmp_path):
-    """Text that is called .dcm is an error; text that is not is passed over."""
+    """Text that is called .dcm is announced; other text is passed over."""
     write_series(tmp_path / "s")
     (tmp_path / "s" / "more.log").write_text("x" * 500)
     assert read_dicom(tmp_path / "s").shape == (4, *SIZE)
     (tmp_path / "s" / "more.dcm").write_text("x" * 500)
-    with pytest.raises(ValueError, match=r"more.dcm' cannot be read as a DICOM file"):
-        read_dicom(tmp_path / "s")
+    with pytest.warns(UserWarning, match=r"more.dcm' cannot be read as a DICOM file"):
+        assert read_dicom(tmp_path / "s").shape == (4, *SIZE)
+
+
+# ------------------------------------------------------------------- several patients under a UID
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+@pytest.mark.parametrize(
+    ("tag", "values", "part"),
+    [
+        ("PatientID", ("PID-774411", "PID-9981"), "patient"),
+        ("FrameOfReferenceUID", ("1.20230417.1", "1.20230417.2"), "frame of reference"),
+    ],
+)
+def test_one_uid_of_two_patients_or_frames_is_two_series(tmp_path, alternating, tag, values, part):
+    for number in range(8):
+        first = number % 2 == 0 if alternating else number < 4
+        changed = {tag: values[not first], "Rows": SIZE[0]}
+        save(slice_of(number, step=None, **changed), tmp_path / f"{number}.dcm")
+    message = rf"1: CT thorax \(4 files, 4 x 5 x 6, {part} 1\); 2: CT thorax .*, {part} 2\)\. "
+    for choice in (None, SERIES):
+        with pytest.raises(ValueError, match=rf"There are several series .*{message}") as caught:
+            read_dicom(tmp_path, choice)
+        assert not any(value in str(caught.value) for value in values)
+    assert not any(value in repr(list_series(tmp_path)) for value in values)
+    np.testing.assert_array_equal(read_dicom(tmp_path, 1).data[0], stored(0) - 1024.0)
+    second = 1 if alternating else 4
+    expected = stored(second) * (1.0 + second) - 1024
+    np.testing.assert_array_equal(read_dicom(tmp_path, 2).data[0], expected)
+
+
+def test_copies_of_two_patients_with_the_same_instance_are_kept(tmp_path):
+    for number in range(3):
+        for patient in ("A", "B"):
+            item = slice_of(number, PatientID=patient)
+            save(item, tmp_path / f"{patient}{number}.dcm")
+    assert [series.files for series in list_series(tmp_path)] == [3, 3]
+
+
+def test_slices_without_a_patient_belong_to_the_only_one(tmp_path):
+    for number, patient in enumerate(("A", "", None, "A")):
+        changed = {} if patient is None else {"PatientID": patient}
+        save(slice_of(number, **changed), tmp_path / f"{number}.dcm")
+    assert read_dicom(tmp_path).shape == (4, *SIZE)
+    save(slice_of(4, PatientID="B"), tmp_path / "4.dcm")
+    parts = [(series.part, series.files) for series in list_series(tmp_path)]
+    assert parts == [("patient 1", 2), ("no patient", 2), ("patient 2", 1)]
 
 
 # -------------------------------------------------------------------------------------- privacy

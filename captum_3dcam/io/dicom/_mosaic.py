@@ -19,12 +19,9 @@ def mosaic_shape(header: Any) -> tuple[int, int, int]:
     return max(count, 1), int(header.Rows) // tiles, int(header.Columns) // tiles
 
 
-def _check_tiles(header: Any) -> None:
+def _check_tiles(rows: int, columns: int, tiles: int, count: int) -> None:
     """Refuse tiles that do not fill the image: nothing says which pixels are theirs."""
-    count, height, width = mosaic_shape(header)
-    tiles = math.ceil(math.sqrt(count))
-    rows, columns = int(header.Rows), int(header.Columns)
-    if min(height, width) < 1 or (height * tiles, width * tiles) != (rows, columns):
+    if rows % tiles or columns % tiles or min(rows, columns) < tiles:
         raise ValueError(
             f"its {rows} x {columns} pixels are not {tiles} x {tiles} equal tiles, as {count} "
             "slices need: pixels and header do not belong together. Export it from the scanner's "
@@ -40,11 +37,11 @@ def read_mosaic(item: DicomObject) -> tuple[NDArray[np.float32], NDArray[np.floa
     with reading(item.path, "a Siemens mosaic"):
         rows, columns = int(item.header.Rows), int(item.header.Columns)
         check_size(item.path, BYTES_PER_PIXEL * rows * columns, f"{rows} x {columns} pixels")
-        _check_tiles(item.header)
         wrapper = wrappers.wrapper_from_data(read_dataset(item.path))
         if type(wrapper) is not wrappers.MosaicWrapper:
             raise ValueError(
                 "it has no Siemens header that says where its slices are. Convert it with dcm2niix."
             )
+        _check_tiles(rows, columns, wrapper.mosaic_size, wrapper.n_mosaic)
         data = np.asarray(wrapper.get_data(), np.float32)  # rows, columns, slices
         return data.transpose(2, 0, 1), np.asarray(wrapper.affine)[:, [2, 0, 1, 3]]

@@ -1,5 +1,6 @@
 """What DICOM files are: their series, and whether they are volumes, images or videos."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Literal
 from captum_3dcam._files import StrPath
 from captum_3dcam.io.dicom._mosaic import mosaic_shape
 from captum_3dcam.io.dicom._objects import (
+    DamagedFile,
     DicomObject,
     Kind,
     find_objects,
@@ -16,6 +18,7 @@ from captum_3dcam.io.dicom._objects import (
     reading,
 )
 
+_Group = tuple["DicomSeries", list[DicomObject]]
 _ORDER: tuple[Kind, ...] = ("volume", "video", "image", "other")
 _READERS = {"volume": "read_dicom", "image": "read_dicom_image", "video": "read_cine"}
 
@@ -35,12 +38,14 @@ class DicomSeries:
     """Of all its files together: (D, H, W) of volumes, (T, H, W) of videos, (H, W) of an image."""
     uid: str = field(repr=False)  # many have the date and time of the examination in them
     """The SeriesInstanceUID."""
+    part: str = ""
+    """What tells it from other series with its UID: ``"patient 2"``, ``"frame of reference 1"``."""
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape))
         files = "1 file" if self.files == 1 else f"{self.files} files"
-        text = f"{self.modality} {self.description or 'without description'} ({files}"
-        return f"{text}, {size})" if size else f"{text})"
+        details = ", ".join(filter(None, (files, size, self.part)))
+        return f"{self.modality} {self.description or 'without description'} ({details})"
 
 
 def list_series(source: StrPath | Sequence[StrPath]) -> list[DicomSeries]:
@@ -48,13 +53,17 @@ def list_series(source: StrPath | Sequence[StrPath]) -> list[DicomSeries]:
 
     Volumes come first, then videos, images and other objects (reports, segmentations, doses), each
     in the order of the scanner's numbers. The descriptions are the scanner's or its operator's.
+    Files of several patients or frames of reference are several series, even under one UID.
 
-    Raises what :func:`read_dicom` raises for missing and damaged files.
+    Damaged files of a folder are passed over with a UserWarning. Raises what :func:`read_dicom`
+    raises for missing files, for a damaged file that is given, and if all files are damaged.
 
     >>> list_series("scans/patient")  # doctest: +SKIP
     [DicomSeries(number=1, kind='volume', modality='CT', description='thorax', files=120, ...)]
     """
-    return [series for series, _ in _group(find_objects(source))]
+    groups, damaged = _find_series(source)
+    _warn_of_damage(damaged)
+    return [series for series, _ in groups]
 
 
 def dicom_kind(path: StrPath) -> Literal["volume", "image", "video"] | None:
@@ -65,16 +74,21 @@ def dicom_kind(path: StrPath) -> Literal["volume", "image", "video"] | None:
     captures of several frames are videos. A folder with several kinds is the first of volume, video
     and image.
 
-    Returns None without DICOM files. Raises ValueError for DICOM files of which none can be shown,
-    ImportError without pydicom (extra ``medical``) and FileNotFoundError.
+    Returns None without DICOM files. Raises ValueError for DICOM files of which none can be shown
+    and if all are damaged, ImportError without pydicom (extra ``medical``) and FileNotFoundError.
     """
     if Path(path).is_file() and not is_dicom(Path(path)):
         return None
-    kinds = set()
+    kinds, damaged = set(), []
     for item in find_objects(path):
-        if item.kind == "volume":
+        if isinstance(item, DamagedFile):
+            damaged.append(item)
+        elif item.kind == "volume":
             return "volume"
-        kinds.add(item.kind)
+        else:
+            kinds.add(item.kind)
+    if damaged and not kinds:
+        raise damaged[0].error
     if kinds == {"other"}:
         raise ValueError(_nothing_to_show(path, list_series(path)))
     return "video" if "video" in kinds else "image" if "image" in kinds else None
@@ -90,21 +104,46 @@ def select_series(
 ) -> list[DicomObject]:
     """The files of one series of the kind.
 
-    Raises ValueError if there are none, several to choose from, or not the requested one.
+    Raises ValueError if there are none, several to choose from, or not the requested one, and if a
+    damaged file belongs to it: a slice would be lost unnoticed. Warns of other damaged files.
     """
     import_pydicom()
-    groups = _group(find_objects(source))
+    groups, damaged = _find_series(source)
+    chosen, items = _choose(source, groups, kind, series)
+    for file in damaged:
+        if chosen.uid and file.series_uid == chosen.uid:
+            raise file.error
+    _warn_of_damage(damaged)
+    return items
+
+
+def _warn_of_damage(damaged: list[DamagedFile]) -> None:
+    if damaged:
+        files = "1 DICOM file is" if len(damaged) == 1 else f"{len(damaged)} DICOM files are"
+        first = "" if len(damaged) == 1 else "The first: "
+        warnings.warn(
+            f"{files} damaged and passed over. {first}{damaged[0].error} If it is a slice of the "
+            "scan, the volume lacks it.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def _choose(source: object, groups: list[_Group], kind: Kind, series: str | int | None) -> _Group:
     if not groups:
         raise ValueError(f"The folder {str(source)!r} has no DICOM files.")
     choices = [(each, items) for each, items in groups if each.kind == kind]
     if not choices:
         raise ValueError(_another_kind(source, kind, [each for each, _ in groups]))
     if series is None and len(choices) == 1:
-        return choices[0][1]
-    for each, items in choices:
-        if series is not None and str(series) in (str(each.number), each.uid):
-            return items
-    problem = "There are several series" if series is None else "There is no such series"
+        return choices[0]
+    fitting = [
+        choice for choice in choices if str(series) in (str(choice[0].number), choice[0].uid)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    several = series is None or fitting
+    problem = "There are several series" if several else "There is no such series"
     listed = "; ".join(f"{each.number}: {each}" for each, _ in choices)
     example = choices[-1][0].number
     raise ValueError(
@@ -128,28 +167,62 @@ def _another_kind(source: object, kind: Kind, series: list[DicomSeries]) -> str:
     )
 
 
-def _group(objects: Iterable[DicomObject]) -> list[tuple[DicomSeries, list[DicomObject]]]:
-    groups: dict[tuple[int, int, str], list[DicomObject]] = {}
+def _find_series(
+    source: StrPath | Sequence[StrPath],
+) -> tuple[list[_Group], list[DamagedFile]]:
+    """The series, and the damaged files of a folder; raises if there are only these."""
+    found, damaged = [], []
+    for item in find_objects(source):
+        if isinstance(item, DamagedFile):
+            damaged.append(item)
+        else:
+            found.append(item)
+    if damaged and not found:
+        raise damaged[0].error
+    return _group(found), damaged
+
+
+def _group(objects: Iterable[DicomObject]) -> list[_Group]:
+    series: dict[tuple[int, int, str], list[DicomObject]] = {}
     for item in objects:
-        with reading(item.path):
-            number = item.header.get("SeriesNumber")
-            uid = str(item.header.get("SeriesInstanceUID") or "")
-            key = _ORDER.index(item.kind), int(number or 0), uid
-        groups.setdefault(key, []).append(item)
+        series.setdefault((_ORDER.index(item.kind), *item.series), []).append(item)
+    parts = [
+        (uid, part, items)
+        for (_, _, uid), whole in sorted(series.items())
+        for part, items in _split(whole)
+    ]
     return [
-        (_describe(number, uid, items), items)
-        for number, ((_, _, uid), items) in enumerate(sorted(groups.items()), 1)
+        (_describe(number, uid, part, items), items)
+        for number, (uid, part, items) in enumerate(parts, 1)
     ]
 
 
-def _describe(number: int, uid: str, items: list[DicomObject]) -> DicomSeries:
+def _split(items: list[DicomObject]) -> list[tuple[str, list[DicomObject]]]:
+    """Split files with one UID by patient and frame of reference: no volume has two of them."""
+    patients = _label("patient", [item.patient for item in items])
+    frames = [str(item.header.get("FrameOfReferenceUID") or "") for item in items]
+    parts: dict[str, list[DicomObject]] = {}
+    for *labels, item in zip(patients, _label("frame of reference", frames), items, strict=True):
+        parts.setdefault(", ".join(filter(None, labels)), []).append(item)
+    return list(parts.items())
+
+
+def _label(name: str, values: list[str]) -> list[str]:
+    """Number the values, of which nothing is shown. Files without one belong to the only one."""
+    distinct = list(dict.fromkeys(filter(None, values)))
+    if len(distinct) < 2:
+        return [""] * len(values)
+    return [f"{name} {distinct.index(v) + 1}" if v else f"no {name}" for v in values]
+
+
+def _describe(number: int, uid: str, part: str, items: list[DicomObject]) -> DicomSeries:
     first = items[0]
     with reading(first.path):
         header = first.header
         description = str(header.get("SeriesDescription") or "")
         modality = str(header.get("Modality") or "of unknown modality")
         return DicomSeries(
-            number, first.kind, modality, description, len(items), _shape(items), uid
+            number, first.kind, modality, description, len(items), _shape(items), uid, part
         )
 
 

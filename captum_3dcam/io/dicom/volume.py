@@ -1,6 +1,7 @@
 """Read a volume from DICOM files."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_3dcam._files import StrPath, check_size
-from captum_3dcam.io._voxels import Index
+from captum_3dcam.io._voxels import Index, SeveralVolumesError
 from captum_3dcam.io.dicom._mosaic import read_mosaic
 from captum_3dcam.io.dicom._objects import DicomObject, reading
 from captum_3dcam.io.dicom._pixels import decode_frames, read_dataset, rescale
@@ -17,6 +18,7 @@ from captum_3dcam.io.dicom._stacks import describe, order, split_stacks
 from captum_3dcam.io.dicom.series import select_series
 from captum_3dcam.io.volume import Volume, check_shape
 
+_QUANTITATIVE = ("CT", "PT")  # modalities whose values are measurements
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -29,18 +31,20 @@ def read_dicom(
 
     ``data[d, h, w]`` is row h, column w of slice d. The slices are sorted along their normal, so
     that an axial scan runs from the feet up. The rescale slope and intercept (or the modality
-    lookup table) are applied: CT is in Hounsfield units. MONOCHROME1, in which low values are
-    white, is inverted, except in CT and PET, whose values are measurements. World coordinates are
-    converted from LPS to RAS. A slice that is there twice is read once.
+    lookup table) are applied: CT is in Hounsfield units. Of MONOCHROME1, in which low values are
+    white, the values are kept as well, with a UserWarning except for CT and PET. World coordinates
+    are converted from LPS to RAS. A slice that is there twice is read once.
 
     Reads files of one slice, enhanced multi-frame files and Siemens mosaics. Slices of a tilted
     gantry are read as they are, with the tilt in the affine, and a UserWarning.
 
     Args:
         source: a file, a list of files, or a folder, with its subfolders, in which other files and
-            DICOM objects other than scans are passed over.
+            DICOM objects other than scans are passed over, and, with a UserWarning, damaged files
+            of other series.
         series: the number of the series in :func:`list_series`, or its SeriesInstanceUID; required
-            if there are several.
+            if there are several. Files of several patients or frames of reference are several
+            series, even under one UID.
         index: which volume of a series that has several (time points, echoes, orientations), from 0
             in the order that the error lists; required if there are several. ``"all"`` reads those
             on one grid as the channels of one input.
@@ -53,19 +57,53 @@ def read_dicom(
     items = select_series(source, "volume", series)
     mosaics = sorted((item for item in items if item.is_mosaic), key=_acquisition)
     if len(mosaics) == len(items):
-        choices = [f"{n}: AcquisitionNumber {_acquisition(m)}" for n, m in enumerate(mosaics)]
-        read = [read_mosaic(mosaics[number]) for number in _choose(choices, index)]
+        read = [read_mosaic(mosaics[n]) for n in _choose(_describe_mosaics(mosaics), index)]
+        _check_interpretation(items)
         return _as_channels([data for data, _ in read], [affine for _, affine in read])
     stacks = split_stacks([each for item in items for each in list_slices(item)])
     chosen = [order(stacks[n][1]) for n in _choose(list(describe(stacks)), index)]
     _check_memory([slices for slices, _ in chosen])
+    paths = {slice_.path for slices, _ in chosen for slice_ in slices}
+    _check_interpretation([item for item in items if item.path in paths])
     affines = [_affine(slices[0], step) for slices, step in chosen]
     return _as_channels([_read_slices(slices) for slices, _ in chosen], affines)
 
 
-def _acquisition(item: DicomObject) -> int:
+def _check_interpretation(items: list[DicomObject]) -> None:
+    """Say what low values are, as other readers keep them."""
+    shown = {
+        str(item.header.get("PhotometricInterpretation"))
+        for item in items
+        if item.header.get("Modality") not in _QUANTITATIVE
+    }
+    if "MONOCHROME1" not in shown:
+        return
+    if len(shown) > 1:
+        raise ValueError(
+            f"Low values are white in some slices of {str(items[0].path.parent)!r} and black in "
+            "others (MONOCHROME1 and MONOCHROME2). Expected one meaning: invert those of one kind."
+        )
+    warnings.warn(
+        "The scan is MONOCHROME1: low values are white. Its values are kept as they are, as other "
+        "readers keep them; a network that expects bright tissue to be high needs them inverted.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def _acquisition(item: DicomObject) -> tuple[int, int]:
     with reading(item.path):
-        return int(item.header.get("AcquisitionNumber") or 0)
+        header = item.header
+        return int(header.get("AcquisitionNumber") or 0), int(header.get("InstanceNumber") or 0)
+
+
+def _describe_mosaics(mosaics: list[DicomObject]) -> list[str]:
+    numbers = [_acquisition(item) for item in mosaics]
+    unique = len({acquisition for acquisition, _ in numbers}) == len(numbers)
+    return [
+        f"{n}: AcquisitionNumber {acquisition}" + ("" if unique else f", InstanceNumber {instance}")
+        for n, (acquisition, instance) in enumerate(numbers)
+    ]
 
 
 def _choose(choices: list[str], index: Index) -> list[int]:
@@ -73,11 +111,13 @@ def _choose(choices: list[str], index: Index) -> list[int]:
         return list(range(len(choices)))
     if isinstance(index, int) and 0 <= index < len(choices):
         return [index]
-    problem = "The series has several volumes" if index is None else f"There is no index {index!r}"
-    raise ValueError(
-        f"{problem}: {'; '.join(choices)}. Pass index= (--index), 0 to {len(choices) - 1}, to read "
-        "one, or 'all' if they are the channels of one input."
+    advice = (
+        f"{'; '.join(choices)}. Pass index= (--index), 0 to {len(choices) - 1}, to read one, or "
+        "'all' if they are the channels of one input."
     )
+    if index is None:
+        raise SeveralVolumesError(len(choices), f"The series has several volumes: {advice}")
+    raise ValueError(f"There is no index {index!r}: {advice}")
 
 
 def _affine(first: Slice, step: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ class TimedFrame(NamedTuple):
     start: float
     """When it is shown, in seconds."""
     duration: float
-    """In seconds; it counts for the last frame only, others are shown until the next one."""
+    """In seconds."""
     pixels: Callable[[Size], Pixels]
     """The RGB frame (H, W, 3) of a size (H, W)."""
 
@@ -50,10 +50,9 @@ class FrameSource(Protocol):
 
 
 def resize(pixels: Pixels, size: Size) -> Pixels:
-    """An RGB image resized to (H, W)."""
+    """An RGB image resized to (H, W); always a copy, to which the caller may write."""
     if pixels.shape[:2] == size:
-        return pixels
+        return pixels.copy()
     from PIL import Image
 
-    # A copy: PyTorch warns of arrays that it may not write to.
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC))

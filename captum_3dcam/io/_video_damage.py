@@ -1,10 +1,17 @@
 """What is missing from a damaged video, and where."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
 
 _MAX_SHOWN = 5
-_MIN_GAP = 1.5  # frames, between the end of the frames and that of a header that counts them
-_MIN_UNCOUNTED_GAP = 3.5  # of a header that does not
+_MIN_GAP = 1.5  # frames, between the end of the frames and that of the header
+_MIN_VARIABLE_GAP = 3.5  # of a variable rate
+_MIN_STEPS = 8  # from which a rate is known to be constant
+_MIN_EQUAL = 0.9  # of the steps at a constant rate, where some frames are missing
+_MAX_DEVIATION = 0.25  # steps, of a multiple of the constant one
 
 
 @dataclass
@@ -25,54 +32,107 @@ class Damage:
     """Collects what one pass over a video shows, for one warning."""
 
     def __init__(self) -> None:
-        self._frames = 0
-        self._end = 0.0
-        self._duration = 0.0
-        self._holes: list[_Hole] = []
-        self._corrupt: list[_Hole] = []
+        self.starts: list[float] = []
+        """Of the frames, in seconds."""
+        self._lost: list[float] = []
+        self._corrupt: list[float] = []
+        self._ending: list[_Hole] = []
+        self._is_estimate = False
         self.is_suspect = False
         """Whether frames up to the next key frame may refer to a lost one."""
 
-    def add_frame(self, start: float, end: float, is_corrupt: bool, is_key: bool) -> None:
-        self._frames, self._end, self._duration = self._frames + 1, end, end - start
+    @property
+    def step(self) -> float:
+        """The median distance of the frames in seconds: one of a variable rate may be any."""
+        return float(np.median(np.diff(self.starts))) if len(self.starts) > 1 else 0.0
+
+    def add_frame(self, start: float, is_corrupt: bool, is_key: bool) -> None:
+        self.starts.append(start)
         self.is_suspect = self.is_suspect and not is_key
         if is_corrupt or self.is_suspect:
-            self._add(self._corrupt, start)
+            self._corrupt.append(start)
 
     def add_lost(self, time: float | None) -> None:
         """A packet that gave no frame; without a time, it follows the latest frame."""
-        self._add(self._holes, self._end if time is None else time)
+        if time is None:
+            time = self.starts[-1] + self.step if self.starts else 0.0
+        self._lost.append(time)
 
-    def add_end(self, expected_end: float | None, uncounted: int) -> None:
-        """The end of the video by its header, and how many more packets than were read it counts.
+    def add_end(self, duration: float, expected: float | None, unread: int | None) -> None:
+        """The end of the video.
 
-        A count alone proves nothing: an edit list leaves packets out.
+        Args:
+            duration: of the last frame, in seconds.
+            expected: the end by the header; None if it does not know.
+            unread: how many more packets than were read it counts; None if it has no count. This
+                alone proves nothing: an edit list leaves packets out.
         """
-        gap = 0.0 if expected_end is None else expected_end - self._end
-        least = _MIN_GAP if uncounted > 0 else _MIN_UNCOUNTED_GAP
-        if expected_end is None or gap <= least * self._duration:
+        if expected is None or not self.starts or (unread is not None and unread <= 0):
             return
-        known = sum(hole.count for hole in self._holes if hole.start >= self._end)
-        missing = uncounted if uncounted > 0 else round(gap / self._duration) - known
+        end, constant = self.starts[-1] + duration, _constant_step(self.starts)
+        is_sure = unread is not None or constant is not None
+        unit = constant or self.step or duration
+        least = _MIN_GAP * unit if is_sure else _MIN_VARIABLE_GAP * max(unit, duration)
+        if expected - end <= least:
+            return
+        if unread is None and constant is not None:
+            # Those that the last frames in the order of decoding would have come before.
+            earlier = [time for time in self._lost if time < self.starts[0]]
+            self._lost = earlier + _gaps(self.starts, constant)
+        known = sum(time >= end for time in self._lost) if unread is None else 0
+        missing = round((expected - end) / unit) - known if unread is None else unread
         if missing > 0:
-            self._holes.append(_Hole(missing, self._end, expected_end))
+            self._ending.append(_Hole(missing, end, expected))
+            self._is_estimate = not is_sure
 
     def describe(self) -> str | None:
         """What is missing or damaged, and where; None if nothing is."""
         parts = []
-        if count := sum(hole.count for hole in self._holes):
-            total = f"{count} of {self._frames + count} frames"
-            parts.append(f"{total} {'is' if count == 1 else 'are'} missing, {_join(self._holes)}")
-        if count := sum(hole.count for hole in self._corrupt):
+        holes = _group(self._lost, self.step) + self._ending
+        if count := sum(hole.count for hole in holes):
+            about = "about " if self._is_estimate else ""
+            total = f"{about}{count} of {len(self.starts) + count} frames"
+            parts.append(f"{total} {'is' if count == 1 else 'are'} missing, {_join(holes)}")
+        if count := len(self._corrupt):
             frames = "frame" if count == 1 else "frames"
-            parts.append(f"{count} {frames} may be damaged, {_join(self._corrupt)}")
+            where = _join(_group(self._corrupt, self.step))
+            parts.append(f"{count} {frames} may be damaged, {where}")
         return "; ".join(parts) or None
 
-    def _add(self, holes: list[_Hole], time: float) -> None:
-        if holes and 0 <= time - holes[-1].end <= 2 * self._duration:
+
+def _constant_step(starts: Sequence[float]) -> float | None:
+    """The distance of frames of which only some are missing; None at a variable rate."""
+    steps = np.diff(starts)
+    if len(steps) < _MIN_STEPS:
+        return None
+    median = np.median(steps)
+    near = steps[np.abs(steps - median) <= _MAX_DEVIATION * median]
+    if len(near) < _MIN_EQUAL * len(steps):
+        return None
+    step = float(near.mean())  # timestamps may be rounded to milliseconds
+    multiples = np.maximum(np.round(steps / step), 1)
+    is_constant = np.abs(steps - multiples * step).max() <= _MAX_DEVIATION * step
+    return step if is_constant else None
+
+
+def _gaps(starts: Sequence[float], step: float) -> list[float]:
+    """When the frames missing between others at a constant rate were expected."""
+    return [
+        before + number * step
+        for before, after in pairwise(starts)
+        for number in range(1, round((after - before) / step))
+    ]
+
+
+def _group(times: Sequence[float], step: float) -> list[_Hole]:
+    """Times of neighbouring frames as one hole."""
+    holes: list[_Hole] = []
+    for time in sorted(times):
+        if holes and time - holes[-1].end <= 2 * step:
             holes[-1].count, holes[-1].end = holes[-1].count + 1, time
         else:
             holes.append(_Hole(1, time, time))
+    return holes
 
 
 def _join(holes: list[_Hole]) -> str:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
@@ -24,7 +25,8 @@ from captum_3dcam.io._video_damage import Damage
 
 # Only containers of a single file: a playlist could refer to other files, or to the network.
 _CONTAINERS = (
-    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm"
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm,"
+    "yuv4mpegpipe"
 )
 _LONG_JUMP = 1.0  # seconds back: the timestamps start anew; less is disorder
 _MIN_STEP = 1e-3  # seconds, after a frame whose timestamp is no later
@@ -32,8 +34,11 @@ _KNOWS_DURATION = ("matroska,webm", "flv")
 # Where each packet is a frame, shown at the packet's time.
 _PAIRED_CODECS = ("h264", "hevc")
 _PAIRED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
-_HAS_DURATIONS = ("gif", "apng")  # of every frame, as those that count their frames
 _DEFAULT_RATE = 25  # of a file without any rate, as FFmpeg's
+_MIN_DURATION = 1e-3  # seconds, of a last frame by the header
+# Other durations of the last frame, in median distances of frames: packets may have that of a
+# nominal rate, and a header the end of something else.
+_MIN_LAST, _MAX_LAST = 0.25, 4.0
 
 
 @dataclass
@@ -43,27 +48,29 @@ class DecodedVideo:
     path: Path
     size: Size
     frame_count: int | None
+    choice: str | None = None
+    """Which of several video streams it is, for a warning."""
     damage: str | None = None
     """What a pass has shown to be missing, and where."""
 
     @classmethod
     def open(cls, path: Path) -> "DecodedVideo":
         """Read the header and the first frame."""
-        with wrap_read_errors(path, "a video"), _open(path) as container:
+        with _opened(path) as container:
             stream = _video_stream(container)
             _check_frame_size(path, stream.width, stream.height)
             first = next(_Packets(container, Damage()).decode(), None)
             if first is None:
                 raise ValueError("it has no frames that can be decoded.")
             size = upright_size(first, _aspect(stream))
-            return cls(path, size, max(stream.frames, 0) or None)
+            return cls(path, size, max(stream.frames, 0) or None, _choice(container, stream))
 
     @cached_property
     def fps(self) -> float:
         """The mean rate by the timestamps of the packets: headers may be wrong."""
-        with wrap_read_errors(self.path, "a video"), _open(self.path) as container:
+        with _opened(self.path) as container:
             stream = _video_stream(container)
-            packets = container.demux(stream)
+            packets = _Packets(container, Damage()).read()
             stamps = {p.dts if p.pts is None else p.pts for p in packets if p.size} - {None}
             if len(stamps) > 1:
                 return float((len(stamps) - 1) / ((max(stamps) - min(stamps)) * stream.time_base))
@@ -71,16 +78,23 @@ class DecodedVideo:
 
     def frames(self) -> Iterator[TimedFrame]:
         """Decode the file; warn after the first pass if frames are missing or damaged."""
-        with wrap_read_errors(self.path, "a video"), _open(self.path) as container:
+        with _opened(self.path) as container:
             stream, damage = _video_stream(container), Damage()
             packets = _Packets(container, damage)
             clock = _Clock(packets)
             converter = FrameConverter(_aspect(stream))
+            waiting: tuple[float, Any] | None = None  # for the start of the next one
             for frame in packets.decode():
-                start, duration = clock.next(frame), clock.duration()
-                damage.add_frame(start, start + duration, frame.is_corrupt, frame.key_frame)
-                yield TimedFrame(start, duration, partial(self._pixels, converter, frame))
-            damage.add_end(clock.expected_end(container, stream), stream.frames - packets.count)
+                start = clock.next(frame)
+                damage.add_frame(start, frame.is_corrupt, frame.key_frame)
+                if waiting:
+                    yield self._timed(converter, *waiting, start)
+                waiting = start, frame
+            if waiting:
+                expected, unread = _expected_end(container, stream), packets.unread
+                duration = packets.last_duration(waiting[0], expected)
+                damage.add_end(duration, expected, unread)
+                yield self._timed(converter, *waiting, waiting[0] + duration)
         if self.damage is None and (description := damage.describe()):
             self.damage = description
             warn(
@@ -88,13 +102,39 @@ class DecodedVideo:
                 "their own times."
             )
 
+    def _timed(
+        self, converter: FrameConverter, start: float, frame: Any, end: float
+    ) -> TimedFrame:
+        return TimedFrame(start, end - start, partial(self._pixels, converter, frame))
+
     def _pixels(self, converter: FrameConverter, frame: Any, size: Size) -> Pixels:
-        with wrap_read_errors(self.path, "a video"):
+        with _read_errors(self.path):
             return converter.to_rgb(frame, size)
 
 
 def import_av() -> Any:
     return import_extra("av", "Reading video needs PyAV", "video")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with _read_errors(path), _open(path) as container:
+        yield container
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """ValueErrors that name the file as it was passed: PyAV's have its absolute path."""
+    with wrap_read_errors(path, "a video"):
+        try:
+            yield
+        except _av_error() as error:
+            raise ValueError(error.strerror) from error
+
+
+def _av_error() -> type[Exception]:
+    error: type[Exception] = import_av().error.FFmpegError
+    return error
 
 
 def _open(path: Path) -> Any:
@@ -104,12 +144,29 @@ def _open(path: Path) -> Any:
     return import_av().open(str(path.absolute()), options=options)
 
 
-def _video_stream(container: Any) -> Any:
+def _video_streams(container: Any) -> list[Any]:
     # A cover image is a video stream of its own.
-    streams = [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+
+
+def _video_stream(container: Any) -> Any:
+    """The one that FFmpeg finds best, as players do: above all, a default one."""
+    streams = _video_streams(container)
     if not streams:
         raise ValueError("it has no video stream.")
-    return streams[0]
+    best = container.streams.best("video")
+    return next((s for s in streams if best is not None and s.index == best.index), streams[0])
+
+
+def _choice(container: Any, stream: Any) -> str | None:
+    streams = _video_streams(container)
+    if len(streams) == 1:
+        return None
+    return (
+        f"has {len(streams)} video streams: the one of {stream.width} x {stream.height} pixels "
+        f"(number {stream.index} of the file) is read, as players show it. To read another one, "
+        "copy it into a file of its own."
+    )
 
 
 def _check_frame_size(path: Path, width: int, height: int) -> None:
@@ -135,55 +192,113 @@ class _Packets:
     def __init__(self, container: Any, damage: Damage) -> None:
         self.stream = _video_stream(container)
         self.stream.codec_context.options = {"max_pixels": str(_max_pixels())}
-        self.count = 0
-        self.last_duration = 0
-        """Of the frame with the highest timestamp, in units of the stream; 0 if unknown."""
         name = container.format.name
-        self.has_durations = self.stream.frames > 0 or name in _HAS_DURATIONS
         self.origin = float((container.start_time or 0) / 1e6)
         """The time in seconds from which the ffmpeg command counts."""
         self.is_avi = name == "avi"
         self.first_dts: int | None = None
+        self._count = 0
+        self._counted = _header_count(container, self.stream)
         self._damage = damage
         self._packets = container.demux(self.stream)
         self._highest = -math.inf
+        self._last_duration = 0  # of the packet with the highest timestamp; 0 if unknown
         codec = self.stream.codec_context.name
         self._is_paired = codec in _PAIRED_CODECS and name in _PAIRED_CONTAINERS
         self._pending: set[int] = set()
         """Timestamps of packets whose frames have not come yet."""
 
+    @property
+    def unread(self) -> int | None:
+        """How many more packets than were read the header counts; None if it does not."""
+        return self._counted - self._count if self._counted else None
+
+    def last_duration(self, start: float, expected_end: float | None) -> float:
+        """Of the last frame, which is shown at ``start``, in seconds.
+
+        To the end by the header, if that counts all frames; else its packet's; else to the end by
+        a header without a count; else the median distance of the frames.
+        """
+        rest = 0.0 if expected_end is None else expected_end - start
+        if self.unread is not None and self.unread <= 0 and rest >= _MIN_DURATION:
+            return rest
+        own = float(self._last_duration * self.stream.time_base)
+        step = self._damage.step
+        if not step:
+            return own or float(1 / _nominal_rate(self.stream))
+        if own >= _MIN_LAST * step:
+            return own
+        return rest if _MIN_LAST * step <= rest <= _MAX_LAST * step else step
+
     def decode(self) -> Iterator[Any]:
-        invalid = import_av().error.InvalidDataError
-        while packet := self._next(invalid):
+        error = _av_error()
+        for packet in self.read():
+            if not packet.size and not _is_flush(packet):
+                continue  # a duplicate: the frame before is shown on
             try:
                 for frame in packet.decode():
                     self._pending.discard(frame.pts)
                     yield frame
-            except invalid:  # noqa: PERF203, decoding takes much longer
+            except error:  # noqa: PERF203, decoding takes much longer
                 self._damage.is_suspect = True
                 if packet.pts not in self._pending:
                     self._lose(packet.dts if packet.pts is None else packet.pts)
         for stamp in sorted(self._pending):
             self._lose(stamp)
 
-    def _next(self, invalid: type[Exception]) -> Any:
-        try:
-            packet = next(self._packets, None)
-        except invalid:  # what follows cannot be read either
-            self._lose(None)
-            return None
-        if packet is not None and packet.size:
-            self.count += 1
-            self.first_dts = packet.dts if self.count == 1 else self.first_dts
-            if packet.pts is not None and packet.pts >= self._highest:
-                self._highest, self.last_duration = packet.pts, packet.duration or 0
-            if self._is_paired and packet.pts is not None and not packet.is_discard:
-                self._pending.add(packet.pts)
-        return packet
+    def read(self) -> Iterator[Any]:
+        """The packets, without decoding them; the last one flushes the decoder."""
+        error = _av_error()
+        while True:
+            try:
+                packet = next(self._packets, None)
+            except error:  # what follows cannot be read either
+                self._lose(None)
+                return
+            if packet is None:
+                return
+            if not _is_flush(packet):
+                self._note(packet)
+            yield packet
+
+    def _note(self, packet: Any) -> None:
+        self._count += 1
+        self.first_dts = packet.dts if self._count == 1 else self.first_dts
+        if packet.pts is not None and packet.pts >= self._highest:
+            self._highest, self._last_duration = packet.pts, packet.duration or 0
+        if self._is_paired and packet.pts is not None and packet.size and not packet.is_discard:
+            self._pending.add(packet.pts)
 
     def _lose(self, stamp: int | None) -> None:
         unit = self.stream.time_base
         self._damage.add_lost(None if stamp is None else float(stamp * unit) - self.origin)
+
+
+def _is_flush(packet: Any) -> bool:
+    return not packet.size and packet.pts is None and packet.dts is None
+
+
+def _header_count(container: Any, stream: Any) -> int:
+    """The number of frames by the header; 0 if unknown."""
+    if container.format.name == "mxf":
+        return int(stream.duration or 0)  # in frames
+    return int(stream.frames)
+
+
+def _expected_end(container: Any, stream: Any) -> float | None:
+    """The end of the last frame by the header, in seconds; None if it does not know."""
+    start = (container.start_time or 0) / 1e6
+    if stream.frames and container.format.name == "avi":  # FFmpeg's duration follows the size
+        return float(stream.frames * stream.time_base)
+    if _header_count(container, stream) and stream.duration:
+        return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start
+    if container.format.name not in _KNOWS_DURATION:
+        return None
+    if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(float, tag.groups())
+        return 3600 * hours + 60 * minutes + seconds - start
+    alone = len(container.streams) == 1
+    return container.duration / 1e6 if container.duration and alone else None
 
 
 def _aspect(stream: Any) -> Fraction:
@@ -234,27 +349,6 @@ class _Clock:
             time = self._previous + min(_MIN_STEP, self._step / 2)
         self._previous = time
         return time
-
-    def duration(self) -> float:
-        """Of the latest frame, as if it were the last: the header's, or that of the one before."""
-        if self._packets.has_durations and self._packets.last_duration:
-            return float(self._packets.last_duration * self._unit)
-        return self._step
-
-    def expected_end(self, container: Any, stream: Any) -> float | None:
-        """The end of the last frame by the header, in seconds; None if it does not know."""
-        start = (container.start_time or 0) / 1e6
-        if stream.frames and self._packets.is_avi:  # FFmpeg's duration follows the file's size
-            return float(stream.frames * self._unit)
-        if stream.frames and stream.duration:
-            return float((stream.duration + (stream.start_time or 0)) * self._unit) - start
-        if container.format.name not in _KNOWS_DURATION:
-            return None
-        if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", "")):
-            hours, minutes, seconds = map(float, tag.groups())
-            return 3600 * hours + 60 * minutes + seconds - start
-        alone = len(container.streams) == 1
-        return container.duration / 1e6 if container.duration and alone else None
 
     def _seconds(self, stamp: int) -> float:
         return float(stamp * self._unit) - self._packets.origin

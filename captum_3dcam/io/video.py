@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from captum_3dcam._files import StrPath, check_size, existing_path
-from captum_3dcam._validation import check_integer
+from captum_3dcam._validation import check_integer, warn
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io._frame_source import FrameSource, Pixels, Size, TimedFrame, resize
 from captum_3dcam.io._video_decoder import DecodedVideo, import_av
@@ -266,7 +266,10 @@ def _open_source(path: StrPath | Video, fps: float | None) -> FrameSource:
     import_av()
     path = existing_path(path, "video file")
     refuse_rate(fps, repr(str(path)))
-    return DecodedVideo.open(path)
+    source = DecodedVideo.open(path)
+    if source.choice:
+        warn(f"{path.name!r} {source.choice}")
+    return source
 
 
 def read_video(
@@ -286,6 +289,9 @@ def read_video(
 
 
 def _fit(size: PartialSize, height: int, width: int) -> Size:
+    for side in size:
+        if side is not None:
+            check_integer("size", side)
     if size[0] is None and size[1] is not None:
         return max(round(height * size[1] / width), 1), size[1]
     if size[1] is None and size[0] is not None:

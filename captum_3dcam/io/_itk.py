@@ -16,9 +16,9 @@ from captum_3dcam._files import (
     import_extra,
     wrap_read_errors,
 )
-from captum_3dcam.io._metaimage import check_metaimage
+from captum_3dcam.io import _metaimage, _nrrd
 from captum_3dcam.io._voxels import Index, choose_volumes, replace_non_finite
-from captum_3dcam.io.volume import Volume, check_shape
+from captum_3dcam.io.volume import Header, Volume, check_shape
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _REVERSED = [2, 1, 0, 3]  # columns of an affine: ITK's axes (i, j, k) are (w, h, d) here
@@ -29,38 +29,36 @@ _DATA_FILE = {
     "Nrrd": re.compile(r"data ?file\s*:\s*([^\r\n]*)", re.IGNORECASE),
     "Meta": re.compile(r"ElementDataFile\s*[=:]?\s*([^\r\n]*)", re.IGNORECASE),
 }
-_ORIENTATION = {
-    "Nrrd": re.compile(
-        r"^space\s*:\s*(left-posterior-superior|right-anterior-superior|left-anterior-superior"
-        r"|lps|ras|las)\b",
-        re.IGNORECASE | re.MULTILINE,
-    ),
-    "Meta": re.compile(r"^\s*(TransformMatrix|Orientation|Rotation)\b", re.MULTILINE),
-}
+_UNITS = {"meter": ("m", 1000.0), "micron": ("um", 0.001)}  # of an NRRD header, in mm
 
 
 def read_itk(path: Path, kind: str, index: Index, nan: float | None) -> Volume:
     """Read a file of the kind ``"Nrrd"`` or ``"Meta"``; its vectors are channels."""
     sitk = _import_simpleitk(_NAMES[kind])
+    checks = _nrrd if kind == "Nrrd" else _metaimage
     with wrap_read_errors(path, _NAMES[kind]):
         header = _read_header(path, kind)
         _check_data_files(header, kind)
-        if kind == "Meta":
-            check_metaimage(path, header)
+        fields = checks.read_fields(path, header)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.SetImageIO(f"{kind}ImageIO")
         _call(reader.ReadImageInformation)
-        pixel_type = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-        chosen = _check_size(reader, pixel_type, path, index)
+        chosen, size = _check_size(sitk, reader, path, index)
+        checks.check_lengths(path, header, fields, size)
+        to_lps = checks.space_to_lps(fields, _space(reader))
+        unit, name = checks.read_unit(fields, path)
         image = _call(reader.Execute)
         data = _values(sitk.GetArrayViewFromImage(image), image, chosen)
         replace_non_finite(data, nan)
-        volume = Volume(data, _affine(image))
-    if not _ORIENTATION[kind].search(header):
+        affine = (np.eye(4) if to_lps is None else to_lps) @ _affine(image)
+        affine[:3] *= unit
+        volume = Volume(data, _LPS_TO_RAS @ affine, header=Header(units=(name, "unknown")))
+    if to_lps is None:
+        space = f" (its space is {_space(reader)})" if _space(reader) else ""
         warnings.warn(
-            f"{str(path)!r} states no orientation. As in ITK, its axes are taken to run to the "
-            "patient's left, back and head.",
+            f"{str(path)!r} states no orientation{space}. As in ITK, its axes are taken to run to "
+            "the patient's left, back and head.",
             stacklevel=3,
         )
     return volume
@@ -72,13 +70,25 @@ def write_itk(volume: Volume, path: StrPath) -> None:
     data = volume.data
     several = volume.channels > 1
     image = sitk.GetImageFromArray(np.moveaxis(data, 0, -1) if several else data, isVector=several)
+    is_nrrd = str(path).lower().endswith(".nrrd")
+    unit, mm = _UNITS.get(volume.header.units[0], ("", 1.0)) if is_nrrd else ("", 1.0)
     affine = _LPS_TO_RAS @ volume.affine[:, _REVERSED]
+    affine[:3] /= mm
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     with atomic_write(path, (".nrrd", ".mha")) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
+        if unit:
+            _add_unit(temporary, unit)
+
+
+def _add_unit(path: Path, unit: str) -> None:
+    """State the unit in an NRRD header: SimpleITK cannot."""
+    before, space, after = path.read_bytes().partition(b"\nspace: left-posterior-superior\n")
+    line = "space units:" + f' "{unit}"' * 3 + "\n"
+    path.write_bytes(before + space + line.encode() + after)
 
 
 def _import_simpleitk(kind: str) -> Any:
@@ -129,8 +139,18 @@ def _check_data_files(header: str, kind: str) -> None:
                 )
 
 
-def _check_size(reader: Any, pixel_type: str, path: Path, index: Index) -> range:
-    """Check the size that the header describes; return the channels or volumes to keep."""
+def _space(reader: Any) -> str:
+    """The space of the positions that SimpleITK gives for an NRRD header; "" if it has none."""
+    key = "NRRD_space"
+    return str(reader.GetMetaData(key)) if reader.HasMetaDataKey(key) else ""
+
+
+def _check_size(sitk: Any, reader: Any, path: Path, index: Index) -> tuple[range, int]:
+    """Check the size that the header describes.
+
+    Returns the channels or volumes to keep, and the bytes of all values.
+    """
+    pixel_type = sitk.GetPixelIDValueAsString(reader.GetPixelID())
     size, components = list(reader.GetSize()), int(reader.GetNumberOfComponents())
     if len(size) not in (3, 4):
         raise ValueError(f"it is an image of {len(size)} axes; expected three, or four.")
@@ -146,7 +166,7 @@ def _check_size(reader: Any, pixel_type: str, path: Path, index: Index) -> range
     stored = volumes * components * int(bits[1]) // 8
     content = f"{' x '.join(map(str, size))} voxels of {components} x {bits[1]} bits"
     check_size(path, voxels * (stored + 4 * len(chosen)), content)
-    return chosen
+    return chosen, voxels * stored
 
 
 def _values(view: NDArray[Any], image: Any, chosen: range) -> NDArray[np.float32]:
@@ -160,9 +180,11 @@ def _values(view: NDArray[Any], image: Any, chosen: range) -> NDArray[np.float32
 
 
 def _affine(image: Any) -> NDArray[np.float64]:
-    """(4, 4), from (d, h, w) to RAS in mm."""
+    """(4, 4), from (d, h, w) to the positions that SimpleITK gives, without those in time."""
     affine, axes = np.eye(4), image.GetDimension()
-    direction = np.array(image.GetDirection()).reshape(axes, axes)[:3, :3]
-    affine[:3, :3] = direction * image.GetSpacing()[:3]
+    direction = np.array(image.GetDirection()).reshape(axes, axes)
+    if direction[:3, 3:].any() or direction[3:, :3].any():
+        raise ValueError("its last axis is not that of time. Save one of the volumes alone.")
+    affine[:3, :3] = direction[:3, :3] * image.GetSpacing()[:3]
     affine[:3, 3] = image.GetOrigin()[:3]
-    return np.asarray(_LPS_TO_RAS @ affine[:, _REVERSED])
+    return affine[:, _REVERSED]

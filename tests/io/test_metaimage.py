@@ -126,3 +126,85 @@ def test_random_damage_gives_a_volume_or_an_error_that_names_the_file(plain, com
                 assert repr(str(path)) in str(error)  # noqa: PT017
             else:
                 assert volume.data.size <= DATA.size
+
+
+# ------------------------------------------------------------------- lengths and units of files
+
+
+@pytest.fixture
+def apart(tmp_path):
+    """A header, and its values in raw.raw."""
+    sitk.WriteImage(sitk.GetImageFromArray(DATA), str(tmp_path / "apart.mhd"))
+    return tmp_path / "apart.mhd"
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_a_list_has_a_file_for_each_slice(apart, count):
+    for number in range(6):
+        (apart.parent / f"{number}.raw").write_bytes(DATA[number % 5].tobytes())
+    header = apart.read_text()
+    names = [f"{number}.raw" for number in range(count)]
+    apart.write_text(header.replace("apart.raw", "\n".join(["LIST", *names])))
+    message = f"its header lists {count} files for its 5 slices"
+    with pytest.raises(ValueError, match=message):
+        read_volume(apart)
+    names = [f"{number}.raw" for number in range(5)]
+    apart.write_text(header.replace("apart.raw", "\n".join(["LIST", *names])))
+    np.testing.assert_array_equal(read_volume(apart).data, DATA)
+    (apart.parent / "3.raw").write_bytes(DATA[3].tobytes()[:-4])
+    with pytest.raises(ValueError, match=r"'3.raw' has 164 bytes; its header describes 168\. It"):
+        read_volume(apart)
+
+
+def test_a_list_of_a_file_for_each_volume(tmp_path):
+    image = sitk.JoinSeries([sitk.GetImageFromArray(DATA), sitk.GetImageFromArray(DATA + 1)])
+    sitk.WriteImage(image, str(tmp_path / "four.mhd"))
+    for number in range(2):
+        (tmp_path / f"{number}.raw").write_bytes((DATA + np.float32(number)).tobytes())
+    header = (tmp_path / "four.mhd").read_text()
+    (tmp_path / "four.mhd").write_text(header.replace("four.raw", "LIST\n0.raw\n1.raw\n"))
+    np.testing.assert_array_equal(read_volume(tmp_path / "four.mhd", index=1).data, DATA + 1)
+    (tmp_path / "four.mhd").write_text(header.replace("four.raw", "LIST\n0.raw\n"))
+    with pytest.raises(ValueError, match="its header lists 1 files for its 2 volumes"):
+        read_volume(tmp_path / "four.mhd", index=1)
+
+
+def test_detached_values_have_the_length_of_the_header(apart):
+    values = apart.parent / "apart.raw"
+    values.write_bytes(b"head" + DATA.tobytes())
+    message = r"'apart.raw' has 844 bytes; its header describes 840\. If .* write HeaderSize = -1"
+    with pytest.raises(ValueError, match=message):
+        read_volume(apart)
+    header = apart.read_text()
+    for size in (-1, 4):
+        apart.write_text(header.replace("ElementData", f"HeaderSize = {size}\nElementData"))
+        np.testing.assert_array_equal(read_volume(apart).data, DATA)
+    values.write_bytes(DATA.tobytes()[:-1])
+    apart.write_text(header)
+    with pytest.raises(ValueError, match=r"'apart.raw' has 839 bytes; .* 840\. It is truncated"):
+        read_volume(apart)
+    values.unlink()
+    with pytest.raises(ValueError, match="there is no file 'apart.raw' of its values"):
+        read_volume(apart)
+
+
+def test_lengths_of_a_single_file(plain, compressed):
+    content = plain.read_bytes()
+    plain.write_bytes(content[:-5])
+    with pytest.raises(ValueError, match="it is truncated: 835 of 840 bytes of values"):
+        read_volume(plain)
+    plain.write_bytes(content + bytes(999))
+    with pytest.warns(UserWarning, match="plain.mha' has 999 bytes or more after the values"):
+        np.testing.assert_array_equal(read_volume(plain).data, DATA)
+    with pytest.raises(ValueError, match=r"its compressed values are damaged: 8\d\d of 672 bytes"):
+        read_volume(changed(compressed, b"DimSize = 7 6 5", b"DimSize = 7 6 4"))
+
+
+@pytest.mark.parametrize(
+    ("unit", "mm", "message"),
+    [("um", 0.001, "are converted"), ("cm", 10, "are converted"), ("ell", 1, "are taken as")],
+)
+def test_units_that_simpleitk_does_not_apply(plain, unit, mm, message):
+    changed(plain, b"ElementSpacing", f"DistanceUnits = {unit}\nElementSpacing".encode())
+    with pytest.warns(UserWarning, match=f"has the unit '{unit}'. Positions {message}"):
+        assert read_volume(plain).spacing == pytest.approx((mm, mm, mm))

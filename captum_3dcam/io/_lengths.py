@@ -1,0 +1,31 @@
+"""Whether files hold as many bytes of values as a header describes."""
+
+import warnings
+from pathlib import Path
+
+_MAX_PADDING = 512  # bytes, a block of a disk or tape
+
+
+def check_value_file(path: Path, expected: int, start: int, advice: str) -> None:
+    """Raise ValueError unless the file has ``start`` bytes and then the values alone.
+
+    With a start of -1, the values are at its end.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path.name!r} of its values.")
+    received = path.stat().st_size - max(start, 0)
+    if received < expected or (start >= 0 and received > expected):
+        raise ValueError(
+            f"the file of its values {path.name!r} has {received:,} bytes; its header describes "
+            f"{expected:,}. {advice if received > expected else 'It is truncated.'}"
+        )
+
+
+def warn_of_rest(path: Path, rest: int, stacklevel: int) -> None:
+    """Warn of bytes after the values in the file of a header: it may describe too few."""
+    if rest > _MAX_PADDING:
+        warnings.warn(
+            f"{str(path)!r} has {rest:,} bytes or more after the values that its header "
+            "describes. They are not read; check its size.",
+            stacklevel=stacklevel + 1,
+        )

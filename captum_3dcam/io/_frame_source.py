@@ -52,7 +52,7 @@ class FrameSource(Protocol):
 def resize(pixels: Pixels, size: Size) -> Pixels:
     """An RGB image resized to (H, W); always a copy, to which the caller may write."""
     if pixels.shape[:2] == size:
-        return pixels.copy()
+        return np.array(pixels)
     from PIL import Image
 
     return np.array(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BICUBIC))

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 _MAX_SHOWN = 5
-_MIN_GAP = 1.5  # frames, between the end of the frames and that of the header
-_MIN_VARIABLE_GAP = 3.5  # of a variable rate
+# Frames between their end and that of the header: if it counts them, at a constant rate, at others
+_MIN_COUNTED_GAP, _MIN_GAP, _MIN_VARIABLE_GAP = 1.5, 2.5, 3.5
 _MIN_STEPS = 8  # from which a rate is known to be constant
 _MIN_EQUAL = 0.9  # of the steps at a constant rate, where some frames are missing
 _MAX_DEVIATION = 0.25  # steps, of a multiple of the constant one
@@ -70,9 +70,13 @@ class Damage:
         if expected is None or not self.starts or (unread is not None and unread <= 0):
             return
         end, constant = self.starts[-1] + duration, _constant_step(self.starts)
-        is_sure = unread is not None or constant is not None
         unit = constant or self.step or duration
-        least = _MIN_GAP * unit if is_sure else _MIN_VARIABLE_GAP * max(unit, duration)
+        if unread is not None:
+            least = _MIN_COUNTED_GAP * unit
+        elif constant is not None:
+            least = _MIN_GAP * unit
+        else:
+            least = _MIN_VARIABLE_GAP * max(unit, duration)
         if expected - end <= least:
             return
         if unread is None and constant is not None:
@@ -83,7 +87,7 @@ class Damage:
         missing = round((expected - end) / unit) - known if unread is None else unread
         if missing > 0:
             self._ending.append(_Hole(missing, end, expected))
-            self._is_estimate = not is_sure
+            self._is_estimate = unread is None and constant is None
 
     def describe(self) -> str | None:
         """What is missing or damaged, and where; None if nothing is."""

@@ -25,12 +25,12 @@ from captum_3dcam.io._video_damage import Damage
 
 # Only containers of a single file: a playlist could refer to other files, or to the network.
 _CONTAINERS = (
-    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,gif,apng,ivf,mxf,dv,nut,rm,"
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,flv,ogg,asf,ivf,mxf,dv,nut,rm,"
     "yuv4mpegpipe"
 )
 _LONG_JUMP = 1.0  # seconds back: the timestamps start anew; less is disorder
 _MIN_STEP = 1e-3  # seconds, after a frame whose timestamp is no later
-_KNOWS_DURATION = ("matroska,webm", "flv")
+_KNOWS_DURATION = ("matroska,webm", "flv", "asf")
 # Where each packet is a frame, shown at the packet's time.
 _PAIRED_CODECS = ("h264", "hevc")
 _PAIRED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
@@ -102,9 +102,7 @@ class DecodedVideo:
                 "their own times."
             )
 
-    def _timed(
-        self, converter: FrameConverter, start: float, frame: Any, end: float
-    ) -> TimedFrame:
+    def _timed(self, converter: FrameConverter, start: float, frame: Any, end: float) -> TimedFrame:
         return TimedFrame(start, end - start, partial(self._pixels, converter, frame))
 
     def _pixels(self, converter: FrameConverter, frame: Any, size: Size) -> Pixels:
@@ -132,9 +130,8 @@ def _read_errors(path: Path) -> Iterator[None]:
             raise ValueError(error.strerror) from error
 
 
-def _av_error() -> type[Exception]:
-    error: type[Exception] = import_av().error.FFmpegError
-    return error
+def _av_error() -> Any:
+    return import_av().error.FFmpegError
 
 
 def _open(path: Path) -> Any:
@@ -202,7 +199,8 @@ class _Packets:
         self._damage = damage
         self._packets = container.demux(self.stream)
         self._highest = -math.inf
-        self._last_duration = 0  # of the packet with the highest timestamp; 0 if unknown
+        self._last_duration = 0  # of the frame with the highest timestamp; 0 if unknown
+        self._has_duplicates = False
         codec = self.stream.codec_context.name
         self._is_paired = codec in _PAIRED_CODECS and name in _PAIRED_CONTAINERS
         self._pending: set[int] = set()
@@ -226,7 +224,7 @@ class _Packets:
         step = self._damage.step
         if not step:
             return own or float(1 / _nominal_rate(self.stream))
-        if own >= _MIN_LAST * step:
+        if own >= _MIN_LAST * step or self._has_duplicates:
             return own
         return rest if _MIN_LAST * step <= rest <= _MAX_LAST * step else step
 
@@ -234,12 +232,12 @@ class _Packets:
         error = _av_error()
         for packet in self.read():
             if not packet.size and not _is_flush(packet):
-                continue  # a duplicate: the frame before is shown on
+                continue
             try:
                 for frame in packet.decode():
                     self._pending.discard(frame.pts)
                     yield frame
-            except error:  # noqa: PERF203, decoding takes much longer
+            except error:
                 self._damage.is_suspect = True
                 if packet.pts not in self._pending:
                     self._lose(packet.dts if packet.pts is None else packet.pts)
@@ -264,7 +262,10 @@ class _Packets:
     def _note(self, packet: Any) -> None:
         self._count += 1
         self.first_dts = packet.dts if self._count == 1 else self.first_dts
-        if packet.pts is not None and packet.pts >= self._highest:
+        if not packet.size:  # the frame before is shown on
+            self._has_duplicates = True
+            self._last_duration += packet.duration or 0
+        elif packet.pts is not None and packet.pts >= self._highest:
             self._highest, self._last_duration = packet.pts, packet.duration or 0
         if self._is_paired and packet.pts is not None and packet.size and not packet.is_discard:
             self._pending.add(packet.pts)
@@ -298,7 +299,8 @@ def _expected_end(container: Any, stream: Any) -> float | None:
         hours, minutes, seconds = map(float, tag.groups())
         return 3600 * hours + 60 * minutes + seconds - start
     alone = len(container.streams) == 1
-    return container.duration / 1e6 if container.duration and alone else None
+    # Counted from 0, not from the first frame.
+    return container.duration / 1e6 - max(start, 0) if container.duration and alone else None
 
 
 def _aspect(stream: Any) -> Fraction:

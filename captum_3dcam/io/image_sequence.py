@@ -1,4 +1,4 @@
-"""Images as the frames of a video: a folder of them, the pages of a TIFF, an animated WebP."""
+"""Images as the frames of a video: a folder of them, the pages of a TIFF, an animated image."""
 
 import re
 import warnings
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DEFAULT_FPS = 25.0
+_ANIMATED = ("GIF", "PNG", "WEBP")
+# As browsers do, and the ffmpeg command for a GIF: such delays are from old or careless programs.
+_MIN_DELAY, _DEFAULT_DELAY = 0.011, 0.1  # seconds
 _SUFFIXES = (".bmp", ".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
 
@@ -95,36 +98,51 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class ImagePages:
-    """The pages of a TIFF, at a constant rate, or the frames of an animated WebP, at their own."""
+    """The pages of a TIFF, at a constant rate; the frames of a GIF, APNG or WebP, at their own."""
 
     path: Path
     size: Size
-    frame_count: int
     times: FrameTimes
+    first: int = 0
+    """The number of the first page that is a frame."""
+    damage: str | None = None
 
     @classmethod
     def open(cls, path: Path, fps: float | None) -> "ImagePages":
         with _opened(path) as image:
-            count = getattr(image, "n_frames", 1)
-            if count < 2:
-                raise ValueError("it is a single image. Read it with read_image().")
-            size = image.size[::-1]
-            has_times = image.format == "WEBP"
-            durations = list(_durations(image, count)) if has_times else []
-        if has_times:
-            refuse_rate(fps, repr(str(path)))
-            times = FrameTimes(np.cumsum([0.0, *durations]))
-        else:
-            times = FrameTimes.from_rate(count, _checked_rate(fps, path))
-        return cls(path, size, count, times)
+            if animated := image.format in _ANIMATED:
+                pages = cls._animated(path, image)
+            else:
+                count, size = getattr(image, "n_frames", 1), image.size[::-1]
+                _check_several(count)
+        if not animated:
+            return cls(path, size, FrameTimes.from_rate(count, _checked_rate(fps, path)))
+        refuse_rate(fps, repr(str(path)))
+        if pages.damage:
+            warn(
+                f"{path.name!r} is truncated or damaged: {pages.damage}. The other frames keep "
+                "their own times."
+            )
+        return pages
+
+    @classmethod
+    def _animated(cls, path: Path, image: Any) -> "ImagePages":
+        # An APNG may begin with an image for programs that do not know it.
+        first = int(getattr(image, "default_image", False))
+        count, size = getattr(image, "n_frames", 1) - first, image.size[::-1]
+        if image.format != "GIF":
+            _check_several(count)
+        times = FrameTimes(np.cumsum([0.0, *_durations(image, first, count)]))
+        damage = _describe_damage(path, image.format, len(times), count, times.edges[-1])
+        return cls(path, size, times, first, damage)
+
+    @property
+    def frame_count(self) -> int:
+        return len(self.times)
 
     @property
     def fps(self) -> float:
         return self.times.fps
-
-    @property
-    def damage(self) -> None:
-        return None
 
     def frames(self) -> Iterator[TimedFrame]:
         with _opened(self.path) as image:
@@ -133,36 +151,105 @@ class ImagePages:
                 yield TimedFrame(start, end - start, partial(self._pixels, image, number))
 
     def _pixels(self, image: "Image.Image", number: int, size: Size) -> Pixels:
-        image.seek(number)
+        _go_to(image, self.first + number)
         _check_size_of(image.size[::-1], self.size, f"page {number} of {str(self.path)!r}")
         return resize(_to_rgb(image, image.format), size)
 
 
 def is_paged_image(path: Path) -> bool:
-    """Whether the file is a TIFF or WebP, by its first bytes."""
+    """Whether the file is a TIFF, GIF, APNG or WebP, by its content."""
     with path.open("rb") as file:
         start = file.read(12)
-    return start[:4] in (b"II*\0", b"MM\0*") or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+    if start[:8] == b"\x89PNG\r\n\x1a\n":
+        return _is_animated(path)
+    return start[:4] in (b"II*\0", b"MM\0*", b"GIF8") or _is_webp(start)
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether the header of a WebP says so: of a truncated one, no frame can be read."""
+    with path.open("rb") as file:
+        start = file.read(21)
+    return _is_webp(start) and start[12:16] == b"VP8X" and bool(start[20:] and start[20] & 2)
+
+
+def _is_webp(start: bytes) -> bool:
+    return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+
+
+def _is_animated(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with _quiet(), Image.open(path, formats=FORMATS) as image:
+            return bool(image.is_animated)
+    except Exception:  # a decoder may raise any error for damaged data
+        return False
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     from PIL import Image
 
-    with wrap_read_errors(path, "a video"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damaged metadata is harmless; sizes are checked below
-        with Image.open(path, formats=FORMATS) as image:
+    with wrap_read_errors(path, "a video"):
+        with _quiet():
+            file = Image.open(path, formats=FORMATS)
+        with file as image:
             width, height = image.size
             check_size(path, BYTES_PER_PIXEL * width * height, f"{width} x {height} pixels")
             yield image
 
 
-def _durations(image: "Image.Image", count: int) -> Iterator[float]:
-    """Of each frame in seconds; at least a hundredth, as times ascend strictly."""
-    for number in range(count):
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without warnings: damaged metadata is harmless, and sizes are checked here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _go_to(image: "Image.Image", number: int) -> None:
+    with _quiet():
         image.seek(number)
         image.load()
-        yield max(image.info.get("duration", 0) / 1000, 0.01)
+
+
+def _check_several(count: int) -> None:
+    if count < 2:
+        raise ValueError("it is a single image. Read it with read_image().")
+
+
+def _durations(image: "Image.Image", first: int, count: int) -> list[float]:
+    """Of each frame in seconds, as far as they can be read."""
+    durations: list[float] = []
+    for number in range(first, first + count):
+        try:
+            _go_to(image, number)
+        except Exception:  # a decoder may raise any error for damaged data
+            if not durations:
+                raise
+            break
+        delay = float(image.info.get("duration", 0)) / 1000
+        durations.append(delay if delay >= _MIN_DELAY else _DEFAULT_DELAY)
+    return durations
+
+
+def _describe_damage(
+    path: Path, image_format: str, read: int, count: int, end: float
+) -> str | None:
+    """What is missing; a GIF does not say how many frames it should have."""
+    if image_format == "GIF":
+        is_whole = read == count and _has_end_mark(path)
+        return None if is_whole else f"it has no end, the frames after {end:.2f} s are missing"
+    if read == count:
+        return None
+    missing = f"{count - read} of {count} frames {'is' if count - read == 1 else 'are'} missing"
+    return f"{missing}, from {end:.2f} s on"
+
+
+def _has_end_mark(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - 64, 0))
+        return file.read().rstrip(b"\0\r\n ").endswith(b";")
 
 
 def refuse_rate(fps: float | None, name: str) -> None:

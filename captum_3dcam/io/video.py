@@ -15,7 +15,13 @@ from captum_3dcam._validation import check_integer, warn
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io._frame_source import FrameSource, Pixels, Size, TimedFrame, resize
 from captum_3dcam.io._video_decoder import DecodedVideo, import_av
-from captum_3dcam.io.image_sequence import ImageFolder, ImagePages, is_paged_image, refuse_rate
+from captum_3dcam.io.image_sequence import (
+    ImageFolder,
+    ImagePages,
+    is_animated_webp,
+    is_paged_image,
+    refuse_rate,
+)
 from captum_3dcam.io.sampling import Sampling
 
 PartialSize = tuple[int | None, int | None]
@@ -41,7 +47,8 @@ class VideoFile:
 
     Each iteration opens the file and yields its frames, (H, W, 3) RGB uint8. The file is closed
     when the iteration ends, is left or raises. The first iteration to the end of a damaged file
-    warns, and says which frames are missing; the others are at their own times.
+    warns, and says which frames are missing (:func:`open_video` does for a GIF or APNG); the others
+    are at their own times.
     """
 
     source: FrameSource = field(kw_only=True)
@@ -225,7 +232,9 @@ def open_video(
 
     It is a video file in any container of FFmpeg's that needs no other file, whatever its suffix;
     an animated GIF, APNG or WebP; a TIFF of several pages; a folder of images of one size, in the
-    natural order of their names; or a :class:`Video` in memory.
+    natural order of their names; or a :class:`Video` in memory. Of several video streams, the one
+    that players show is read, with a warning. Frames of a GIF, APNG or WebP with a delay of 10 ms
+    or less are shown for 100 ms, as in browsers.
 
     Frames are upright and have square pixels, as players show them: rotated and flipped by the
     file's display matrix, and stretched by its sample aspect ratio. They are resized to ``size``
@@ -300,7 +309,9 @@ def _fit(size: PartialSize, height: int, width: int) -> Size:
 
 
 def is_video(path: StrPath) -> bool:
-    """Whether the content of a file is a video for PyAV; False without PyAV."""
+    """Whether the content of a file is an animated WebP or a video for PyAV; False without PyAV."""
+    if is_animated_webp(Path(path)):
+        return True
     try:
         DecodedVideo.open(Path(path))
     except (ImportError, ValueError):

@@ -13,6 +13,7 @@ from captum_3dcam.cli import main
 from captum_3dcam.io import (
     Volume,
     load_map,
+    read_dicom,
     read_image,
     read_nifti,
     read_volume,
@@ -324,6 +325,30 @@ def test_a_network_of_four_channels(how, folder, figures_not_drawn, capsys):
     assert read_nifti("out/map.nii.gz").shape == SIZE
     assert "doe" not in Path("out/report.json").read_text()
     assert "doe" not in json.dumps(load_map("out/map.npz").metadata)
+
+
+def test_the_echoes_of_dicom_are_the_channels(folder, figures_not_drawn, capsys):
+    """Of a network with as many; a series is chosen beside them."""
+    pydicom = pytest.importorskip("pydicom")
+    volumes = four_channels()
+    for number, data in enumerate(volumes.data):
+        write_series(folder / "echoes", Volume(data, oblique()), f"1.2.{number}")
+        for path in (folder / "echoes").glob(f"1.2.{number}-*"):
+            item = pydicom.dcmread(path)
+            item.SeriesInstanceUID, item.EchoTime = "1.2.9", 5 + number
+            item.save_as(path)
+    write_series(folder / "echoes", Volume(volumes.data[0], oblique()), "1.2.8")
+    words = ["--layers", "first", "--normalize", "unit", "--series", "1.2.9"]
+    report = run(capsys, "echoes", "channels", *words)
+    received = network("channels")[1][0]
+    assert report["input"]["channels"] == 4
+    # The slices are sorted along their normal, which may be opposite to the volume's first axis.
+    expected = read_dicom("echoes", "1.2.9", index="all").data
+    low, high = (edge(expected, axis=(1, 2, 3), keepdims=True) for edge in (np.min, np.max))
+    np.testing.assert_allclose(received[0], (expected - low) / (high - low), atol=1e-5)
+    message, code = fails(capsys, "echoes", "scan", *words)
+    assert code == 1
+    assert "The series has several volumes: 0: EchoTime 5.0" in message
 
 
 def test_a_network_of_one_channel_needs_a_choice(folder, capsys):

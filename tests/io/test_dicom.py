@@ -305,14 +305,14 @@ def test_time_points_and_echoes_of_one_series_are_listed(tmp_path, tag):
                     "ImagePositionPatient": [1, 2, 9],
                 },
             ],
-            ["first pixel at (-1.0, -2.0, 3.0) mm", "first pixel at (-1.0, -2.0, 9.0) mm"],
+            ["first pixel at (-1.0, -2.0, 3.0) mm RAS", "first pixel at (-1.0, -2.0, 9.0) mm RAS"],
         ),
         (
             [
                 {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]},
                 {"ImageOrientationPatient": [1, 0, 0, 0, 0.8, 0.6]},
             ],
-            ["normal (0.000, 0.000, 1.000)", "normal (0.000, 0.600, 0.800)"],
+            ["normal (0.000, 0.000, 1.000) RAS", "normal (0.000, 0.600, 0.800) RAS"],
         ),
     ],
 )

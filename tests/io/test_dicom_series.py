@@ -264,6 +264,27 @@ def test_slices_without_a_patient_belong_to_the_only_one(tmp_path):
     assert parts == [("patient 1", 2), ("no patient", 2), ("patient 2", 1)]
 
 
+@pytest.mark.parametrize(
+    ("tag", "values", "texts"),
+    [
+        ("SeriesNumber", (3, 12), ("SeriesNumber 3", "SeriesNumber 12")),
+        ("EchoTime", (5, 20), ("EchoTime 5.0", "EchoTime 20.0")),
+        (
+            "ImagePositionPatient",
+            ([1, 2, 3], [1, 2, 9]),
+            ("first file at (-1.0, -2.0, 3.0) mm RAS", "first file at (-1.0, -2.0, 9.0) mm RAS"),
+        ),
+    ],
+)
+def test_series_of_one_description_are_told_apart(tmp_path, tag, values, texts):
+    for number, value in enumerate(values):
+        uid = f"1.2.{number}"
+        changed = {"SeriesInstanceUID": uid, "SOPInstanceUID": uid + ".1", tag: value}
+        save(slice_of(0, **{"SeriesNumber": 7, **changed}), tmp_path / f"{number}.dcm")
+    listed = [f"CT thorax (1 file, 1 x 5 x 6, {text})" for text in texts]
+    assert [*map(str, list_series(tmp_path))] == listed
+
+
 # -------------------------------------------------------------------------------------- privacy
 
 

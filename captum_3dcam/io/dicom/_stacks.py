@@ -8,6 +8,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_3dcam.io.dicom._choices import format_position, tell_apart
 from captum_3dcam.io.dicom._objects import STACK_TAGS
 from captum_3dcam.io.dicom._slices import Slice
 
@@ -166,9 +167,10 @@ def describe(stacks: list[Stack]) -> Iterator[str]:
     """Yield one choice per stack, without anything that identifies the patient."""
     texts = [f"{label or 'volume'} ({_count(slices)}" for label, slices in stacks]
     for number, text in enumerate(texts):
-        alike = [slices for other, (_, slices) in zip(texts, stacks, strict=True) if other == text]
-        more = "" if len(alike) == 1 else _difference(stacks[number][1], alike)
-        yield f"{number}: {text}{more})"
+        alike = [s[0] for other, (_, s) in zip(texts, stacks, strict=True) if other == text]
+        own, others = _details(stacks[number][1][0]), [_details(other) for other in alike]
+        more = tell_apart(own, others) if len(alike) > 1 else ""
+        yield f"{number}: {', '.join(filter(None, (text, more)))})"
 
 
 def _count(slices: list[Slice]) -> str:
@@ -177,22 +179,13 @@ def _count(slices: list[Slice]) -> str:
     return f"{count} of {rows} x {columns} pixels"
 
 
-def _difference(slices: list[Slice], alike: list[list[Slice]]) -> str:
-    """What tells a stack from those like it: one detail if it suffices, else all that differ."""
-    own, others = _details(slices[0]), [_details(other[0]) for other in alike]
-    distinct = {name: len({details.get(name) for details in others}) for name in own}
-    telling = [name for name in own if distinct[name] == len(alike)][:1]
-    return "".join(f", {own[n]}" for n in telling or [n for n in own if distinct[n] > 1])
-
-
 def _details(item: Slice) -> dict[str, str]:
     rows, columns = np.linalg.norm(item.axes, axis=0)
-    to_ras = np.array([-1.0, -1.0, 1.0])
-    x, y, z = item.position * to_ras + 0.0  # no -0.0
+    x, y, z = _normal(item) * (-1, -1, 1) + 0.0  # no -0.0
     labels = {tag: f"{tag} {value}" for tag, value in item.labels.items()}
     return {
         "spacing": f"{rows:.4g} x {columns:.4g} mm apart",
-        "position": f"first pixel at ({x:.1f}, {y:.1f}, {z:.1f}) mm",
+        "position": f"first pixel at {format_position(item.position)}",
         **labels,
-        "normal": "normal ({:.3f}, {:.3f}, {:.3f})".format(*_normal(item) * to_ras + 0.0),
+        "normal": f"normal ({x:.3f}, {y:.3f}, {z:.3f}) RAS",
     }

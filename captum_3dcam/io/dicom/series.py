@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from captum_3dcam._files import StrPath
+from captum_3dcam.io.dicom._choices import format_position, tell_apart
 from captum_3dcam.io.dicom._mosaic import mosaic_shape
 from captum_3dcam.io.dicom._objects import (
     DamagedFile,
@@ -39,7 +40,8 @@ class DicomSeries:
     uid: str = field(repr=False)  # many have the date and time of the examination in them
     """The SeriesInstanceUID."""
     part: str = ""
-    """What tells it from other series with its UID: ``"patient 2"``, ``"frame of reference 1"``."""
+    """What tells it from other series of the list where the rest is the same: ``"patient 2"``,
+    ``"frame of reference 1"``, ``"SeriesNumber 4"``, the position of its first file."""
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape))
@@ -125,7 +127,7 @@ def _warn_of_damage(damaged: list[DamagedFile]) -> None:
             f"{files} damaged and passed over. {first}{damaged[0].error} If it is a slice of the "
             "scan, the volume lacks it.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
 
 
@@ -171,15 +173,15 @@ def _find_series(
     source: StrPath | Sequence[StrPath],
 ) -> tuple[list[_Group], list[DamagedFile]]:
     """The series, and the damaged files of a folder; raises if there are only these."""
-    found, damaged = [], []
+    intact, damaged = [], []
     for item in find_objects(source):
         if isinstance(item, DamagedFile):
             damaged.append(item)
         else:
-            found.append(item)
-    if damaged and not found:
+            intact.append(item)
+    if damaged and not intact:
         raise damaged[0].error
-    return _group(found), damaged
+    return _group(intact), damaged
 
 
 def _group(objects: Iterable[DicomObject]) -> list[_Group]:
@@ -191,10 +193,35 @@ def _group(objects: Iterable[DicomObject]) -> list[_Group]:
         for (_, _, uid), whole in sorted(series.items())
         for part, items in _split(whole)
     ]
-    return [
+    groups = [
         (_describe(number, uid, part, items), items)
         for number, (uid, part, items) in enumerate(parts, 1)
     ]
+    return _tell_apart(groups)
+
+
+def _tell_apart(groups: list[_Group]) -> list[_Group]:
+    """Add to series of the same text what differs."""
+    details: dict[str, list[dict[str, str]]] = {}
+    for each, items in groups:
+        details.setdefault(str(each), []).append(_details(items[0]))
+    result = []
+    for each, items in groups:
+        alike = details[str(each)]
+        more = tell_apart(_details(items[0]), alike) if len(alike) > 1 else ""
+        result.append((replace(each, part=", ".join(filter(None, (each.part, more)))), items))
+    return result
+
+
+def _details(item: DicomObject) -> dict[str, str]:
+    with reading(item.path):
+        header = item.header
+        tags = ("SeriesNumber", "EchoTime", "AcquisitionNumber", "InstanceNumber")
+        details = {tag: f"{tag} {header.get(tag)}" for tag in tags if header.get(tag) is not None}
+        position = header.get("ImagePositionPatient") or ()
+        if len(position) == 3:
+            details["position"] = f"first file at {format_position(position)}"
+        return details
 
 
 def _split(items: list[DicomObject]) -> list[tuple[str, list[DicomObject]]]:

@@ -71,6 +71,15 @@ def test_other_readers_agree(library, name, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_dcm2niix_keeps_the_values_of_monochrome1_as_well(tmp_path):
+    """Which the standard's modality transformation does, and SimpleITK and highdicom do not."""
+    pytest.importorskip("dcm2niix")
+    expected = series(PhotometricInterpretation="MONOCHROME1", Modality="MR")(tmp_path)
+    assert difference(read_captum_3dcam(tmp_path), expected) == ""
+    assert difference(dict(READERS.values())["dcm2niix"](tmp_path), expected) == ""
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_the_pixels_of_ct_are_simpleitks(tmp_path):
     sitk = pytest.importorskip("SimpleITK")
     series()(tmp_path)

@@ -70,7 +70,7 @@ def read_dicom(
 
 
 def _check_interpretation(items: list[DicomObject]) -> None:
-    """Say what low values are, as other readers keep them."""
+    """Say what low values are, where it is not the usual meaning."""
     shown = {
         str(item.header.get("PhotometricInterpretation"))
         for item in items
@@ -84,8 +84,9 @@ def _check_interpretation(items: list[DicomObject]) -> None:
             "others (MONOCHROME1 and MONOCHROME2). Expected one meaning: invert those of one kind."
         )
     warnings.warn(
-        "The scan is MONOCHROME1: low values are white. Its values are kept as they are, as other "
-        "readers keep them; a network that expects bright tissue to be high needs them inverted.",
+        "The scan is MONOCHROME1: low values are white. Its values are kept as they are, as by "
+        "dcm2niix (SimpleITK and highdicom invert them, each in its own way). A network that "
+        "expects bright tissue to be high needs them inverted.",
         UserWarning,
         stacklevel=3,
     )

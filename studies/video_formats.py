@@ -81,6 +81,11 @@ def remuxed(options: str, suffix: str, before: str = "") -> Callable[[Path], Non
     return finish
 
 
+def without_delays(path: Path) -> None:
+    """A GIF whose frames have a delay of 0, which ffmpeg and browsers show as 0.1 s."""
+    path.write_bytes(re.sub(rb"(!\xf9\x04.)..", rb"\1\0\0", path.read_bytes(), flags=re.DOTALL))
+
+
 VARIABLE = "-vf select='not(mod(n\\,7))+gt(n\\,30)+lt(mod(n\\,5)\\,2)' -fps_mode vfr"
 CASES = {
     "h264 mp4": Case("mp4", X264),
@@ -148,6 +153,9 @@ CASES = {
     "mjpeg avi": Case("avi", "-c:v mjpeg"),
     "mjpeg mov": Case("mov", "-c:v mjpeg"),
     "theora ogg": Case("ogg", "-c:v libtheora"),
+    "theora ogg, still": Case(
+        "ogg", "-vf select='eq(mod(n\\,8)\\,0)' -fps_mode cfr -c:v libtheora"
+    ),
     "ffv1 mkv": Case("mkv", "-c:v ffv1"),
     "ffv1 avi": Case("avi", "-c:v ffv1"),
     "prores mov": Case("mov", "-c:v prores_ks"),
@@ -156,7 +164,9 @@ CASES = {
     "flv1 flv": Case("flv", "-c:v flv1"),
     "qtrle mov": Case("mov", "-c:v qtrle"),
     "gif": Case("gif", "-r 20"),
+    "gif, no delays": Case("gif", "-r 20", finish=without_delays),
     "apng": Case("apng", "-c:v apng"),
+    "y4m": Case("y4m", "-pix_fmt yuv420p"),
     "h264 mp4 named .avi": Case("avi", f"{X264} -f mp4"),
     "h264 avi, truncated": Case("avi", f"{X264} -bf 0", finish=cut),
     "h264 mkv, truncated": Case("mkv", X264, finish=cut),

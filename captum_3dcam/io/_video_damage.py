@@ -46,6 +46,11 @@ class Damage:
         """The median distance of the frames in seconds: one of a variable rate may be any."""
         return float(np.median(np.diff(self.starts))) if len(self.starts) > 1 else 0.0
 
+    @property
+    def count(self) -> int:
+        """Of the frames and those known to be lost."""
+        return len(self.starts) + len(self._lost)
+
     def add_frame(self, start: float, is_corrupt: bool, is_key: bool) -> None:
         self.starts.append(start)
         self.is_suspect = self.is_suspect and not is_key

@@ -196,6 +196,7 @@ class _Packets:
         self.first_dts: int | None = None
         self._count = 0
         self._counted = _header_count(container, self.stream)
+        self._counts_frames = name == "mxf"
         self._damage = damage
         self._packets = container.demux(self.stream)
         self._highest = -math.inf
@@ -208,8 +209,9 @@ class _Packets:
 
     @property
     def unread(self) -> int | None:
-        """How many more packets than were read the header counts; None if it does not."""
-        return self._counted - self._count if self._counted else None
+        """How many more packets or frames than were read the header counts; None if it does not."""
+        read = self._damage.count if self._counts_frames else self._count
+        return self._counted - read if self._counted else None
 
     def last_duration(self, start: float, expected_end: float | None) -> float:
         """Of the last frame, which is shown at ``start``, in seconds.

@@ -128,12 +128,13 @@ class ImagePages:
     @classmethod
     def _animated(cls, path: Path, image: Any) -> "ImagePages":
         # An APNG may begin with an image for programs that do not know it.
-        first = int(getattr(image, "default_image", False))
-        count, size = getattr(image, "n_frames", 1) - first, image.size[::-1]
-        if image.format != "GIF":
+        first, size = int(getattr(image, "default_image", False)), image.size[::-1]
+        count = None if image.format == "GIF" else getattr(image, "n_frames", 1) - first
+        if count is not None:
             _check_several(count)
-        times = FrameTimes(np.cumsum([0.0, *_durations(image, first, count)]))
-        damage = _describe_damage(path, image.format, len(times), count, times.edges[-1])
+        durations, is_damaged = _durations(image, first)
+        times = FrameTimes(np.cumsum([0.0, *durations]))
+        damage = _describe_damage(path, times, count, is_damaged)
         return cls(path, size, times, first, damage)
 
     @property
@@ -153,7 +154,17 @@ class ImagePages:
     def _pixels(self, image: "Image.Image", number: int, size: Size) -> Pixels:
         _go_to(image, self.first + number)
         _check_size_of(image.size[::-1], self.size, f"page {number} of {str(self.path)!r}")
-        return resize(_to_rgb(image, image.format), size)
+        file_format = image.format
+        if file_format == "GIF":
+            image = _on_white(image)
+        return resize(_to_rgb(image, file_format), size)
+
+
+def _on_white(image: "Image.Image") -> "Image.Image":
+    """As FFmpeg and most pages show a GIF: what lies under its transparency may change by frame."""
+    from PIL import Image
+
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
 
 
 def is_paged_image(path: Path) -> bool:
@@ -165,11 +176,12 @@ def is_paged_image(path: Path) -> bool:
     return start[:4] in (b"II*\0", b"MM\0*", b"GIF8") or _is_webp(start)
 
 
-def is_animated_webp(path: Path) -> bool:
-    """Whether the header of a WebP says so: of a truncated one, no frame can be read."""
+def is_animation(path: Path) -> bool:
+    """Whether it is a GIF, or a WebP that moves, by the header alone: the rest may be damaged."""
     with path.open("rb") as file:
         start = file.read(21)
-    return _is_webp(start) and start[12:16] == b"VP8X" and bool(start[20:] and start[20] & 2)
+    moves = start[12:16] == b"VP8X" and bool(start[20:] and start[20] & 2)
+    return start[:4] == b"GIF8" or (_is_webp(start) and moves)
 
 
 def _is_webp(start: bytes) -> bool:
@@ -218,32 +230,34 @@ def _check_several(count: int) -> None:
         raise ValueError("it is a single image. Read it with read_image().")
 
 
-def _durations(image: "Image.Image", first: int, count: int) -> list[float]:
-    """Of each frame in seconds, as far as they can be read."""
+def _durations(image: "Image.Image", first: int) -> tuple[list[float], bool]:
+    """Of each frame in seconds, as far as they can be read, and whether more are damaged."""
     durations: list[float] = []
-    for number in range(first, first + count):
-        try:
-            _go_to(image, number)
-        except Exception:  # a decoder may raise any error for damaged data
-            if not durations:
-                raise
-            break
-        delay = float(image.info.get("duration", 0)) / 1000
-        durations.append(delay if delay >= _MIN_DELAY else _DEFAULT_DELAY)
-    return durations
+    try:
+        while True:
+            _go_to(image, first + len(durations))
+            delay = float(image.info.get("duration", 0)) / 1000
+            durations.append(delay if delay >= _MIN_DELAY else _DEFAULT_DELAY)
+    except Exception as error:  # a decoder may raise any error for damaged data
+        if not durations:
+            raise
+        return durations, not isinstance(error, EOFError)
 
 
 def _describe_damage(
-    path: Path, image_format: str, read: int, count: int, end: float
+    path: Path, times: FrameTimes, count: int | None, is_damaged: bool
 ) -> str | None:
-    """What is missing; a GIF does not say how many frames it should have."""
-    if image_format == "GIF":
-        is_whole = read == count and _has_end_mark(path)
-        return None if is_whole else f"it has no end, the frames after {end:.2f} s are missing"
-    if read == count:
-        return None
-    missing = f"{count - read} of {count} frames {'is' if count - read == 1 else 'are'} missing"
-    return f"{missing}, from {end:.2f} s on"
+    """What is missing; ``count`` is the number of frames by the header, None of a GIF."""
+    end = times.edges[-1]
+    if count is None:
+        if is_damaged:
+            return f"the frames after {end:.2f} s are missing"
+        may_be = f"it has no end, frames after {end:.2f} s may be missing"
+        return None if _has_end_mark(path) else may_be
+    if missing := count - len(times):
+        verb = "is" if missing == 1 else "are"
+        return f"{missing} of {count} frames {verb} missing, from {end:.2f} s on"
+    return None
 
 
 def _has_end_mark(path: Path) -> bool:

@@ -18,7 +18,7 @@ from captum_3dcam.io._video_decoder import DecodedVideo, import_av
 from captum_3dcam.io.image_sequence import (
     ImageFolder,
     ImagePages,
-    is_animated_webp,
+    is_animation,
     is_paged_image,
     refuse_rate,
 )
@@ -309,8 +309,8 @@ def _fit(size: PartialSize, height: int, width: int) -> Size:
 
 
 def is_video(path: StrPath) -> bool:
-    """Whether the content of a file is an animated WebP or a video for PyAV; False without PyAV."""
-    if is_animated_webp(Path(path)):
+    """Whether a file is a GIF, an animated WebP, or for PyAV (if installed) a video."""
+    if is_animation(Path(path)):
         return True
     try:
         DecodedVideo.open(Path(path))

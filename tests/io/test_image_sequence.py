@@ -1,10 +1,19 @@
 """Folders of images, TIFF pages and animated WebP as videos."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from captum_3dcam.io import FrameTimes, Sampling, list_images, open_video, read_video
+from captum_3dcam.io import (
+    FrameTimes,
+    Sampling,
+    input_kind,
+    list_images,
+    open_video,
+    read_video,
+)
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (12, 6, 8, 3), dtype=np.uint8)
 ASSUMED = "'frames' has images without times: 25 frames per second are assumed. .*fps, or --fps"
@@ -104,6 +113,86 @@ def test_an_animated_webp_has_its_own_times(pages):
     np.testing.assert_array_equal(later.frames, FRAMES[2:])
     with pytest.raises(ValueError, match="fps=5: the frames of '.*moving.webp' have their own"):
         open_video(path, fps=5)
+
+
+SHORT_DELAYS = [40, 0, 10, 20, 400, *[0] * 7]
+SHOWN = [0.04, 0.1, 0.1, 0.02, 0.4, *[0.1] * 7]
+
+
+@pytest.mark.parametrize("name", ["short.gif", "short.png", "short.webp"])
+def test_short_delays_are_those_of_browsers(pages, name):
+    video = read_video(pages(name, duration=SHORT_DELAYS, lossless=True))
+    np.testing.assert_allclose(video.times.edges, np.cumsum([0, *SHOWN]), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["none.gif", "none.png", "none.webp"])
+def test_frames_without_delays_are_all_read(pages, name):
+    video = read_video(pages(name, duration=0, lossless=True))
+    np.testing.assert_allclose(video.times.edges, 0.1 * np.arange(13), atol=1e-9)
+    assert len(np.unique(video.frames.reshape(12, -1), axis=0)) == 12
+
+
+def test_the_default_image_of_an_apng_is_no_frame(pages):
+    path = pages("moving.png", default_image=True, duration=40)
+    video = read_video(path)
+    np.testing.assert_array_equal(video.frames, FRAMES[1:])
+    np.testing.assert_allclose(video.times.edges, 0.04 * np.arange(12))
+    assert input_kind(path) == "video"
+
+
+def test_the_transparency_of_a_gif_is_white(tmp_path):
+    frames = [Image.new("RGBA", (8, 6), (i, 0, 0, 0)) for i in range(3)]
+    for number, frame in enumerate(frames):
+        frame.putpixel((number, 0), (255, 0, 0, 255))
+    path = tmp_path / "clear.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=50, disposal=2)
+    expected = np.full((3, 6, 8, 3), 255)
+    expected[range(3), 0, range(3)] = (255, 0, 0)
+    np.testing.assert_array_equal(read_video(path).frames, expected)
+
+
+TRUNCATED = {
+    "cut.gif": r"the frames after (0\.\d+) s are missing",
+    "cut.png": r"(\d+) of 12 frames (is|are) missing, from (0\.\d+) s on",
+}
+
+
+@pytest.mark.parametrize("name", TRUNCATED)
+@pytest.mark.parametrize("part", [0.6, 0.97])
+def test_a_truncated_animation_is_read_as_far_as_possible(pages, name, part):
+    path = pages(name, duration=40)
+    whole = read_video(path).frames
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    assert input_kind(path) == "video"
+    match = f"'{name}' is truncated or damaged: {TRUNCATED[name]}. The other frames keep"
+    with pytest.warns(UserWarning, match=match) as caught:
+        video = open_video(path)
+    frames = np.stack(list(video))
+    assert 0 < len(frames) < 12
+    np.testing.assert_array_equal(frames, whole[: len(frames)])
+    assert f"{0.04 * len(frames):.2f} s" in video.damage
+    assert len(caught) == 1
+
+
+def test_a_gif_without_an_end_mark_may_lack_frames(pages):
+    path = pages("cut.gif", duration=40)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="it has no end, frames after 0.48 s may be missing"):
+        assert len(read_video(path).frames) == 12
+
+
+def test_a_truncated_webp_is_refused_as_a_video(pages):
+    path = pages("cut.webp", lossless=True, duration=40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert input_kind(path) == "video"
+    with pytest.raises(ValueError, match=r"cut.webp' cannot be read as a video"):
+        read_video(path)
+
+
+def test_a_pass_over_pages_hides_no_warnings(pages):
+    for _ in open_video(pages("moving.gif", duration=40)):
+        with pytest.warns(UserWarning, match="of the caller"):
+            warnings.warn("of the caller", stacklevel=1)
 
 
 def test_pages_of_other_sizes_are_refused(tmp_path):

@@ -65,6 +65,24 @@ def test_frames_are_resized(grey, size, expected):
     assert open_video(grey, size).size == expected
 
 
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, None), (None, 2.5)])
+@pytest.mark.parametrize("read", [read_video, open_video])
+def test_a_size_is_positive(grey, read, size):
+    with pytest.raises(ValueError, match="size=.*: expected an integer, 1 or more"):
+        read(grey, size)
+
+
+@pytest.mark.parametrize("size", [(None, None), (16, None)])
+def test_frames_may_be_written_to(grey, size):
+    stored = read_video(grey)
+    stored.frames.flags.writeable = False
+    for source in (grey, stored):
+        for frame in open_video(source, size):
+            assert frame.flags.writeable
+            frame[:] = 0
+    assert stored.frames[-1].mean() > 200
+
+
 @pytest.mark.parametrize("turns", UPRIGHT)
 @pytest.mark.parametrize("size", [(None, None), (None, 24)])
 def test_frames_are_rotated_upright(tmp_path, turns, size):
@@ -211,6 +229,27 @@ def test_a_file_of_another_kind_is_named(tmp_path, content, read):
     with pytest.raises(ValueError, match=r"'.*broken.mp4' cannot be read as a video") as caught:
         read(path)
     assert caught.value.__cause__ is not None
+
+
+def test_messages_do_not_tell_the_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for content in (b"not a video", b"YUV4MPEG2 W0 H0\n", bytes(1000)):
+        Path("broken.mp4").write_bytes(content)
+        with pytest.raises(ValueError, match=r"'broken.mp4' cannot be read as a video") as caught:
+            open_video("broken.mp4")
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_y4m_is_read(tmp_path):
+    path = tmp_path / "raw.y4m"
+    planes = [bytes([15 * t]) * 32 * 48 + bytes([128]) * 16 * 24 * 2 for t in range(2, 12)]
+    path.write_bytes(
+        b"YUV4MPEG2 W48 H32 F24:1\n" + b"".join(b"FRAME\n" + plane for plane in planes)
+    )
+    video = read_video(path)
+    np.testing.assert_allclose(video.times.edges, np.arange(11) / 24)
+    expected = (15 * np.arange(2, 12) - 16) * 255 / 219
+    np.testing.assert_allclose(video.frames.mean(axis=(1, 2, 3)), expected, atol=2)
 
 
 def test_a_truncated_video_is_named(grey):

@@ -1,16 +1,19 @@
 """The time of each frame, where what is shown lies, and what is missing from damaged files."""
 
 import struct
+import warnings
 from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from captum_3dcam.io import open_video, read_video, write_video
-from captum_3dcam.io._video_decoder import _Clock
+from captum_3dcam.io import FrameTimes, input_kind, open_video, read_video, write_video
+from captum_3dcam.io._video_damage import Damage
+from captum_3dcam.io._video_decoder import _Clock, _Packets
 
 av = pytest.importorskip("av")
+Disposition = pytest.importorskip("av.stream").Disposition
 
 MILLISECOND = Fraction(1, 1000)
 RAMP = np.repeat(5 * np.arange(40, dtype=np.uint8), 32 * 48 * 3).reshape(40, 32, 48, 3)
@@ -88,6 +91,74 @@ def test_missing_and_disordered_timestamps(name):
 def test_frames_of_an_avi_are_in_the_order_of_its_packets():
     stamps = [(1, 2), (2, 3), (5, 4), (4, 5), (6, None)]
     assert clock(stamps, rate=1000, is_avi=True) == pytest.approx([0, 0.001, 0.002, 0.003, 0.004])
+
+
+TINY = [*range(0, 800, 40), 761]  # the last frame 1 ms after the one before
+HELD = [*range(0, 340, 17), 5000]
+GAP = [*range(0, 800, 40), *range(5800, 6600, 40)]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("times", [TINY, HELD, GAP], ids=["tiny", "held", "gap"])
+@pytest.mark.parametrize("bf", ["0", "2"])
+@pytest.mark.filterwarnings("error")
+def test_the_last_frame_of_a_variable_rate(tmp_path, suffix, times, bf):
+    video = open_video(write_at(tmp_path / f"a.{suffix}", times, bf=bf))
+    assert len(list(video)) == len(times)
+    assert video.damage is None
+    np.testing.assert_allclose(video.times.edges[:-1], np.array(times) / 1000, atol=2e-3)
+    assert 0.01 <= video.times.edges[-1] - video.times.edges[-2] <= 0.05
+
+
+def test_the_last_frame_lasts_to_the_end_by_the_header(tmp_path):
+    edges = FrameTimes([0.0, 0.04, 0.08, 0.12, 0.16, 0.2, 3.0])
+    write_video(RAMP[:6], tmp_path / "held.mp4", edges)
+    np.testing.assert_allclose(
+        read_video(tmp_path / "held.mp4").times.edges, edges.edges, atol=1e-4
+    )
+
+
+# --------------------------------------------------------------------------------- streams
+
+
+def two_streams(path, dispositions, codecs=("mpeg4", "mpeg4")):
+    """Streams of 48 x 32 and of 96 x 64 pixels."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream(codec, rate=25) for codec in codecs]
+        for scale, stream, disposition in zip((1, 2), streams, dispositions, strict=True):
+            stream.width, stream.height = 48 * scale, 32 * scale
+            stream.pix_fmt = "yuvj420p" if stream.codec.name == "mjpeg" else "yuv420p"
+            stream.disposition = getattr(Disposition, disposition)
+        for scale, stream in zip((1, 2), streams, strict=True):
+            count = 1 if stream.codec.name == "mjpeg" else 10
+            for frame in RAMP[:count].repeat(scale, 1).repeat(scale, 2):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("default", "size"), [(0, (32, 48)), (1, (64, 96))])
+def test_the_default_stream_is_read(tmp_path, default, size):
+    dispositions = ["original", "original"]
+    dispositions[default] = "default"
+    path = two_streams(tmp_path / "two.mkv", dispositions)
+    message = (
+        f"'two.mkv' has 2 video streams: the one of {size[1]} x {size[0]} pixels "
+        rf"\(number {default} of the file\) is read"
+    )
+    with pytest.warns(UserWarning, match=message) as caught:
+        video = read_video(path)
+    assert video.frames.shape == (10, *size, 3)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert input_kind(path) == "video"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_cover_is_no_stream_to_choose(tmp_path):
+    path = two_streams(tmp_path / "cover.mp4", ["default", "attached_pic"], ("mpeg4", "mjpeg"))
+    assert read_video(path).frames.shape == (10, 32, 48, 3)
 
 
 # --------------------------------------------------------------------------------- geometry
@@ -218,3 +289,67 @@ def test_damaged_frames_are_named(tmp_path):
         UserWarning, match="1 frame may be damaged, at 0.80 s. The other frames keep"
     ):
         assert len(read_video(path).frames) == 40
+
+
+@pytest.mark.parametrize("part", [0.5, 0.6, 0.7, 0.8])
+@pytest.mark.parametrize(("name", "codec"), [("a.mkv", "libx264"), ("a.mxf", "mpeg2video")])
+def test_all_frames_that_a_truncated_file_lacks_are_counted(tmp_path, part, name, codec):
+    path = encode(tmp_path / name, codec, bf="2", g="10")
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    video = open_video(path)
+    with pytest.warns(UserWarning, match="of 40 frames are missing"):
+        frames = len(list(video))
+    assert f"{40 - frames} of 40 frames are missing" in video.damage
+
+
+def describe(starts, duration, expected, unread=None, lost=()):
+    damage = Damage()
+    for start in starts:
+        damage.add_frame(start, False, False)
+    for time in lost:
+        damage.add_lost(time)
+    damage.add_end(duration, expected, unread)
+    return damage.describe()
+
+
+EVEN = [0.04 * t for t in range(20)]
+UNEVEN = [0.04 * t for t in range(8)] + [0.32 + 0.1 * t for t in range(12)]
+HOLED = [t for t in EVEN if not 0.65 < t < 0.71]
+REPORTS = {
+    "whole": ((EVEN, 0.04, 0.8), None),
+    "a gap in a whole file": (([*EVEN, 5.8], 0.04, 5.84), None),
+    "an imprecise header": ((EVEN, 0.04, 0.89), None),
+    "an imprecise header of a variable rate": ((UNEVEN, 0.1, 1.82), None),
+    "an edit list": ((EVEN, 0.04, 9.0, 0), None),
+    "no header": ((HOLED, 0.04, None), None),
+    "an end": ((EVEN, 0.04, 1.6), "20 of 40 frames are missing, from 0.80 to 1.60 s"),
+    "counted": ((EVEN, 0.04, 1.6, 17), "17 of 37 frames are missing, from 0.80 to 1.60 s"),
+    "an end of a variable rate": (
+        (UNEVEN, 0.1, 3.12), "about 16 of 36 frames are missing, from 1.52 to 3.12 s",
+    ),
+    "a hole before the end": (
+        (HOLED, 0.04, 1.0), "6 of 25 frames are missing, at 0.68 s, from 0.80 to 1.00 s",
+    ),
+    "a known hole before the end": (
+        (HOLED, 0.04, 1.0, None, [0.68, 0.84]),
+        "6 of 25 frames are missing, at 0.68 s, from 0.80 to 1.00 s",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_is_missing(name):
+    arguments, expected = REPORTS[name]
+    assert describe(*arguments) == expected
+
+
+def test_an_error_of_one_packet_does_not_end_the_video(tmp_path):
+    def fail():
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    with av.open(str(encode(tmp_path / "a.avi"))) as container:
+        packets = _Packets(container, Damage())
+        read = list(packets._packets)
+        read[5] = SimpleNamespace(size=1, pts=5, dts=5, duration=1, decode=fail)
+        packets._packets = iter(read)
+        assert len(list(packets.decode())) == 39

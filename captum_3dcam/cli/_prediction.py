@@ -39,6 +39,23 @@ class Classifier:
     """Empty if they are not known."""
     returns_logits: bool
     """Otherwise the model returns probabilities."""
+    explains_volumes: bool = False
+    """Their channels are chosen by other options than those of frames."""
+
+    def _channel_advice(self, received: int) -> str:
+        expected = input_channels(self.model)
+        if expected is None or expected == received:
+            return ""
+        advice = ""
+        if not self.explains_volumes:
+            advice = f" Pass --channels {expected}." if expected in CHANNELS else ""
+        elif expected == 1:
+            advice = " Pass --index N to choose one of them."
+        elif expected > received:
+            advice = " Pass the files of all channels: INPUT and --channel-files."
+        return (
+            f" Its first convolution takes {expected} channels; the input has {received}.{advice}"
+        )
 
     @torch.no_grad()
     def scores(self, inputs: Tensor) -> Tensor:
@@ -49,7 +66,7 @@ class Classifier:
         except Exception as error:  # the user's code may raise anything
             raise FailedError(
                 f"The model failed on an input of shape {shape}: {one_line(error)}"
-                f"{_channel_advice(self.model, inputs.shape[1])}"
+                f"{self._channel_advice(inputs.shape[1])}"
             ) from error
         if not isinstance(output, Tensor) or output.ndim < 1 or len(output) != len(inputs):
             raise UsageError(
@@ -96,14 +113,6 @@ class Classifier:
             return "score"
         known = isinstance(target, int) and target < len(self.class_names)
         return self.class_names[target] if known else f"class {target}"
-
-
-def _channel_advice(model: nn.Module, received: int) -> str:
-    expected = input_channels(model)
-    if expected in (None, received):
-        return ""
-    advice = f" Pass --channels {expected}." if expected in CHANNELS else ""
-    return f" Its first convolution takes {expected} channels; the input has {received}.{advice}"
 
 
 def read_class_names(path: Path | None) -> list[str]:

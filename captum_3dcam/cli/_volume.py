@@ -52,7 +52,8 @@ class VolumeSource:
         self.inputs = preprocess(self.resampled.to_tensor()[0])[None].to(options.device)
 
     def explain(self, explainer: Explainer, folder: Path) -> tuple[list[Prediction], Array]:
-        predictions, maps = explainer.explain(self.inputs)
+        classifier = replace(explainer.classifier, explains_volumes=True)
+        predictions, maps = replace(explainer, classifier=classifier).explain(self.inputs)
         volumes = [self.resampled.with_data(heat_map) for heat_map in maps]
         if self.resampled is not self.scan:
             volumes = [volume.resample_to(self.scan) for volume in volumes]
@@ -160,8 +161,16 @@ def _resample(scan: Volume, options: Namespace) -> Volume:
         if size is not None:
             return oriented.resample(size=size)
         if spacing is not None:
-            return oriented.resample(spacing=spacing if len(spacing) == 3 else spacing[0])
+            resampled = oriented.resample(spacing=spacing if len(spacing) == 3 else spacing[0])
+            _check_side(oriented, resampled)
+            return resampled
         return oriented
+
+
+def _check_side(scan: Volume, resampled: Volume) -> None:
+    if any(new == 1 < old for new, old in zip(resampled.shape, scan.shape, strict=True)):
+        new, old = (" x ".join(map(str, volume.shape)) for volume in (resampled, scan))
+        raise UsageError(f"--spacing: of the {old} voxels, {new} are left. Pass it in mm.")
 
 
 # ------------------------------------------------------------------------------- preprocessing

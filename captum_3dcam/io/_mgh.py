@@ -21,7 +21,7 @@ def read_mgh(path: Path, index: Index, nan: float | None) -> Volume:
         if len(start) < _SIZE:
             raise ValueError("its header is truncated.")
         header = nibabel.freesurfer.mghformat.MGHHeader(start)
-        data = read_voxels(nibabel, path, header, index, nan)
+        data, _ = read_voxels(nibabel, path, header, index, nan)
         volume = Volume(data, header.get_affine()[:, REVERSED])
     if struct.unpack_from(">h", start, _HAS_AFFINE_AT) == (0,):
         warnings.warn(

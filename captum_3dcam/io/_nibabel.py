@@ -34,8 +34,11 @@ def read_start(path: Path, size: int) -> bytes:
 
 def read_voxels(
     nibabel: Any, path: Path, header: Any, index: Index, nan: float | None
-) -> NDArray[np.float32]:
-    """The scaled values (D, H, W), or (C, D, H, W), of the file that a NiBabel header describes."""
+) -> tuple[NDArray[np.float32], int]:
+    """The scaled values (D, H, W), or (C, D, H, W), of the file that a NiBabel header describes.
+
+    Returns the number of bytes after the values too; of a compressed file, 1 MiB at most.
+    """
     stored = nibabel.arrayproxy.ArrayProxy(path, header)  # reads nothing yet
     grid, count, are_channels = _check_shape(stored.shape)
     _check_stored_size(stored, path)
@@ -44,11 +47,11 @@ def read_voxels(
     content += f" in {len(chosen)} channels" if len(chosen) > 1 else ""
     check_size(path, 4 * len(chosen) * math.prod(grid), content)
     with open_file(path) as stream, np.errstate(all="ignore"):
-        data = _read_values(nibabel, stream, stored, chosen)
+        data, rest = _read_values(nibabel, stream, stored, chosen)
     data = data.reshape(len(chosen), *grid[::-1])
     data = data if len(chosen) > 1 else data[0]
     replace_non_finite(data, nan)
-    return data
+    return data, rest
 
 
 def _is_gzip(path: Path) -> bool:
@@ -59,10 +62,10 @@ def _is_gzip(path: Path) -> bool:
 def _check_shape(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, bool]:
     """The grid (i, j, k), the number of volumes on it, and whether these are vectors (axis 5)."""
     grid, more = (*map(int, shape), 1, 1)[:3], [int(n) for n in shape[3:]]
-    if sum(n != 1 for n in more) > 1:
+    if 0 in more or sum(n != 1 for n in more) > 1:
         raise ValueError(
             f"its shape is {tuple(map(int, shape))}. Expected one axis more than the three of "
-            "space at most; save a part of it alone."
+            "space at most, and none without voxels; save a part of it alone."
         )
     check_shape(grid[::-1])
     are_vectors = len(more) > 1 and more[1] > 1
@@ -78,8 +81,10 @@ def _check_stored_size(stored: Any, path: Path) -> None:
         raise ValueError(f"it is truncated or damaged: the header describes {size} bytes.")
 
 
-def _read_values(nibabel: Any, stream: BinaryIO, stored: Any, chosen: range) -> NDArray[np.float32]:
-    """The scaled values of the chosen volumes in the order of the file.
+def _read_values(
+    nibabel: Any, stream: BinaryIO, stored: Any, chosen: range
+) -> tuple[NDArray[np.float32], int]:
+    """The scaled values of the chosen volumes in the order of the file, and the bytes after all.
 
     They are read in chunks, because NiBabel scales integers as float64.
     """
@@ -91,7 +96,7 @@ def _read_values(nibabel: Any, stream: BinaryIO, stored: Any, chosen: range) -> 
         stop, offset = min(start + _CHUNK, len(data)), chosen.start * size
         data[start:stop] = values[offset + start : offset + stop]
     end = stored.offset + total * stored.dtype.itemsize
-    while stream.tell() < end and stream.read(_CHUNK):
+    while stream.tell() < end and stream.read(min(_CHUNK, end - stream.tell())):
         pass
-    stream.read(_CHUNK)  # gzip compares its checksum at the end of the file
-    return data
+    rest = len(stream.read(_CHUNK))  # gzip compares its checksum at the end of the file
+    return data, rest

@@ -22,16 +22,22 @@ class SeveralVolumesError(ValueError):
         self.count = count
 
 
+class OneVolumeError(ValueError):
+    """A file holds one volume, and another is chosen."""
+
+
 def choose_volumes(count: int, index: Index, are_channels: bool = False) -> range:
     """The volumes to read out of ``count`` on the last axis of a file.
 
     One volume, and the components of vectors, need no choice. Raises SeveralVolumesError without
-    one, and ValueError for a choice that is impossible.
+    one, and ValueError for a choice that is impossible, OneVolumeError if there is one volume.
 
     >>> choose_volumes(20, 3), choose_volumes(4, "all")
     (range(3, 4), range(0, 4))
     """
     if isinstance(index, int | np.integer):
+        if count == 1 and index != 0:
+            raise OneVolumeError(f"index={index}: it has one volume, 0.")
         if not 0 <= index < count:
             raise ValueError(f"index={index}: it has {count} volumes, 0 to {count - 1}.")
         return range(int(index), int(index) + 1)

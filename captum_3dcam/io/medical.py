@@ -15,7 +15,7 @@ from captum_3dcam._files import StrPath, check_bytes, existing_path
 from captum_3dcam.io._itk import read_itk, write_itk
 from captum_3dcam.io._mgh import read_mgh, write_mgh
 from captum_3dcam.io._nibabel import read_start
-from captum_3dcam.io._voxels import Index
+from captum_3dcam.io._voxels import Index, OneVolumeError
 from captum_3dcam.io.dicom import dicom_kind, read_dicom
 from captum_3dcam.io.nifti import read_nifti, write_nifti
 from captum_3dcam.io.volume import Volume
@@ -68,7 +68,8 @@ def read_volume(
             such as the T1 and FLAIR of a patient, on the same grid.
         series: of DICOM files of several series, as in :func:`read_dicom`.
         index: the volume to read of files that have several, such as a time of an fMRI; ``"all"``
-            reads all volumes of a file as the channels of one input.
+            reads all volumes of a file as the channels of one input. Of several files, those of
+            one volume are read whatever the index is.
         nan: the value of voxels that are NaN or infinite; without it they are an error.
 
     Raises ImportError without the package of the format (extra ``medical``), FileNotFoundError,
@@ -87,11 +88,21 @@ def read_volume(
     if not source:
         raise ValueError("read_volume received no files.")
     volumes: list[tuple[StrPath, Volume]] = []
+    ignored: list[ValueError] = []
     for path in source:
-        volumes.append((path, _read_one(Path(path), series, index, nan)))
+        try:
+            volume = _read_one(Path(path), series, index, nan)
+        except ValueError as error:
+            if not isinstance(error.__cause__, OneVolumeError):
+                raise
+            ignored.append(error)
+            volume = _read_one(Path(path), series, None, nan)
+        volumes.append((path, volume))
         size = len(source) * volumes[0][1].data.nbytes
         check_bytes(f"The channels of {len(source)} files like {str(path)!r}", size)
         _check_same_grid(*volumes[0], *volumes[-1])
+    if len(ignored) == len(volumes):
+        raise ignored[0]
     first = volumes[0][1]
     data = np.concatenate([volume.data.reshape(-1, *first.shape) for _, volume in volumes])
     return replace(first, data=data)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_3dcam._files import StrPath, atomic_write, existing_path, wrap_read_errors
+from captum_3dcam.io._lengths import warn_of_rest
 from captum_3dcam.io._nibabel import REVERSED, import_nibabel, read_start, read_voxels
 from captum_3dcam.io._voxels import Index
 from captum_3dcam.io.volume import Form, Header, Volume
@@ -17,6 +18,7 @@ from captum_3dcam.io.volume import Form, Header, Volume
 _MM = {"unknown": 1.0, "meter": 1000.0, "mm": 1.0, "micron": 0.001}  # in the order of their codes
 _MAX_NIFTI1_SIDE = 2**15 - 1
 _MAX_DESCRIPTION = 79  # bytes
+_FLAG = 4  # bytes after a header: whether extensions follow
 _PAIR = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _SPACES = ("unused", "scanner", "another scan", "Talairach", "MNI 152", "another template")
 
@@ -50,10 +52,17 @@ def read_nifti(
     path = existing_path(path, "NIfTI file")
     with wrap_read_errors(path, "NIfTI"):
         header_path, data_path = _files(path)
-        header = _read_header(nibabel, header_path, header_path != data_path)
-        data = read_voxels(nibabel, data_path, header, index, nan)
+        is_pair = header_path != data_path
+        header = _read_header(nibabel, header_path, is_pair)
+        data, rest = read_voxels(nibabel, data_path, header, index, nan)
+        if is_pair and rest:
+            raise ValueError(
+                f"{data_path.name!r} has {rest:,} bytes or more after the values that the header "
+                "describes: it belongs to another header."
+            )
         affine, space, facts = _read_forms(nibabel, header)
         volume = Volume(data, affine, space, facts)
+    warn_of_rest(path, rest, 2)
     _warn_of_two_forms(volume, path)
     return volume
 
@@ -119,11 +128,14 @@ def _escape(name: str) -> str:
 
 def _read_header(nibabel: Any, path: Path, is_pair: bool) -> Any:
     # Not nibabel.load, which reads the extensions of the header, whatever size they claim to have.
-    start = read_start(path, nibabel.Nifti2Header.sizeof_hdr)
+    start = read_start(path, nibabel.Nifti2Header.sizeof_hdr + _FLAG)
     pairs = (nibabel.nifti1.Nifti1PairHeader, nibabel.nifti2.Nifti2PairHeader)
     for kind in pairs if is_pair else (nibabel.Nifti1Header, nibabel.Nifti2Header):
         if kind.may_contain_header(start):
-            return kind(start[: kind.sizeof_hdr])
+            header = kind(start[: kind.sizeof_hdr])
+            if not is_pair and header["vox_offset"] == 0:
+                _add_offset(header, start, path)
+            return header
     if start[:4] in (struct.pack("<i", 348), struct.pack(">i", 348)):
         raise ValueError(
             "it is an Analyze 7.5 file, a format without an orientation: left and right cannot be "
@@ -132,6 +144,22 @@ def _read_header(nibabel: Any, path: Path, is_pair: bool) -> Any:
             "nibabel.save(nibabel.Nifti1Image(image.dataobj, image.affine), 'scan.nii')"
         )
     raise ValueError("it has no NIfTI header.")
+
+
+def _add_offset(header: Any, start: bytes, path: Path) -> None:
+    """Correct the position 0 of the values, which NiBabel accepts, to the end of the header."""
+    end = header.sizeof_hdr + _FLAG
+    if any(start[header.sizeof_hdr : end]):
+        raise ValueError(
+            f"its vox_offset is 0, and it has extensions: expected the position of its values, at "
+            f"least {end}."
+        )
+    header["vox_offset"] = end
+    warnings.warn(
+        f"{str(path)!r} has a vox_offset of 0, the position of its header. Its values are taken "
+        f"to be at {end}, the first position that the format allows; other programs may differ.",
+        stacklevel=5,
+    )
 
 
 def _read_forms(nibabel: Any, header: Any) -> tuple[NDArray[np.float64], int, Header]:

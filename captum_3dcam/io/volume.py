@@ -182,10 +182,13 @@ class Volume:
 
     def crop(self, start: Sequence[int], stop: Sequence[int]) -> "Volume":
         """Return the voxels [start, stop), with three indices each."""
-        if not all(0 <= a < b <= n for a, b, n in zip(start, stop, self.shape, strict=True)):
+        are_indices = all(isinstance(i, int | np.integer) for i in (*start, *stop))
+        if not (len(start) == len(stop) == 3 and are_indices) or not all(
+            0 <= a < b <= n for a, b, n in zip(start, stop, self.shape, strict=True)
+        ):
             raise ValueError(
                 f"crop({tuple(start)}, {tuple(stop)}) of a volume of size {self.shape}: expected "
-                "0 <= start < stop <= size on each axis."
+                "three integers each, 0 <= start < stop <= size on each axis."
             )
         new_to_own = np.eye(4)
         new_to_own[:3, 3] = start
@@ -204,14 +207,19 @@ class Volume:
         exactly the same space, with ``spacing`` the same up to half a new voxel. A single number
         applies to all axes. Downsampling does not smooth first.
 
-        Raises ValueError for a size or spacing that is not positive, and for a new volume of more
-        than 2 GiB (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
+        Raises ValueError for a size or spacing that is not positive, or not one or three numbers,
+        and for a new volume of more than 2 GiB (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
         """
         if (size is None) == (spacing is None):
             raise ValueError("resample takes either a size in voxels or a spacing in mm.")
-        requested = np.broadcast_to(np.asarray(size if spacing is None else spacing, float), 3)
-        if not (np.isfinite(requested) & (requested > 0)).all():
-            raise ValueError(f"resample to {requested.tolist()}: expected positive numbers.")
+        given = size if spacing is None else spacing
+        numbers = np.asarray(given, float)
+        if (
+            numbers.shape not in ((), (1,), (3,))
+            or not (np.isfinite(numbers) & (numbers > 0)).all()
+        ):
+            raise ValueError(f"resample to {given}: expected positive numbers, one or three.")
+        requested = np.broadcast_to(numbers, 3)
         own_shape = np.array(self.shape)
         step = own_shape / requested if spacing is None else requested / self.spacing
         shape = np.maximum(np.round(own_shape / step), 1).astype(int)

@@ -1,5 +1,6 @@
 """Scan: a volume with its voxel spacing and orientation, and its slices as images."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,6 +32,8 @@ _EDGES = (
     (0.5, 0.02, "center", "bottom"),
 )
 
+# A stride of two or more leaves fewer than all voxels but one on an axis of so many.
+_LARGE = 8
 _MAX_ASPECT = 12  # of a slice; a longer one is stretched across, so that it can be seen
 _BOX: dict[str, Any] = {
     "fill": False,
@@ -243,6 +246,13 @@ def resolve_scan(
             raise ValueError(
                 f"The map {heat.shape} is finer than the volume {scan.shape}. Pass the volume that "
                 "was explained, its axes in the same order."
+            )
+        if any(m == n - 1 >= _LARGE for m, n in zip(heat.shape, scan.shape, strict=True)):
+            warnings.warn(
+                f"The map {heat.shape} lacks one voxel of the volume {scan.shape} on an axis, and "
+                "is stretched over it. If it is of another scan, pass the volume that was "
+                "explained.",
+                stacklevel=4,
             )
     if style.window is not None:
         return scan, style

@@ -114,7 +114,8 @@ def visualize_volume_montage(
     scan, values, colors = _read(attr, original_volume, style, title)
     plane = scan.plane(axis)
     shown = choose_frames(slices, scan.shape[axis], "slices")
-    views = [SliceView(scan, plane, index) for index in shown]
+    peak = _peak(values, scan.shape)  # the slices are labelled as those through it
+    views = [SliceView(scan, plane, index, peak) for index in shown]
     heats, colors = colors.apply([view.cut(values) for view in views], "slice")
     columns = min(style.columns or 6, len(shown))
     fig, axes = make_grid(style, len(shown), columns, views[0].aspect)

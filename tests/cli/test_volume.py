@@ -178,7 +178,9 @@ def test_the_models_own_preprocessing(scan, figures_not_drawn, capsys):
          "--size and --spacing both resample: pass one of them."),
         (["--size", "8", "8"], "--size 8 8: expected D H W for volumes."),
         (["--spacing", "2", "2"], "--spacing 2.0 2.0: expected D H W for volumes."),
-        (["--spacing", "-1"], "resample to [-1.0, -1.0, -1.0]: expected positive numbers."),
+        (["--spacing", "-1"], "resample to -1.0: expected positive numbers, one or three."),
+        (["--spacing", "500"],
+         "--spacing: of the 14 x 22 x 18 voxels, 1 x 1 x 1 are left. Pass it in mm."),
         (["--clip", "3", "1"], "--clip 3 1: expected LOW < HIGH."),
         (["--series", "1.2"], "--series is for DICOM files."),
         (["--mean", "1", "1", "1"], "--mean is for image and video input; INPUT is a volume."),
@@ -358,6 +360,33 @@ def test_a_network_of_one_channel_needs_a_choice(folder, capsys):
     assert code == 1
     assert "it has 4 volumes on its last axis" in message
     assert "(--index all)" in message
+
+
+def test_the_advice_for_another_number_of_channels_works(folder, figures_not_drawn, capsys):
+    pytest.importorskip("nibabel")
+    write_nifti(four_channels(), "case.nii.gz")
+    words = ["--layers", "first", "--normalize", "unit"]
+    message, code = fails(capsys, "case.nii.gz", "scan", *words, "--index", "all")
+    end = "takes 1 channels; the input has 4. Pass --index N to choose one of them."
+    assert (message[-len(end) :], code) == (end, 1)
+    run(capsys, "case.nii.gz", "scan", *words, "--index", "1")
+    write_nifti(Volume(four_channels().data[0], oblique()), "t1.nii")
+    message, code = fails(capsys, "t1.nii", "channels", *words)
+    end = "the input has 1. Pass the files of all channels: INPUT and --channel-files."
+    assert (message[-len(end) :], code) == (end, 1)
+    run(capsys, "t1.nii", "channels", *words, "--channel-files", *["t1.nii"] * 3)
+
+
+def test_an_index_is_for_the_files_of_several_volumes(folder, figures_not_drawn, capsys):
+    pytest.importorskip("nibabel")
+    write_nifti(four_channels(), "dwi.nii")
+    write_nifti(Volume(four_channels().data[0], oblique()), "t1.nii")
+    more = ["--channel-files", "dwi.nii", "t1.nii", "t1.nii", "--index", "2"]
+    words = ["--layers", "first", "--normalize", "none"]
+    run(capsys, "t1.nii", "channels", *words, *more)
+    received = network("channels")[1][0]
+    expected = four_channels().data[[0, 2, 0, 0]]
+    np.testing.assert_allclose(received[0], expected, rtol=1e-6)
 
 
 def test_channels_on_another_grid_are_refused(scan, capsys):

@@ -86,6 +86,21 @@ def test_files_are_the_channels_of_one_input(tmp_path):
     np.testing.assert_array_equal(mixed.data, volume.data)
 
 
+def test_an_index_is_for_the_files_of_several_volumes(tmp_path):
+    write_nifti(SCAN, tmp_path / "t1.nii")
+    three = np.stack([SCAN.data + number for number in (1, 2, 3)])
+    write_nifti(replace(SCAN, data=three), tmp_path / "dwi.nii")
+    for names in (["t1.nii", "dwi.nii"], ["dwi.nii", "t1.nii"]):
+        volume = read_volume([tmp_path / name for name in names], index=2)
+        expected = {"t1.nii": SCAN.data, "dwi.nii": three[2]}
+        np.testing.assert_array_equal(volume.data, [expected[name] for name in names])
+    with pytest.raises(ValueError, match="dwi.nii' cannot .* index=3: it has 3 volumes, 0 to 2"):
+        read_volume([tmp_path / "t1.nii", tmp_path / "dwi.nii"], index=3)
+    for source in ([tmp_path / "t1.nii"] * 2, tmp_path / "t1.nii"):
+        with pytest.raises(ValueError, match=r"t1.nii' cannot .* index=2: it has one volume, 0\."):
+            read_volume(source, index=2)
+
+
 def test_channels_have_one_grid(tmp_path):
     write_nifti(SCAN, tmp_path / "t1.nii")
     write_nifti(SCAN.crop((0, 0, 0), (4, 5, 5)), tmp_path / "small.nii")

@@ -359,6 +359,53 @@ def test_the_values_may_be_compressed_alone(tmp_path):
     np.testing.assert_array_equal(read_nifti(tmp_path / "a.hdr").data, numbers().T)
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_values_of_a_pair_have_the_length_of_the_header(tmp_path, zipped):
+    stored_by_nibabel(tmp_path / "a.img", numbers(), kind=nibabel.Nifti1Pair)
+    content = (tmp_path / "a.img").read_bytes() + bytes(2)
+    (tmp_path / "a.img").write_bytes(gzip.compress(content) if zipped else content)
+    for index in (None, 0):
+        with pytest.raises(ValueError, match=r"'a.img' has 2 bytes or more after the values that"):
+            read_nifti(tmp_path / "a.hdr", index=index)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("rest", "warns"), [(512, False), (999, True)])
+def test_bytes_after_the_values_of_a_single_file(tmp_path, suffix, rest, warns):
+    path = stored_by_nibabel(tmp_path / "scan.nii", numbers(shape=(7, 6, 5, 2)))
+    content = path.read_bytes() + bytes(rest)
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        volume = read_nifti(path, index=0)
+    np.testing.assert_array_equal(volume.data, numbers(shape=(7, 6, 5, 2))[..., 0].T)
+    assert [str(warning.message) for warning in caught] == warns * [
+        f"{str(path)!r} has 999 bytes or more after the values that its header describes. They "
+        "are not read; check its size."
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("kind", "field", "end"),
+    [(nibabel.Nifti1Image, ("<f", 108), 352), (nibabel.Nifti2Image, ("<q", 168), 544)],
+)
+def test_values_at_position_zero_follow_the_header(tmp_path, suffix, kind, field, end):
+    path = stored_by_nibabel(tmp_path / f"scan{suffix}", numbers(), kind=kind)
+    pack, unpack = (gzip.compress, gzip.decompress) if suffix == ".nii.gz" else (bytes, bytes)
+    content = bytearray(unpack(path.read_bytes()))
+    assert struct.unpack_from(field[0], content, field[1]) == (end,)
+    struct.pack_into(field[0], content, field[1], 0)
+    path.write_bytes(pack(content))
+    with pytest.warns(UserWarning, match=rf"has a vox_offset of 0, .* to be at {end}, the"):
+        volume = read_nifti(path)
+    np.testing.assert_array_equal(volume.data, numbers().T)
+    content[end - 4] = 1  # an extension follows
+    path.write_bytes(pack(content))
+    with pytest.raises(ValueError, match="its vox_offset is 0, and it has extensions: expected"):
+        read_nifti(path)
+
+
 def test_gzip_is_recognised_by_content(scan):
     named = scan.with_name("named.nii")
     named.write_bytes(scan.read_bytes())
@@ -465,6 +512,11 @@ CASES = [
         {"dim": ("8h", 5, 7, 1, 1, 6, 5, 1, 1)},
         r"its shape is \(7, 1, 1, 6, 5\)\. Expected one axis more than the three of space at most",
     ),
+    (
+        {"dim": ("8h", 4, 7, 6, 5, 0, 1, 1, 1)},
+        r"its shape is \(7, 6, 5, 0\)\. Expected .*, and none without voxels",
+    ),
+    ({"vox_offset": ("f", 348)}, r"vox offset 348 too low"),
     ({"xyzt_units": ("b", 5)}, r"its length unit has the code 5; expected m 1, mm 2, micron 3"),
     (
         {"dim": ("8h", 3, 7, 6, 6, 1, 1, 1, 1)},

@@ -181,8 +181,10 @@ def test_exactly_one_of_size_and_spacing_is_required(arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"size": 0}, {"size": (3, -1, 2)}, {"spacing": math.nan}, {"spacing": 0.0}]
-)
+    "arguments",
+    [{"size": 0}, {"size": (3, -1, 2)}, {"spacing": math.nan}, {"spacing": 0.0},
+     {"spacing": (1, 2)}, {"size": ()}, {"size": [[1, 2, 3]]}],
+)  # fmt: skip
 def test_size_and_spacing_must_be_positive(arguments):
     with pytest.raises(ValueError, match="resample to .*: expected positive numbers"):
         random_volume((3, 4, 5)).resample(**arguments)
@@ -469,10 +471,14 @@ def test_a_space_must_be_a_nifti_code():
 
 
 @pytest.mark.parametrize(
-    ("start", "stop"), [((0, 0, 0), (2, 3, 5)), ((-1, 0, 0), (2, 3, 4)), ((1, 1, 1), (2, 1, 4))]
-)
+    ("start", "stop"),
+    [
+        ((0, 0, 0), (2, 3, 5)), ((-1, 0, 0), (2, 3, 4)), ((1, 1, 1), (2, 1, 4)),
+        ((0.5, 0, 0), (2, 3, 4)), ((0, 0, 0), (2, 3.0, 4)), ((0, 0), (2, 3, 4)), ((0, 0), (2, 3)),
+    ],
+)  # fmt: skip
 def test_a_crop_must_be_inside_the_volume(start, stop):
-    with pytest.raises(ValueError, match=r"crop\(.*of size \(2, 3, 4\): expected 0 <= start"):
+    with pytest.raises(ValueError, match=r"crop\(.*of size \(2, 3, 4\): expected three integers"):
         random_volume((2, 3, 4)).crop(start, stop)
 
 

@@ -1,5 +1,8 @@
 """One map over its volume: which slices are drawn, in which orientation and at which millimetre."""
 
+import itertools
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +19,7 @@ from captum_3dcam.visualization import (
     visualize_volume_montage,
     visualize_volume_projections,
 )
+from captum_3dcam.visualization.scan import _LARGE
 
 SHAPE = (6, 10, 8)
 PEAK = (4, 2, 5)
@@ -348,6 +352,39 @@ def test_the_slices_of_a_montage_have_the_patients_positions():
     scan = Volume(VOLUME, np.diag([-0.002, 0.001, 0.001, 1]))
     _, axes = visualize_volume_montage(HEAT, scan, slices=[0, 3])
     assert [ax.get_title() for ax in axes] == ["D = 0, R (0 mm)", "D = 3, R (-0.006 mm)"]
+
+
+def test_a_slice_has_one_position_in_all_figures():
+    scan = oblique()
+    _, planes = visualize_volume_attr(HEAT, scan)
+    for axis, word in enumerate(("sagittal", "coronal", "axial")):
+        (title,) = (ax.get_title() for ax in planes if ax.get_title().startswith(word))
+        slices = [PEAK[axis]]
+        _, axes = visualize_volume_montage(HEAT, scan, axis=axis, slices=slices)
+        assert title == f"{word}, {axes[0].get_title()}"
+
+
+@pytest.mark.parametrize(
+    ("map_size", "size", "warns"),
+    [((29, 8, 8), (30, 8, 8), True), ((9, 8, 8), (9, 9, 8), True), ((9, 9, 9), (9, 9, 9), False),
+     ((8, 8, 8), (10, 8, 8), False), ((15, 8, 8), (30, 8, 8), False),
+     ((5, 2, 7), (8, 3, 8), False)],
+)  # fmt: skip
+def test_a_map_that_lacks_one_voxel_is_warned_of(map_size, size, warns):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        visualize_volume_attr(np.ones(map_size), np.random.default_rng(0).random(size))
+    assert [str(warning.message) for warning in caught] == warns * [
+        f"The map {map_size} lacks one voxel of the volume {size} on an axis, and is stretched "
+        "over it. If it is of another scan, pass the volume that was explained."
+    ]
+
+
+def test_no_stride_leaves_all_voxels_but_one():
+    """Of convolutions and poolings with a stride of 2 or more: the warning is no false alarm."""
+    for size, stride, kernel in itertools.product(range(_LARGE + 1, 65), range(2, 6), range(1, 8)):
+        for padding in range((kernel + 1) // 2 + 1):
+            assert (size + 2 * padding - kernel) // stride + 1 != size - 1
 
 
 def test_of_several_channels_the_first_is_drawn():

@@ -1,5 +1,6 @@
 """Folders of images, TIFF pages and animated WebP as videos."""
 
+import re
 import warnings
 
 import numpy as np
@@ -130,6 +131,16 @@ def test_frames_without_delays_are_all_read(pages, name):
     video = read_video(pages(name, duration=0, lossless=True))
     np.testing.assert_allclose(video.times.edges, 0.1 * np.arange(13), atol=1e-9)
     assert len(np.unique(video.frames.reshape(12, -1), axis=0)) == 12
+
+
+def test_frames_of_a_gif_without_control_blocks_are_all_read(tmp_path):
+    path = tmp_path / "old.gif"
+    frames = [Image.new("RGB", (8, 6), (20 * i, 20, 30)) for i in range(12)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=0)
+    path.write_bytes(re.sub(rb"!\xf9\x04.{4}\0", b"", path.read_bytes(), flags=re.DOTALL))
+    video = read_video(path)
+    np.testing.assert_array_equal(video.frames[:, 0, 0, 0], 20 * np.arange(12))
+    np.testing.assert_allclose(video.times.edges, 0.1 * np.arange(13), atol=1e-9)
 
 
 def test_the_default_image_of_an_apng_is_no_frame(pages):

@@ -201,7 +201,7 @@ def test_a_truncated_webp_is_refused_as_a_video(pages):
 
 
 def test_a_pass_over_pages_hides_no_warnings(pages):
-    for _ in open_video(pages("moving.gif", duration=40)):
+    for _ in open_video(pages("moving.webp", duration=40)):
         with pytest.warns(UserWarning, match="of the caller"):
             warnings.warn("of the caller", stacklevel=1)
 

@@ -201,8 +201,8 @@ def test_a_truncated_webp_is_refused_as_a_video(pages):
 
 
 def test_a_pass_over_pages_hides_no_warnings(pages):
-    for _ in open_video(pages("moving.webp", duration=40)):
-        with pytest.warns(UserWarning, match="of the caller"):
+    with pytest.warns(UserWarning, match="of the caller"):
+        for _ in open_video(pages("moving.webp", duration=40)):
             warnings.warn("of the caller", stacklevel=1)
 
 

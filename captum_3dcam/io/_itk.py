@@ -29,6 +29,7 @@ _DATA_FILE = {
     "Nrrd": re.compile(r"data ?file\s*:\s*([^\r\n]*)", re.IGNORECASE),
     "Meta": re.compile(r"ElementDataFile\s*[=:]?\s*([^\r\n]*)", re.IGNORECASE),
 }
+_ORIGINS = {"spaceorigin", "Offset", "Origin", "Position"}  # fields of NRRD and MetaImage
 _UNITS = {"meter": ("m", 1000.0), "micron": ("um", 0.001)}  # of an NRRD header, in mm
 
 
@@ -59,6 +60,11 @@ def read_itk(path: Path, kind: str, index: Index, nan: float | None) -> Volume:
         warnings.warn(
             f"{str(path)!r} states no orientation{space}. As in ITK, its axes are taken to run to "
             "the patient's left, back and head.",
+            stacklevel=3,
+        )
+    elif not fields.keys() & _ORIGINS:
+        warnings.warn(
+            f"{str(path)!r} states no origin: positions in mm are from its first voxel.",
             stacklevel=3,
         )
     return volume

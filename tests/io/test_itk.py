@@ -131,6 +131,17 @@ def test_a_file_without_an_orientation_is_read_with_a_warning(tmp_path, suffix, 
     check_positions(volume, sitk.ReadImage(str(path)))
 
 
+@pytest.mark.parametrize(("suffix", "line"), [(".nrrd", "space origin.*"), (".mha", "Offset.*")])
+def test_a_file_without_an_origin_is_read_with_a_warning(tmp_path, suffix, line):
+    path = stored_by_itk(tmp_path / f"scan{suffix}", numbers())
+    content = re.sub(rf"(?m)^{line}\n", "", path.read_bytes().decode("latin-1"), count=1)
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.warns(UserWarning, match="states no origin: positions in mm are from its first"):
+        volume = read_volume(path)
+    np.testing.assert_allclose(volume.to_world((0, 0, 0)), 0)
+    check_positions(volume, sitk.ReadImage(str(path)))
+
+
 def test_nan_voxels_are_named_or_replaced(tmp_path):
     data = numbers(np.float32)
     data[3, 2, 1] = np.nan

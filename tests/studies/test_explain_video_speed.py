@@ -1,9 +1,10 @@
 """The study of the speed of captum-3dcam explain."""
 
-import explain_video_speed
 import pytest
-import video_formats
 from study_helpers import cells
+
+import explain_video_speed
+import video_formats
 
 pytest.importorskip("av")
 

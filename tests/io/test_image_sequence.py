@@ -201,9 +201,12 @@ def test_a_truncated_webp_is_refused_as_a_video(pages):
 
 
 def test_a_pass_over_pages_hides_no_warnings(pages):
-    with pytest.warns(UserWarning, match="of the caller"):
+    def warn_at_each_frame():
         for _ in open_video(pages("moving.webp", duration=40)):
             warnings.warn("of the caller", stacklevel=1)
+
+    with pytest.warns(UserWarning, match="of the caller"):
+        warn_at_each_frame()
 
 
 def test_pages_of_other_sizes_are_refused(tmp_path):

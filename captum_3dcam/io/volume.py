@@ -188,7 +188,7 @@ class Volume:
         ):
             raise ValueError(
                 f"crop({tuple(start)}, {tuple(stop)}) of a volume of size {self.shape}: expected "
-                "three integers each, 0 <= start < stop <= size on each axis."
+                "0 <= start < stop <= size on each axis. Pass three integers each."
             )
         new_to_own = np.eye(4)
         new_to_own[:3, 3] = start

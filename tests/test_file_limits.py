@@ -149,7 +149,7 @@ BOMBS = {
     "a.npz": (bomb_zip, "io.load_map", "4 compressed arrays, 4,294,967,296 bytes"),
     "a.pt": (bomb_zip, "load", "would unpack to 4,294,967,296"),
     "a.png": (bomb_png, "io.read_image", "12000 x 12000 pixels, 4,608,000,000 bytes"),
-    "a.gif": (bomb_gif, "io.read_video", "frames of 10000 x 10000 pixels, 3,200,000,000 bytes"),
+    "a.gif": (bomb_gif, "io.read_video", "describes 10000 x 10000 pixels, 3,200,000,000 bytes"),
     "a.avi": (
         bomb_avi,
         "io.read_video",

@@ -77,7 +77,8 @@ def _check_options(options: Namespace, kind: str) -> None:
     a_kind = f"{'an' if kind == 'image' else 'a'} {kind}"
     for name, kinds in _KINDS_OF_OPTION.items():
         if getattr(options, name) is not None and kind not in kinds:
-            raise UsageError(f"--{name} is for {' and '.join(kinds)} input; INPUT is {a_kind}.")
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is for {' and '.join(kinds)} input; INPUT is {a_kind}.")
     for name in ("window", "stride"):
         sizes = getattr(options, name)
         if sizes is not None and len(sizes) > _AXES[kind]:

@@ -137,6 +137,13 @@ def make_preprocessing(model: nn.Module, options: Namespace) -> Callable[[Tensor
     is_models_own = name is None and hasattr(model, "PREPROCESSING")
     if not is_models_own and input_channels(model) == 1:
         fields.setdefault("channels", 1)
+    chosen = {"mean": own.mean, "std": own.std, "channels": own.channels, **fields}
+    for value in ("mean", "std"):
+        if chosen["channels"] == 1 and isinstance(chosen[value], tuple):
+            raise UsageError(
+                f"The {value} is that of R, G and B, {chosen[value]}, and the network takes one "
+                "channel, grey. Pass the --mean and --std of its training, one number each."
+            )
     with usage_errors():
         return replace(own, **fields)
 

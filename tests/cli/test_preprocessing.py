@@ -135,13 +135,24 @@ def test_a_network_of_one_channel_gets_grey_frames(
     assert report["input"]["model_size"] == list(x.shape[2:])
 
 
-def test_figures_of_three_channels_are_refused_for_one(more_models, image_file, capsys):
-    words = ["--layers", "1", "--preprocessing", "imagenet"]
-    assert fails(capsys, image_file[0], "grey", *words) == (
-        "mean=(0.485, 0.456, 0.406): expected one number for all channels, or 1, for channels=1, "
-        "grey.", 2,
+@pytest.mark.parametrize(
+    "more, value",
+    [
+        ([], "mean is that of R, G and B, (0.485, 0.456, 0.406)"),
+        (["--mean", "0.449"], "std is that of R, G and B, (0.229, 0.224, 0.225)"),
+    ],
+)
+def test_figures_of_three_channels_are_refused_for_one(
+    more, value, more_models, image_file, capsys
+):
+    path, _ = image_file
+    message, code = fails(capsys, path, "grey", "--preprocessing", "imagenet", *more)
+    assert (message, code) == (
+        f"The {value}, and the network takes one channel, grey. Pass the --mean and --std of its "
+        "training, one number each.", 2,
     )  # fmt: skip
-    run(capsys, image_file[0], "grey", "--layers", "1", *words[2:], "--mean", "0.45", "--std", "1")
+    words = ["--layers", "1", "--preprocessing", "imagenet"]
+    run(capsys, path, "grey", *words, "--mean", "0.449", "--std", "0.226")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ def test_a_real_loop_of_ultrasound():
     """30 frames in JPEG; the colours are those that pydicom gives."""
     sitk = pytest.importorskip("SimpleITK")
     path = get_testdata_file("examples_ybr_color.dcm", download=False)
+    if path is None:
+        pytest.skip("pydicom 3.0.0 does not ship it")
     video = read_cine(path)
     assert video.frames.shape == (30, 240, 320, 3)
     assert video.fps == pytest.approx(1000 / 33.333)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._lengths import check_value_file, warn_of_rest
+from captum_3dcam.io._lengths import check_value_file, warn_of_end
 
 _MAX_LINE = 2000  # characters
 _CHUNK = 2**20
@@ -109,7 +109,7 @@ def check_lengths(path: Path, header: str, fields: dict[str, str], expected: int
         received = path.stat().st_size - (start if start > 0 else _values_start(path, header))
         if received < expected:
             raise ValueError(f"it is truncated: {received:,} of {expected:,} bytes of values.")
-        warn_of_rest(path, received - expected if start >= 0 else 0, 4)
+        warn_of_end(path, received - expected if start >= 0 else 0, 4)
         return
     names = [name]
     if name.upper() == "LIST":

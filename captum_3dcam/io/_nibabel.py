@@ -34,10 +34,10 @@ def read_start(path: Path, size: int) -> bytes:
 
 def read_voxels(
     nibabel: Any, path: Path, header: Any, index: Index, nan: float | None
-) -> tuple[NDArray[np.float32], int]:
+) -> tuple[NDArray[np.float32], bytes]:
     """The scaled values (D, H, W), or (C, D, H, W), of the file that a NiBabel header describes.
 
-    Returns the number of bytes after the values too; of a compressed file, 1 MiB at most.
+    Returns the bytes after the values too, 1 MiB at most.
     """
     stored = nibabel.arrayproxy.ArrayProxy(path, header)  # reads nothing yet
     grid, count, are_channels = _check_shape(stored.shape)
@@ -83,7 +83,7 @@ def _check_stored_size(stored: Any, path: Path) -> None:
 
 def _read_values(
     nibabel: Any, stream: BinaryIO, stored: Any, chosen: range
-) -> tuple[NDArray[np.float32], int]:
+) -> tuple[NDArray[np.float32], bytes]:
     """The scaled values of the chosen volumes in the order of the file, and the bytes after all.
 
     They are read in chunks, because NiBabel scales integers as float64.
@@ -98,5 +98,5 @@ def _read_values(
     end = stored.offset + total * stored.dtype.itemsize
     while stream.tell() < end and stream.read(min(_CHUNK, end - stream.tell())):
         pass
-    rest = len(stream.read(_CHUNK))  # gzip compares its checksum at the end of the file
+    rest = stream.read(_CHUNK)  # gzip compares its checksum at the end of the file
     return data, rest

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captum_3dcam.io._lengths import check_value_file, warn_of_rest
+from captum_3dcam.io._lengths import check_value_file, warn_of_end
 
 _FIELD = re.compile(r"^([a-z][a-z ]*):[ \t]*(?!=)(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 # SimpleITK itself converts the spaces without time, and then states left-posterior-superior.
@@ -26,11 +26,20 @@ _MM = {"mm": 1.0, "millimeter": 1.0, "millimetre": 1.0,
 _KEPT = {1.0: "mm", 1000.0: "meter", 0.001: "micron"}  # the units of a volume's header
 _PATTERN = re.compile(r"([^%]*)%(0?\d{0,2})d([^%]*?) +(-?\d{1,9}) +(-?\d{1,9}) +([1-9]\d{0,8})")
 _MAX_FILES = 100_000
+_SPATIAL_AXES = 3
 
 
 def read_fields(path: Path, header: str) -> dict[str, str]:
     """The fields of an NRRD header by their names in lower case without spaces."""
-    return {name.lower().replace(" ", ""): value for name, value in _FIELD.findall(header)}
+    fields = {name.lower().replace(" ", ""): value for name, value in _FIELD.findall(header)}
+    directions = fields.get("spacedirections", "")
+    if directions and directions.count("(") < _SPATIAL_AXES:
+        _warn(
+            path,
+            f"has an axis without a direction: space directions {directions[:80]}. Its voxels are "
+            "taken to be 1 mm apart on that axis, as by ITK: positions in mm may be wrong.",
+        )
+    return fields
 
 
 def space_to_lps(fields: dict[str, str], space: str) -> NDArray[np.float64] | None:
@@ -81,14 +90,21 @@ def check_lengths(path: Path, header: str, fields: dict[str, str], size: int) ->
     start = int(fields.get("byteskip", "0"))
     source = fields.get("datafile", "")
     if not source:
-        end = len(header) + len("\n\n")
-        rest = path.stat().st_size - end - size - max(start, 0)
-        warn_of_rest(path, rest if start >= 0 else 0, 4)
+        rest = path.stat().st_size - _header_end(path, header) - size - max(start, 0)
+        warn_of_end(path, rest if start >= 0 else 0, 4)
         return
     names = _names(source, header)
     for name in names:
         advice = "If the values are its end, write 'byte skip: -1' into the header."
         check_value_file(path.parent / name, size // len(names), start, advice)
+
+
+def _header_end(path: Path, header: str) -> int:
+    """The position after the empty line that ends a header, whose lines may end by CR and LF."""
+    with path.open("rb") as file:
+        file.seek(len(header))
+        end = re.match(rb"\r?\n\r?\n", file.read(4))
+    return len(header) + (end.end() if end else 0)
 
 
 def _names(source: str, header: str) -> list[str]:

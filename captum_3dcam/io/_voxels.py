@@ -1,9 +1,10 @@
-"""Which volumes of a file are read, and voxels that are NaN or infinite."""
+"""Which volumes of a file are read, and voxels that are complex, NaN or infinite."""
 
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 Index = int | Literal["all"] | None
 """Of a volume on the last axis of a file, or all of them as channels."""
@@ -46,6 +47,15 @@ def choose_volumes(count: int, index: Index, are_channels: bool = False) -> rang
     if count > 1 and index is None and not are_channels:
         raise SeveralVolumesError(count)
     return range(count)
+
+
+def check_real(data: Tensor | ArrayLike) -> None:
+    """Raise ValueError for complex values, of which float32 would keep the real part alone."""
+    if data.is_complex() if isinstance(data, Tensor) else np.iscomplexobj(data):
+        raise ValueError(
+            "The values are complex; expected real numbers. Pass their magnitude, np.abs(data), or "
+            "another part, such as data.real or np.angle(data)."
+        )
 
 
 def replace_non_finite(data: NDArray[np.float32], nan: float | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from torch import Tensor, float64
 
 from captum_3dcam._files import (
     StrPath,
@@ -17,6 +17,7 @@ from captum_3dcam._files import (
     existing_path,
     wrap_read_errors,
 )
+from captum_3dcam.io._voxels import check_real
 
 _MEMBERS = {"map.npy", "metadata.npy"}
 _NPY_HEADERS = {  # by version; NumPy writes the first one unless the header is very long
@@ -46,8 +47,8 @@ def save_map(
         metadata: anything that JSON can represent, such as the class, the layers, fps or spacing.
             Stored as the string ``"metadata"``.
 
-    Raises FileNotFoundError if the folder does not exist, and ValueError for another suffix and for
-    metadata that JSON cannot represent.
+    Raises FileNotFoundError if the folder does not exist, and ValueError for another suffix, for
+    values that are complex or too large for float32, and for metadata that JSON cannot represent.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -55,13 +56,29 @@ def save_map(
     ...     load_map(f"{folder}/map.npz")
     Map(shape=(2, 2), metadata={'class': 'golf', 'fps': 25})
     """
-    array = data.detach().cpu().float().numpy() if isinstance(data, Tensor) else data
+    array = _to_float32(data)
     try:
         text = json.dumps(dict(metadata or {}), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata: expected values that JSON can represent: {error}") from error
     with atomic_write(path, (".npz",)) as temporary:
-        np.savez_compressed(temporary, map=np.asarray(array, np.float32), metadata=np.array(text))
+        np.savez_compressed(temporary, map=array, metadata=np.array(text))
+
+
+def _to_float32(data: Tensor | ArrayLike) -> NDArray[np.float32]:
+    check_real(data)
+    if isinstance(data, Tensor):
+        data = data.detach().cpu()
+        data = (data if data.dtype == float64 else data.float()).numpy()
+    with np.errstate(over="ignore"):
+        array = np.asarray(data, np.float32)
+    infinite = np.isinf(array)
+    if infinite.any() and not np.isinf(np.asarray(data, np.float64)[infinite]).all():
+        raise ValueError(
+            "The map has values above 3.4e38, which float32 cannot store. Divide it, such as by "
+            "its maximum."
+        )
+    return array
 
 
 def load_map(path: StrPath) -> Map:

@@ -57,12 +57,12 @@ def read_nifti(
         data, rest = read_voxels(nibabel, data_path, header, index, nan)
         if is_pair and rest:
             raise ValueError(
-                f"{data_path.name!r} has {rest:,} bytes or more after the values that the header "
-                "describes: it belongs to another header."
+                f"{data_path.name!r} has {len(rest):,} bytes or more after the values that the "
+                "header describes: it belongs to another header."
             )
         affine, space, facts = _read_forms(nibabel, header)
         volume = Volume(data, affine, space, facts)
-    warn_of_rest(path, rest, 2)
+    warn_of_rest(path, rest, len(rest), 2)
     _warn_of_two_forms(volume, path)
     return volume
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from captum_3dcam._files import check_bytes, import_extra
+from captum_3dcam.io._voxels import check_real
 
 MAP_DESCRIPTION = "captum_3dcam: values computed from a scan"
 """The description of a map. That of the scan may hold the patient's name."""
@@ -67,7 +68,7 @@ class Volume:
         header: what else a file states; written with a map, so that it lies on the scan in
             programs that read another form of the affine.
 
-    Raises ValueError for data of another shape and for a singular affine.
+    Raises ValueError for complex data and data of another shape, and for a singular affine.
 
     >>> scan = Volume(np.zeros((40, 64, 64)), np.diag([5.0, 3.0, 3.0, 1.0]))
     >>> scan
@@ -85,6 +86,7 @@ class Volume:
     def __post_init__(self) -> None:
         affine = np.array(self.affine, np.float64)
         _check_data_shape(np.shape(self.data))
+        check_real(self.data)
         _check_affine(affine)
         if self.space not in range(1, 6):
             raise ValueError(f"space={self.space}: expected a NIfTI code, 1 to 5.")
@@ -167,6 +169,7 @@ class Volume:
         The description becomes that of a map, and the display range is from 0, or the lowest
         value if that is negative, to the highest value.
         """
+        check_real(data)
         array = data.detach().cpu().float().numpy() if isinstance(data, Tensor) else np.array(data)
         if array.shape[-3:] != self.shape or math.prod(array.shape[:-3]) != 1:
             raise ValueError(

@@ -49,6 +49,20 @@ def test_a_tensor_that_requires_grad_is_saved(tmp_path):
     assert load_map(saved(tmp_path / "a.npz", torch.ones(2, requires_grad=True))).data.sum() == 2
 
 
+@pytest.mark.parametrize("kind", [list, np.asarray, torch.tensor])
+def test_values_that_float32_cannot_store_are_refused(tmp_path, kind):
+    with pytest.raises(ValueError, match=r"complex; .* Pass their magnitude, np.abs\(data\)"):
+        save_map(kind([3 + 4j]), tmp_path / "a.npz")
+    wide = (lambda x: torch.tensor(x, dtype=torch.float64)) if kind is torch.tensor else kind
+    with pytest.raises(ValueError, match="values above 3.4e38, which float32 cannot store"):
+        save_map(wide([1e300, np.inf]), tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+    save_map(wide([np.inf, np.nan, 1e38]), tmp_path / "a.npz")
+    np.testing.assert_array_equal(
+        load_map(tmp_path / "a.npz").data, np.float32([np.inf, np.nan, 1e38])
+    )
+
+
 def test_numpy_reads_a_saved_map(tmp_path):
     with np.load(saved(tmp_path / "a.npz", metadata=METADATA), allow_pickle=False) as content:
         assert sorted(content) == ["map", "metadata"]

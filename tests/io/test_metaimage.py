@@ -2,6 +2,7 @@
 
 import random
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -193,9 +194,15 @@ def test_lengths_of_a_single_file(plain, compressed):
     plain.write_bytes(content[:-5])
     with pytest.raises(ValueError, match="it is truncated: 835 of 840 bytes of values"):
         read_volume(plain)
-    plain.write_bytes(content + bytes(999))
-    with pytest.warns(UserWarning, match="plain.mha' has 999 bytes or more after the values"):
+    plain.write_bytes(content + bytes(512))  # a block of padding
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         np.testing.assert_array_equal(read_volume(plain).data, DATA)
+    for rest in (bytes(999), bytes(3) + b"4"):
+        plain.write_bytes(content + rest)
+        message = f"plain.mha' has {len(rest)} bytes or more after the values"
+        with pytest.warns(UserWarning, match=message):
+            np.testing.assert_array_equal(read_volume(plain).data, DATA)
     with pytest.raises(ValueError, match=r"its compressed values are damaged: 8\d\d of 672 bytes"):
         read_volume(changed(compressed, b"DimSize = 7 6 5", b"DimSize = 7 6 4"))
 

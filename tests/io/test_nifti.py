@@ -370,18 +370,21 @@ def test_the_values_of_a_pair_have_the_length_of_the_header(tmp_path, zipped):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize(("rest", "warns"), [(512, False), (999, True)])
+@pytest.mark.parametrize(
+    ("rest", "warns"),
+    [(bytes(512), False), (bytes(513), True), (bytes(3) + b"x", True), (bytes(999), True)],
+)
 def test_bytes_after_the_values_of_a_single_file(tmp_path, suffix, rest, warns):
     path = stored_by_nibabel(tmp_path / "scan.nii", numbers(shape=(7, 6, 5, 2)))
-    content = path.read_bytes() + bytes(rest)
+    content = path.read_bytes() + rest
     path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         volume = read_nifti(path, index=0)
     np.testing.assert_array_equal(volume.data, numbers(shape=(7, 6, 5, 2))[..., 0].T)
     assert [str(warning.message) for warning in caught] == warns * [
-        f"{str(path)!r} has 999 bytes or more after the values that its header describes. They "
-        "are not read; check its size."
+        f"{str(path)!r} has {len(rest)} bytes or more after the values that its header "
+        "describes. They are not read; check its size."
     ]
 
 

@@ -184,6 +184,30 @@ def test_a_skip_is_respected(tmp_path, skip):
     np.testing.assert_array_equal(read_volume(path).data, DATA[0])
 
 
+def test_an_axis_without_a_direction_is_warned_of(tmp_path):
+    path = nrrd(tmp_path / "scan.nrrd", "space: RAS")
+    text = path.read_bytes()
+    assert text.count(b"(0.0,0.0,3.0)") == 1
+    path.write_bytes(text.replace(b"(0.0,0.0,3.0)", b"none"))
+    message = r"an axis without a direction: space directions \(0.*none\. Its voxels are .* 1 mm ap"
+    with pytest.warns(UserWarning, match=message):
+        assert read_volume(path).spacing == (1, 2, 1.5)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("rest", [b"\0\0\0x", b"x"])
+def test_a_few_bytes_after_the_values_are_warned_of_too(tmp_path, end, rest):
+    path = nrrd(tmp_path / "scan.nrrd", "space: RAS", data=b"@")
+    header = path.read_bytes()[:-1].replace(b"\n", end)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path.write_bytes(header + DATA[0].tobytes())
+        np.testing.assert_array_equal(read_volume(path).data, DATA[0])
+    path.write_bytes(header + DATA[0].tobytes() + rest)
+    with pytest.warns(UserWarning, match=f"has {len(rest)} bytes or more after the values"):
+        np.testing.assert_array_equal(read_volume(path).data, DATA[0])
+
+
 def test_bytes_after_the_values_are_warned_of(tmp_path):
     data = DATA[0].tobytes()
     path = nrrd(tmp_path / "scan.nrrd", "space: RAS", data=data + bytes(999))

@@ -482,6 +482,14 @@ def test_a_crop_must_be_inside_the_volume(start, stop):
         random_volume((2, 3, 4)).crop(start, stop)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_complex_values_are_refused(kind):
+    data, volume = kind(np.full((2, 2, 2), 3 + 4j)), Volume(np.zeros((2, 2, 2)), np.eye(4))
+    for make in (lambda: Volume(data, np.eye(4)), lambda: volume.with_data(data)):
+        with pytest.raises(ValueError, match=r"complex; .* Pass their magnitude, np.abs\(data\)"):
+            make()
+
+
 def test_values_too_large_for_float32_become_infinite_without_a_warning():
     assert np.isinf(Volume(np.full((1, 1, 1), 1e300), np.eye(4)).data).all()
     assert volume._MAX_VOXELS == 2**31

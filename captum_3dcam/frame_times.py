@@ -70,8 +70,12 @@ class FrameTimes:
         """The start of a frame, or of an array of them; between frames interpolated linearly.
 
         Before the first edge and after the last one, with the duration of the frame nearest to it.
+
+        Raises ValueError for a frame that is not finite.
         """
-        frame = np.asarray(frame, np.float64)
+        number, frame = frame, np.asarray(frame, np.float64)
+        if not np.isfinite(frame).all():
+            raise ValueError(f"frame={show(number)}: expected finite numbers of frames.")
         whole = np.clip(np.floor(frame), 0, len(self) - 1).astype(int)
         start, end = self.edges[whole], self.edges[whole + 1]
         times = start + (frame - whole) * (end - start)
@@ -84,9 +88,18 @@ class FrameTimes:
 
         The last one is shown for as many of the frames as the one before it.
 
+        Args:
+            frames: their numbers, or a mask of T bools.
+
+        Raises ValueError for other frames.
+
         >>> FrameTimes.from_rate(8, fps=2).take([0, 3]).edges.tolist()
         [0.0, 1.5, 3.0]
         """
+        if (mask := np.asarray(frames)).dtype == bool and mask.shape == (len(self),):
+            frames = np.flatnonzero(mask)
+        elif mask.dtype == bool:
+            raise ValueError(f"frames={show(frames)}: expected a mask of {len(self)} bools.")
         indices = np.asarray(frames, int)
         if not len(indices) or indices[0] < 0 or indices[-1] >= len(self):
             raise ValueError(f"frames={show(frames)}: expected frames from 0 to {len(self) - 1}.")

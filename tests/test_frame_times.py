@@ -43,6 +43,10 @@ def test_some_of_the_frames_last_until_the_next_one(frames, edges):
     assert VARIABLE.take(frames).edges.tolist() == edges
 
 
+def test_a_mask_selects_frames():
+    assert VARIABLE.take(np.array([True, False, True, False])) == VARIABLE.take([0, 2])
+
+
 def test_a_constant_rate():
     times = FrameTimes.from_rate(30, 29.97)
     np.testing.assert_allclose(times.edges, np.arange(31) / 29.97)
@@ -77,5 +81,9 @@ def test_other_arguments_are_refused():
         FrameTimes.from_rate(3, 0)
     with pytest.raises(ValueError, match=r"frames=\[4\]: expected frames from 0 to 3"):
         VARIABLE.take([4])
+    with pytest.raises(ValueError, match="frame=nan: expected finite numbers of frames"):
+        VARIABLE.at(np.nan)
+    with pytest.raises(ValueError, match="expected a mask of 4 bools"):
+        VARIABLE.take([True, False])
     with pytest.raises(ValueError, match="times of 4 frames, and there are 5. Pass those of the"):
         check_rate(VARIABLE, 5)

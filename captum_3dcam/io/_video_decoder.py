@@ -2,6 +2,7 @@
 
 import math
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,8 +35,15 @@ _KNOWS_DURATION = ("matroska,webm", "flv", "asf")
 # Where each packet is a frame, shown at the packet's time.
 _PAIRED_CODECS = ("h264", "hevc")
 _PAIRED_CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
+_MAX_TIME = 1e10  # seconds: a timestamp beyond, as of an Ogg that was cut, is none
+_ENDS_EARLY = 0.2  # seconds by which all streams end before the file's duration
+_INTERLEAVED = 1.0  # seconds by which streams of a file that ends early end after one another
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_FIELDS = struct.Struct("<48xQ8xQI")  # duration in 100 ns, preroll in ms, flags
+_MAX_ASF_HEADER = 2**16
 _DEFAULT_RATE = 25  # of a file without any rate, as FFmpeg's
 _MIN_DURATION = 1e-3  # seconds, of a last frame by the header
+_MAX_ONLY = 1.0  # seconds, of an only frame by a header without a count
 # Other durations of the last frame, in median distances of frames: packets may have that of a
 # nominal rate, and a header the end of something else.
 _MIN_LAST, _MAX_LAST = 0.25, 4.0
@@ -63,7 +71,8 @@ class DecodedVideo:
             if first is None:
                 raise ValueError("it has no frames that can be decoded.")
             size = upright_size(first, _aspect(stream))
-            return cls(path, size, max(stream.frames, 0) or None, _choice(container, stream))
+            count = stream.frames if _header_count(container, stream) else 0
+            return cls(path, size, max(count, 0) or None, _choice(container, stream))
 
     @cached_property
     def fps(self) -> float:
@@ -72,6 +81,7 @@ class DecodedVideo:
             stream = _video_stream(container)
             packets = _Packets(container, Damage()).read()
             stamps = {p.dts if p.pts is None else p.pts for p in packets if p.size} - {None}
+            stamps = {stamp for stamp in stamps if abs(stamp * stream.time_base) < _MAX_TIME}
             if len(stamps) > 1:
                 return float((len(stamps) - 1) / ((max(stamps) - min(stamps)) * stream.time_base))
             return float(_nominal_rate(stream))
@@ -91,7 +101,7 @@ class DecodedVideo:
                     yield self._timed(converter, *waiting, start)
                 waiting = start, frame
             if waiting:
-                expected, unread = _expected_end(container, stream), packets.unread
+                expected, unread = _expected_end(container, packets), packets.unread
                 duration = packets.last_duration(waiting[0], expected)
                 damage.add_end(duration, expected, unread)
                 yield self._timed(converter, *waiting, waiting[0] + duration)
@@ -142,8 +152,9 @@ def _open(path: Path) -> Any:
 
 
 def _video_streams(container: Any) -> list[Any]:
-    # A cover image is a video stream of its own.
-    return [s for s in container.streams.video if not s.disposition & s.disposition.attached_pic]
+    # A cover image is a video stream of its own; a truncated one may have no codec.
+    streams = [s for s in container.streams.video if s.codec_context is not None]
+    return [s for s in streams if not s.disposition & s.disposition.attached_pic]
 
 
 def _video_stream(container: Any) -> Any:
@@ -190,15 +201,18 @@ class _Packets:
         self.stream = _video_stream(container)
         self.stream.codec_context.options = {"max_pixels": str(_max_pixels())}
         name = container.format.name
-        self.origin = float((container.start_time or 0) / 1e6)
+        origin = (container.start_time or 0) / 1e6
+        self.origin = origin if abs(origin) < _MAX_TIME else 0.0
         """The time in seconds from which the ffmpeg command counts."""
+        self.others_end = 0.0
+        """Of the other streams so far, in seconds, where the header may have only that of all."""
         self.is_avi = name == "avi"
         self.first_dts: int | None = None
         self._count = 0
         self._counted = _header_count(container, self.stream)
         self._counts_frames = name == "mxf"
         self._damage = damage
-        self._packets = container.demux(self.stream)
+        self._packets = container.demux(*([] if name in _KNOWS_DURATION else [self.stream]))
         self._highest = -math.inf
         self._last_duration = 0  # of the frame with the highest timestamp; 0 if unknown
         self._has_duplicates = False
@@ -225,7 +239,10 @@ class _Packets:
         own = float(self._last_duration * self.stream.time_base)
         step = self._damage.step
         if not step:
-            return own or float(1 / _nominal_rate(self.stream))
+            if own > _MIN_DURATION:
+                return own
+            is_only = self.unread is None and _MIN_DURATION < rest <= _MAX_ONLY
+            return rest if is_only else float(1 / _nominal_rate(self.stream))
         if own >= _MIN_LAST * step or self._has_duplicates:
             return own
         return rest if _MIN_LAST * step <= rest <= _MAX_LAST * step else step
@@ -252,11 +269,16 @@ class _Packets:
         while True:
             try:
                 packet = next(self._packets, None)
+            except IndexError:  # PyAV at the end, if a stream came later than the header
+                return
             except error:  # what follows cannot be read either
                 self._lose(None)
                 return
             if packet is None:
                 return
+            if packet.stream.index != self.stream.index:
+                self._note_other(packet)
+                continue
             if not _is_flush(packet):
                 self._note(packet)
             yield packet
@@ -272,6 +294,16 @@ class _Packets:
         if self._is_paired and packet.pts is not None and packet.size and not packet.is_discard:
             self._pending.add(packet.pts)
 
+    def _note_other(self, packet: Any) -> None:
+        if packet.pts is not None:
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            self.others_end = max(self.others_end, float(end) - self.origin)
+
+    @property
+    def end(self) -> float:
+        """Of the frames so far, in seconds."""
+        return self._damage.starts[-1] + self._damage.step
+
     def _lose(self, stamp: int | None) -> None:
         unit = self.stream.time_base
         self._damage.add_lost(None if stamp is None else float(stamp * unit) - self.origin)
@@ -285,24 +317,45 @@ def _header_count(container: Any, stream: Any) -> int:
     """The number of frames by the header; 0 if unknown."""
     if container.format.name == "mxf":
         return int(stream.duration or 0)  # in frames
-    return int(stream.frames)
+    # More than one in each byte: those of a header that was written before the frames.
+    return int(stream.frames) if stream.frames <= container.size else 0
 
 
-def _expected_end(container: Any, stream: Any) -> float | None:
+def _expected_end(container: Any, packets: _Packets) -> float | None:
     """The end of the last frame by the header, in seconds; None if it does not know."""
-    start = (container.start_time or 0) / 1e6
-    if stream.frames and container.format.name == "avi":  # FFmpeg's duration follows the size
-        return float(stream.frames * stream.time_base)
-    if _header_count(container, stream) and stream.duration:
+    stream, start = packets.stream, packets.origin
+    count = _header_count(container, stream)
+    if count and container.format.name == "avi":  # FFmpeg's duration follows the size
+        return float(count * stream.time_base)
+    if count and stream.duration:
         return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start
     if container.format.name not in _KNOWS_DURATION:
         return None
     if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, tag.groups())
         return 3600 * hours + 60 * minutes + seconds - start
-    alone = len(container.streams) == 1
-    # Counted from 0, not from the first frame.
-    return container.duration / 1e6 - max(start, 0) if container.duration and alone else None
+    duration = container.duration / 1e6 if container.duration else _asf_duration(container)
+    if duration is None:
+        return None
+    end = duration - max(start, 0)  # counted from 0, not from the first frame
+    if len(container.streams) == 1:
+        return end
+    # That of the longest stream: it tells about this one only if the file ends before all of them.
+    ends_early = end - max(packets.end, packets.others_end) > _ENDS_EARLY
+    return end if ends_early and packets.others_end - packets.end <= _INTERLEAVED else None
+
+
+def _asf_duration(container: Any) -> float | None:
+    """By the header of a WMV, which FFmpeg ignores where the file is shorter than it says."""
+    if container.format.name != "asf":
+        return None
+    with open(container.name, "rb") as file:
+        properties = file.read(_MAX_ASF_HEADER).partition(_ASF_PROPERTIES)[2]
+    if len(properties) < _ASF_FIELDS.size:
+        return None
+    duration, preroll, flags = _ASF_FIELDS.unpack_from(properties)
+    is_live = flags & 1  # written before the frames: without a duration
+    return None if is_live else float(duration / 1e7 - preroll / 1e3)
 
 
 def _aspect(stream: Any) -> Fraction:
@@ -336,9 +389,9 @@ class _Clock:
     def next(self, frame: Any) -> float:
         """When the next frame is shown, in seconds."""
         if self._packets.is_avi:
-            stamp = self._in_order(frame.dts)
+            stamp = self._in_order(self._known(frame.dts))
         else:
-            stamp = self._best_effort(frame.pts, frame.dts)
+            stamp = self._best_effort(self._known(frame.pts), self._known(frame.dts))
         if self._previous is None:
             self._previous = 0.0 if stamp is None else self._seconds(stamp)
             return self._previous
@@ -353,6 +406,9 @@ class _Clock:
             time = self._previous + min(_MIN_STEP, self._step / 2)
         self._previous = time
         return time
+
+    def _known(self, stamp: int | None) -> int | None:
+        return None if stamp is None or abs(stamp * self._unit) >= _MAX_TIME else stamp
 
     def _seconds(self, stamp: int) -> float:
         return float(stamp * self._unit) - self._packets.origin

@@ -1,7 +1,7 @@
 """Read videos, whole or in chunks: files, folders of images, and frames in memory."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice, repeat, takewhile
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from captum_3dcam._files import StrPath, check_size, existing_path
-from captum_3dcam._validation import check_integer, warn
+from captum_3dcam._validation import check_integer, show, warn
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io._frame_source import FrameSource, Pixels, Size, TimedFrame, resize
 from captum_3dcam.io._video_decoder import DecodedVideo, import_av
@@ -164,6 +164,7 @@ class VideoFile:
     def _strided(self, stride: int) -> Iterator[TimedFrame]:
         sampling, starts, number = self.sampling, list[float](), 0
         end = after = 0.0
+        is_after = False
         for frame in self.source.frames():
             after = frame.start + frame.duration
             if frame.start < sampling.start - _TOLERANCE:
@@ -179,12 +180,13 @@ class VideoFile:
             number += 1
         end = after
         if not starts:
-            raise ValueError(self._no_frames(after))
+            raise ValueError(self._no_frames(after, is_after))
         self._keep(FrameTimes([*starts, end]))
 
-    def _no_frames(self, end: float) -> str:
+    def _no_frames(self, time: float, is_after: bool) -> str:
+        reason = "none starts there, and the next one at" if is_after else "it ends at"
         return (
-            f"{str(self.path)!r} has no frames {self.sampling.interval}: it ends at {end:g} s. "
+            f"{str(self.path)!r} has no frames {self.sampling.interval}: {reason} {time:g} s. "
             "Choose another start and end, or leave them out."
         )
 
@@ -298,6 +300,8 @@ def read_video(
 
 
 def _fit(size: PartialSize, height: int, width: int) -> Size:
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise TypeError(f"size={show(size)}: expected (H, W); None for one keeps the aspect ratio.")
     for side in size:
         if side is not None:
             check_integer("size", side)

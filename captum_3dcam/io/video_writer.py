@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from captum_3dcam._files import StrPath, atomic_write, import_extra
+from captum_3dcam._validation import warn
 from captum_3dcam.frame_times import FrameRate, FrameTimes, check_rate
 from captum_3dcam.io._frame_source import Pixels
 
 _MAX_GIF_FPS = 50  # browsers slow down faster GIFs
-_MP4_UNIT = Fraction(1, 60_000)  # seconds; MPEG-4 allows no finer one than 1 / 65535
+_MAX_GIF_DURATION = 655.35  # seconds, of a frame
+# Seconds: MPEG-4 allows no finer one than 1 / 65535. The coarser ones are for frames of many hours.
+_MP4_UNITS = Fraction(1, 60_000), Fraction(1, 1000), Fraction(1)
+_MAX_TICKS = 2**31 - 1  # of a frame
+_MIN_RATE = Fraction(1, 1001)  # for the encoder; the times are those of the frames
 # Without B-frames, as MP4 derives the end of a video from the times of decoding.
 _MP4_OPTIONS = {"libx264": {"preset": "veryfast", "crf": "20", "bf": "0"}}
 
@@ -27,14 +32,15 @@ def write_video(frames: Iterable[Pixels], path: StrPath, fps: FrameRate) -> None
         frames: (T, H, W, 3) uint8, or an iterable of (H, W, 3), which MP4 consumes frame by frame.
         path: the file to write, ``.mp4`` or ``.gif``.
         fps: frames per second, or the ``FrameTimes``, of which the first becomes 0; at most 50
-            for GIF, or 20 ms for each frame.
+            for GIF, or 20 ms for each frame. A GIF shows a frame for at most 655.35 s, with a
+            warning.
 
     Raises ImportError without PyAV (extra ``video``) for MP4, FileNotFoundError if the folder does
     not exist, and ValueError for another suffix, frame rate, dtype or shape, for times of another
     number of frames, and without frames.
     """
     with atomic_write(path, (".mp4", ".gif")) as temporary:
-        check_rate(fps)
+        fps = check_rate(fps)
         if temporary.suffix == ".mp4":
             _write_mp4(_checked(frames, fps), temporary, fps)
         else:
@@ -69,7 +75,9 @@ def _write_mp4(frames: Iterator[Pixels], path: Path, fps: FrameRate) -> None:
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     unit, ticks, rate = _mp4_times(fps)
     durations: dict[int, int] = {}  # of frames in the encoder, by their timestamps
-    with av.open(str(path), "w") as container:
+    # Otherwise FFmpeg chooses a finer unit, in which a frame of days has too many.
+    scale = {"video_track_timescale": str(1 / unit)} if unit in _MP4_UNITS[1:] else {}
+    with av.open(str(path), "w", options=scale) as container:
         stream = container.add_stream(codec, rate=rate, options=_MP4_OPTIONS.get(codec, {}))
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"  # the format that every player supports
@@ -92,20 +100,40 @@ def _write_mp4(frames: Iterator[Pixels], path: Path, fps: FrameRate) -> None:
 
 def _mp4_times(fps: FrameRate) -> tuple[Fraction, Iterable[int], Fraction]:
     """The unit of time in seconds, the edges of the frames in it, and the mean rate."""
+    mean = Fraction(fps.fps if isinstance(fps, FrameTimes) else fps).limit_denominator(1001)
     if not isinstance(fps, FrameTimes):
-        rate = Fraction(fps).limit_denominator(1001)
-        return 1 / rate, count(), rate
-    ticks = np.rint((fps.edges - fps.edges[0]) / float(_MP4_UNIT)).astype(int)
+        if mean > 1:
+            return 1 / mean, count(), mean
+        unit = _mp4_unit(1 / fps)
+        return unit, (round(number / fps / unit) for number in count()), mean or _MIN_RATE
+    unit = _mp4_unit(np.diff(fps.edges).max())
+    ticks = np.rint((fps.edges - fps.edges[0]) / float(unit)).astype(int)
     # Frames closer than a unit still have times of their own.
     ticks = np.maximum.accumulate(ticks - np.arange(len(ticks))) + np.arange(len(ticks))
-    return _MP4_UNIT, ticks.tolist(), Fraction(fps.fps).limit_denominator(1001)
+    return unit, ticks.tolist(), mean or _MIN_RATE
+
+
+def _mp4_unit(longest: float) -> Fraction:
+    """The finest in which an MP4 can show a frame for so many seconds."""
+    for unit in _MP4_UNITS:
+        if longest / unit <= _MAX_TICKS:
+            return unit
+    raise ValueError(
+        f"A frame is shown for {longest:g} s; expected at most {_MAX_TICKS} s, the maximum of MP4."
+    )
 
 
 def _check_gif_rate(fps: FrameRate) -> None:
+    durations = np.diff(fps.edges) if isinstance(fps, FrameTimes) else np.array([1 / fps])
+    if (longest := durations.max()) > _MAX_GIF_DURATION:
+        warn(
+            f"A frame is shown for {longest:g} s. A GIF shows it for {_MAX_GIF_DURATION} s, its "
+            "maximum. To keep the times, write an MP4."
+        )
     if not isinstance(fps, FrameTimes):
         if fps > _MAX_GIF_FPS:
             raise ValueError(f"fps={fps}: expected at most {_MAX_GIF_FPS}, the maximum of a GIF.")
-    elif (shortest := np.diff(fps.edges).min()) < 1 / _MAX_GIF_FPS - 1e-6:
+    elif (shortest := durations.min()) < 1 / _MAX_GIF_FPS - 1e-6:
         raise ValueError(
             f"A frame is shown for {shortest:g} s; expected at least {1 / _MAX_GIF_FPS:g} s, the "
             "minimum of a GIF. Leave frames out: fps.take(frames)."
@@ -120,5 +148,5 @@ def _write_gif(frames: Iterator[Pixels], path: Path, fps: FrameRate) -> None:
     # GIF durations are multiples of 10 ms: round the ends, so that errors do not accumulate. The
     # small term rounds halves upwards, so that 20 ms never become 10, which browsers slow down.
     ends = 10 * np.floor(100 * (times.edges - times.edges[0]) + 0.5 + 1e-6).astype(int)
-    durations = np.diff(ends).tolist()
+    durations = np.minimum(np.diff(ends), round(1000 * _MAX_GIF_DURATION)).tolist()
     images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -75,6 +75,7 @@ STAMPS = {
         [(40, 0), (80, 40), (40, 80), (60, 120), (50, 160)],
         [0.04, 0.08, 0.081, 0.12, 0.16],
     ),
+    "absurd": ([(2**58, 2**58), (2**58 + 40, None), (None, 2**58 + 80)], [0, 0.04, 0.08]),
     "equal": ([(0, None), (40, None), (40, None), (80, None)], [0, 0.04, 0.041, 0.08]),
     "joined recordings": (
         [(5000, None), (5040, None), (0, None), (40, None)], [5, 5.04, 5.08, 5.12],
@@ -352,6 +353,97 @@ def test_an_error_of_one_packet_does_not_end_the_video(tmp_path):
     with av.open(str(encode(tmp_path / "a.avi"))) as container:
         packets = _Packets(container, Damage())
         read = list(packets._packets)
-        read[5] = SimpleNamespace(size=1, pts=5, dts=5, duration=1, decode=fail)
+        stream = packets.stream
+        read[5] = SimpleNamespace(size=1, pts=5, dts=5, duration=1, decode=fail, stream=stream)
         packets._packets = iter(read)
         assert len(list(packets.decode())) == 39
+
+
+def with_sound(path, video, audio, seconds=4.0):
+    """NOISE twice and more, with noise as sound of this many seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(video, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        sound = container.add_stream(audio, rate=44100)
+        sound.bit_rate = 128_000
+        samples = np.random.default_rng(0).normal(0, 0.2, (2, 1024)).astype(np.float32)
+        played = 0
+        for number in range(100):
+            image = av.VideoFrame.from_ndarray(NOISE[number % 40], format="rgb24")
+            container.mux(stream.encode(image))
+            while played < min(seconds, number / 25) * 44100:
+                part = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
+                part.sample_rate, part.pts, played = 44100, played, played + 1024
+                container.mux(sound.encode(part))
+        container.mux(stream.encode())
+        container.mux(sound.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "video", "audio"),
+    [("a.wmv", "wmv2", "wmav2"), ("a.flv", "flv", "aac"), ("h.flv", "libx264", "aac")],
+)
+def test_a_truncated_file_with_sound_lacks_its_end(tmp_path, name, video, audio):
+    path = with_sound(tmp_path / name, video, audio)
+    whole = open_video(path)
+    assert len(list(whole)) == 100
+    assert whole.damage is None
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    cut = open_video(path)
+    with pytest.warns(UserWarning, match="of 100 frames are missing"):
+        count = len(list(cut))
+    assert 30 < count < 70
+    assert f"{100 - count} of 100 frames are missing" in cut.damage
+
+
+def test_sound_may_end_before_the_video_does(tmp_path):
+    video = open_video(with_sound(tmp_path / "a.flv", "flv", "aac", seconds=1.0))
+    assert len(list(video)) == 100
+    assert video.damage is None
+
+
+def test_a_truncated_wmv_lacks_its_end(tmp_path):
+    path = encode(tmp_path / "a.wmv", "wmv2")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    video = open_video(path)
+    with pytest.warns(UserWarning, match=r"of 40 frames are missing, from .* to 1.60 s"):
+        list(video)
+
+
+def test_a_wmv_of_one_frame_is_complete(tmp_path):
+    with av.open(str(tmp_path / "a.wmv"), "w") as container:
+        stream = container.add_stream("wmv2", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(NOISE[0], format="rgb24")))
+        container.mux(stream.encode())
+    video = open_video(tmp_path / "a.wmv")
+    assert video.times.edges.tolist() == [0.0, 0.04]
+    assert video.damage is None
+
+
+@pytest.mark.parametrize("count", [0, 2**30])
+def test_an_avi_from_a_pipe_has_no_count(tmp_path, count):
+    path = encode(tmp_path / "a.avi")
+    data = bytearray(path.read_bytes())
+    for tag, offset in ((b"avih", 24), (b"strh", 40)):
+        struct.pack_into("<I", data, data.index(tag) + offset, count)
+    path.write_bytes(data)
+    video = open_video(path)
+    assert video.frame_count is None
+    assert read_video(path).frames.shape == (40, 32, 48, 3)
+    assert len(list(video)) == 40
+    assert video.damage is None
+
+
+def test_a_stream_that_comes_late_ends_the_file(tmp_path):
+    with av.open(str(encode(tmp_path / "a.avi"))) as container:
+        packets = _Packets(container, Damage())
+        stored = list(packets.read())
+
+        def late():
+            yield from stored
+            raise IndexError("list index out of range")
+
+        packets._packets = late()
+        assert len(list(packets.read())) == len(stored)

@@ -96,3 +96,41 @@ def test_times_are_those_of_the_frames(tmp_path, suffix, count, there_are):
     with pytest.raises(ValueError, match=f"times of 7 frames, and {there_are}"):
         write_video(frames, tmp_path / f"out.{suffix}", FrameTimes(EDGES))
     assert not list(tmp_path.iterdir())
+
+
+DAY = 86400
+
+
+@pytest.mark.parametrize("step", [3600, DAY, 400 * DAY])
+def test_an_mp4_shows_frames_for_days(tmp_path, step):
+    pytest.importorskip("av")
+    write_video(FRAMES, tmp_path / "out.mp4", FrameTimes(step * np.arange(8)))
+    np.testing.assert_allclose(
+        read_video(tmp_path / "out.mp4").times.edges, step * np.arange(8), rtol=1e-6
+    )
+    write_video(FRAMES, tmp_path / "rate.mp4", fps=1 / step)
+    np.testing.assert_allclose(
+        read_video(tmp_path / "rate.mp4").times.edges, step * np.arange(8), rtol=1e-6
+    )
+
+
+def test_an_mp4_refuses_frames_beyond_its_maximum(tmp_path):
+    pytest.importorskip("av")
+    with pytest.raises(ValueError, match="shown for 1e\\+10 s; expected at most 2147483647 s"):
+        write_video(FRAMES, tmp_path / "out.mp4", fps=1e-10)
+
+
+@pytest.mark.parametrize("times", [FrameTimes(1000 * np.arange(8)), 0.001])
+def test_a_gif_frame_has_a_maximum_duration(tmp_path, times):
+    with pytest.warns(UserWarning, match="shown for 1000 s. A GIF shows it for 655.35 s, its max"):
+        write_video(FRAMES, tmp_path / "out.gif", times)
+    with Image.open(tmp_path / "out.gif") as image:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+    assert durations == [655_350] * 7
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "gif"])
+def test_a_rate_may_be_of_numpy(tmp_path, suffix):
+    pytest.importorskip("av")
+    write_video(FRAMES, tmp_path / f"out.{suffix}", fps=np.float32(25))
+    assert read_video(tmp_path / f"out.{suffix}").fps == pytest.approx(25)

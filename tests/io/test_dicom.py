@@ -462,7 +462,7 @@ def test_a_missing_file_or_folder_is_named(tmp_path):
         read_dicom(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not DICOM", bytes(1000), bytes(128) + b"DICM\x02"])
+@pytest.mark.parametrize("content", [b"", b"not DICOM", bytes(1000)])
 def test_a_damaged_file_in_the_folder_is_named(series, content):
     expected = read_dicom(series).data
     (series / "05.dcm").write_bytes(content)
@@ -472,6 +472,70 @@ def test_a_damaged_file_in_the_folder_is_named(series, content):
     for source in (series / "05.dcm", list(series.iterdir())):
         with pytest.raises(ValueError, match=r"05.dcm' cannot be read as a DICOM file"):
             read_dicom(source)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_truncated_slice_at_the_end_of_the_series_is_an_error(series, zipped):
+    """Wherever it ends, also within a UID; the other slices alone are evenly spaced."""
+    (path,) = (p for p in series.iterdir() if pydicom.dcmread(p).InstanceNumber == 47)
+    content = path.read_bytes()
+    path.unlink()
+    expected = read_dicom(series).shape
+    assert expected == (3, *SIZE)
+    path = series / f"end.dcm{'.gz' * zipped}"
+    packed = gzip.compress(content) if zipped else content
+    for length in range(2 if zipped else 132, len(packed)):
+        path.write_bytes(packed[:length])
+        with pytest.raises(ValueError, match=r"end.dcm"):
+            read_dicom(series)
+    path.write_bytes(packed)
+    assert read_dicom(series).shape == (4, *SIZE)
+
+
+@pytest.mark.parametrize("at", [-6, -40])
+def test_a_slice_in_gzip_with_a_wrong_checksum_is_an_error(series, at):
+    content = bytearray(gzip.compress((series / "07.dcm").read_bytes()))
+    content[at] ^= 255
+    (series / "07.dcm").unlink()
+    (series / "07.dcm.gz").write_bytes(content)
+    other = {"SeriesInstanceUID": "1.2.9", "SeriesNumber": 9}
+    for number in range(3):
+        changed = {"SOPInstanceUID": f"1.2.9.{number}", **other}
+        save(slice_of(number, **changed), series / f"other{number}.dcm")
+    with pytest.raises(ValueError, match=r"07.dcm.gz' cannot be read as a DICOM file"):
+        read_dicom(series, SERIES)
+    with pytest.warns(UserWarning, match=r"1 DICOM file is damaged"):  # its header tells
+        assert read_dicom(series, "1.2.9").shape == (3, *SIZE)
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [({}, "is 2.5 mm"), ({"SpacingBetweenSlices": 2.5, "SliceThickness": 9}, "is 2.5 mm"),
+     ({"SliceThickness": None}, "is not given")],
+)  # fmt: skip
+@pytest.mark.parametrize("count", [3, 5])
+def test_damaged_files_and_slices_too_far_apart_are_an_error(tmp_path, tags, says, count):
+    """Every second one is damaged, so that the others are evenly spaced."""
+    for number in range(count):
+        save(slice_of(number, **{"SliceThickness": STEP, **tags}), tmp_path / f"{number}.dcm")
+    for number in range(1, count, 2):
+        (tmp_path / f"{number}.dcm").write_bytes(b"")
+    named = ", ".join(f"'{tmp_path / str(n)}.dcm'" for n in range(1, count, 2))
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match="5 mm") as e:
+        read_dicom(tmp_path)
+    assert f"({named}) in the folder of the series may be slices of it" in str(e.value)
+    assert f"5 mm apart, but SpacingBetweenSlices or SliceThickness {says}." in str(e.value)
+
+
+def test_damaged_files_whose_series_is_elsewhere_are_passed_over(series):
+    (series / "more").mkdir()
+    (series / "more" / "cut.dcm").write_bytes(bytes(128) + b"DICM\x02")
+    with pytest.warns(UserWarning, match=r"1 DICOM file is damaged and passed over\. .*cut.dcm'"):
+        assert read_dicom(series).shape == (4, *SIZE)
+    (series / "more" / "cut.dcm").rename(series / "cut.dcm")
+    message = r"1 damaged file \('.*cut.dcm'\) in the folder of the series may be slices of it: "
+    with pytest.raises(ValueError, match=message):
+        read_dicom(series)
 
 
 def test_several_damaged_files_are_announced_once(series, recwarn):

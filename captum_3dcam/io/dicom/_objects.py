@@ -3,8 +3,9 @@
 import gzip
 import os
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -49,6 +50,8 @@ _FLAT = (
 )  # fmt: skip
 _NOT_SHOWN = ("SEG", "RTDOSE", "SM", "PR", "SR", "KO", "REG", "RWV")
 _STANDARD_UID = "1.2.840.10008."
+_GZIP = b"\x1f\x8b"
+_START = 2**16  # bytes of a damaged file, which may tell its series
 _STORAGE = _STANDARD_UID + "5.1.4.1.1."
 _SPECTROSCOPY = _STORAGE + "4.2"
 _SCANS = ("2", "4", "20", "128", "130")  # CT, MR, nuclear medicine, PET and enhanced PET
@@ -87,6 +90,8 @@ class DamagedFile(NamedTuple):
     series_uid: str
     """Empty if it cannot be read."""
     error: ValueError
+    is_marked: bool
+    """Whether something in it says that it is or was DICOM, beside its name."""
 
 
 def import_pydicom() -> Any:
@@ -204,7 +209,37 @@ def _read_object(path: Path) -> DicomObject | DamagedFile:
     except ValueError as error:
         if error.__cause__ is None:  # the memory limit: no damage, and to be raised
             raise
-        return DamagedFile(path, series_uid, error)
+        with path.open("rb") as file:
+            start = file.read(_START)
+        unpacked = _unpack(start) if start[:2] == _GZIP else start
+        uid = series_uid or _find_uid(path, unpacked)
+        return DamagedFile(path, uid, error, start[:2] == _GZIP or _is_marked(unpacked))
+
+
+def _unpack(start: bytes) -> bytes:
+    """What can be unpacked of the first bytes of a damaged file in gzip."""
+    stream, content = zlib.decompressobj(zlib.MAX_WBITS | 16), BytesIO()
+    with suppress(zlib.error):
+        for number in range(0, len(start), 16):  # an error loses what is unpacked with it
+            content.write(stream.decompress(start[number : number + 16]))
+            if content.tell() > _START:
+                break
+    return content.getvalue()
+
+
+def _find_uid(path: Path, start: bytes) -> str:
+    """The SeriesInstanceUID in the start of a damaged file; empty if it cannot be read."""
+    pydicom, file = import_pydicom(), BytesIO(start)
+    with suppress(ValueError), reading(path):
+        check_deflated(pydicom, file, path)
+        tags = ["SeriesInstanceUID"]
+        return _series_uid(pydicom.dcmread(file, True, True, True, tags))
+    return ""
+
+
+def _is_marked(start: bytes) -> bool:
+    is_standard = start[128:132] == b"DICM" or _STANDARD_UID.encode() in start
+    return is_standard or _may_be_dataset(start[:132])
 
 
 def _read_header(path: Path) -> Any:
@@ -225,7 +260,7 @@ def _sop_class(header: Any) -> str:
 def open_unpacked(path: Path) -> Iterator[BinaryIO]:
     """Open a file; one in gzip is unpacked, as far as the memory limit allows."""
     with path.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
+        is_gzip = file.read(2) == _GZIP
         file.seek(0)
         if not is_gzip:
             yield file
@@ -272,7 +307,8 @@ def _is_without_image(header: Any, sop_class: str) -> bool:
     uid = import_pydicom().uid.UID(sop_class)
     if uid.startswith(_STANDARD_UID):
         return uid.name != uid and "Image Storage" not in uid.name
-    return bool(uid.is_valid)  # a class of its own, of a scanner's raw data
+    # A class of its own, of a scanner's raw data, or an image that is truncated within its class.
+    return bool(uid.is_valid and _series_uid(header))
 
 
 def _has_position(header: Any) -> bool:

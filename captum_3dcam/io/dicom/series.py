@@ -21,6 +21,7 @@ from captum_3dcam.io.dicom._objects import (
 
 _Group = tuple["DicomSeries", list[DicomObject]]
 _ORDER: tuple[Kind, ...] = ("volume", "video", "image", "other")
+_MAX_NAMES = 10  # in an error
 _READERS = {"volume": "read_dicom", "image": "read_dicom_image", "video": "read_cine"}
 
 
@@ -107,7 +108,51 @@ def select_series(
     """The files of one series of the kind.
 
     Raises ValueError if there are none, several to choose from, or not the requested one, and if a
-    damaged file belongs to it: a slice would be lost unnoticed. Warns of other damaged files.
+    damaged file belongs to it. Warns of other damaged files.
+    """
+    items, damaged = _select(source, kind, series)
+    _warn_of_damage(damaged)
+    return items
+
+
+def select_volume(
+    source: StrPath | Sequence[StrPath], series: str | int | None
+) -> tuple[list[DicomObject], list[Path]]:
+    """The files of one series of a volume, and damaged files in their folders.
+
+    It is unknown whether these are slices or DICOM at all. Raises ValueError as
+    :func:`select_series`, and also for damaged files in these folders that are DICOM and tell no
+    series that has other files: a slice would be lost.
+    """
+    items, damaged = _select(source, "volume", series)
+    folders = {item.path.parent for item in items}
+    beside = [each for each in damaged if not each.series_uid and each.path.parent in folders]
+    if marked := [each for each in beside if each.is_marked]:
+        raise ValueError(
+            f"{name_files([each.path for each in marked])} in the folder of the series may be "
+            "slices of it: they tell no series that has other files. Copy them again, or move "
+            f"them out of the folder if they are not. {marked[0].error}"
+        )
+    _warn_of_damage(damaged)
+    return items, [each.path for each in beside]
+
+
+def name_files(paths: list[Path]) -> str:
+    """Damaged files by name, the first ones of many.
+
+    >>> name_files([Path("a.dcm"), Path("b.dcm")])
+    "2 damaged files ('a.dcm', 'b.dcm')"
+    """
+    names = [repr(str(path)) for path in paths[:_MAX_NAMES]] + ["..."] * (len(paths) > _MAX_NAMES)
+    return f"{len(paths)} damaged {'file' if len(paths) == 1 else 'files'} ({', '.join(names)})"
+
+
+def _select(
+    source: StrPath | Sequence[StrPath], kind: Kind, series: str | int | None
+) -> tuple[list[DicomObject], list[DamagedFile]]:
+    """The files of one series, and the damaged files that are not known to be of it.
+
+    Of these, a UID that no other file has, which may be damaged itself, is left out.
     """
     import_pydicom()
     groups, damaged = _find_series(source)
@@ -115,8 +160,10 @@ def select_series(
     for file in damaged:
         if chosen.uid and file.series_uid == chosen.uid:
             raise file.error
-    _warn_of_damage(damaged)
-    return items
+    known = {each.uid for each, _ in groups}
+    return items, [
+        file if file.series_uid in known else file._replace(series_uid="") for file in damaged
+    ]
 
 
 def _warn_of_damage(damaged: list[DamagedFile]) -> None:

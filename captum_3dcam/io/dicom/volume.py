@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,10 @@ from captum_3dcam.io.dicom._objects import DicomObject, reading
 from captum_3dcam.io.dicom._pixels import decode_frames, read_dataset, rescale
 from captum_3dcam.io.dicom._slices import Slice, list_slices
 from captum_3dcam.io.dicom._stacks import describe, order, split_stacks
-from captum_3dcam.io.dicom.series import select_series
+from captum_3dcam.io.dicom.series import name_files, select_volume
 from captum_3dcam.io.volume import Volume, check_shape
 
+_MAX_RATIO = 1.5  # of the distance between slices to that which the tags say
 _QUANTITATIVE = ("CT", "PT")  # modalities whose values are measurements
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -41,7 +43,10 @@ def read_dicom(
     Args:
         source: a file, a list of files, or a folder, with its subfolders, in which other files and
             DICOM objects other than scans are passed over, and, with a UserWarning, damaged files
-            of other series.
+            of other series. Damaged files in the folder of the series that tell no other are
+            an error, because they may be its slices; those that are not DICOM but by name, such as
+            empty ones, only if its slices are more than 1.5 times as far apart as their
+            SpacingBetweenSlices, or without it SliceThickness, says, or both tags are missing.
         series: the number of the series in :func:`list_series`, or its SeriesInstanceUID; required
             if there are several. Files of several patients or frames of reference are several
             series, even under one UID.
@@ -54,7 +59,7 @@ def read_dicom(
     unevenly spaced, compressed pixels without their decoder, and volumes that take more than 2 GiB
     as float32 (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
-    items = select_series(source, "volume", series)
+    items, damaged = select_volume(source, series)
     mosaics = sorted((item for item in items if item.is_mosaic), key=_acquisition)
     if len(mosaics) == len(items):
         read = [read_mosaic(mosaics[n]) for n in _choose(_describe_mosaics(mosaics), index)]
@@ -62,11 +67,28 @@ def read_dicom(
         return _as_channels([data for data, _ in read], [affine for _, affine in read])
     stacks = split_stacks([each for item in items for each in list_slices(item)])
     chosen = [order(stacks[n][1]) for n in _choose(list(describe(stacks)), index)]
+    if damaged:
+        _check_nothing_is_lost(chosen, damaged)
     _check_memory([slices for slices, _ in chosen])
     paths = {slice_.path for slices, _ in chosen for slice_ in slices}
     _check_interpretation([item for item in items if item.path in paths])
     affines = [_affine(slices[0], step) for slices, step in chosen]
     return _as_channels([_read_slices(slices) for slices, _ in chosen], affines)
+
+
+def _check_nothing_is_lost(
+    chosen: list[tuple[list[Slice], NDArray[np.float64]]], damaged: list[Path]
+) -> None:
+    """Compare the distance between slices with the tags; damaged files may have been slices."""
+    for slices, step in chosen:
+        distance, expected = float(np.linalg.norm(step)), min(each.thickness for each in slices)
+        if distance > _MAX_RATIO * expected:
+            says = f"is {expected:.3g} mm" if expected else "is not given"
+            raise ValueError(
+                f"{name_files(damaged)} in the folder of the series may be slices of it: the "
+                f"others are {distance:.3g} mm apart, but SpacingBetweenSlices or SliceThickness "
+                f"{says}. Copy them again, or move them out of the folder if they are not."
+            )
 
 
 def _check_interpretation(items: list[DicomObject]) -> None:

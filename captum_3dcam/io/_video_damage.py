@@ -38,6 +38,8 @@ class Damage:
         self._corrupt: list[float] = []
         self._ending: list[_Hole] = []
         self._is_estimate = False
+        self.untimed = 0
+        """How many frames have an invalid time."""
         self.is_suspect = False
         """Whether frames up to the next key frame may refer to a lost one."""
 
@@ -106,6 +108,9 @@ class Damage:
             frames = "frame" if count == 1 else "frames"
             where = _join(_group(self._corrupt, self.step))
             parts.append(f"{count} {frames} may be damaged, {where}")
+        if count := self.untimed:
+            frames = "frame has" if count == 1 else "frames have"
+            parts.append(f"{count} {frames} an invalid time (shown one after another)")
         return "; ".join(parts) or None
 
 

@@ -104,6 +104,7 @@ class DecodedVideo:
                 expected, unread = _expected_end(container, packets), packets.unread
                 duration = packets.last_duration(waiting[0], expected)
                 damage.add_end(duration, expected, unread)
+                damage.untimed = clock.untimed
                 yield self._timed(converter, *waiting, waiting[0] + duration)
         if self.damage is None and (description := damage.describe()):
             self.damage = description
@@ -323,19 +324,19 @@ def _header_count(container: Any, stream: Any) -> int:
 
 def _expected_end(container: Any, packets: _Packets) -> float | None:
     """The end of the last frame by the header, in seconds; None if it does not know."""
-    stream, start = packets.stream, packets.origin
+    stream, start, name = packets.stream, packets.origin, container.format.name
     count = _header_count(container, stream)
-    if count and container.format.name == "avi":  # FFmpeg's duration follows the size
+    if count and name == "avi":  # FFmpeg's duration follows the size
         return float(count * stream.time_base)
     if count and stream.duration:
         return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start
-    if container.format.name not in _KNOWS_DURATION:
+    if name not in _KNOWS_DURATION:
         return None
     if tag := re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, tag.groups())
         return 3600 * hours + 60 * minutes + seconds - start
-    duration = container.duration / 1e6 if container.duration else _asf_duration(container)
-    if duration is None:
+    duration = _asf_duration(container) if name == "asf" else (container.duration or 0) / 1e6
+    if not duration:
         return None
     end = duration - max(start, 0)  # counted from 0, not from the first frame
     if len(container.streams) == 1:
@@ -345,17 +346,18 @@ def _expected_end(container: Any, packets: _Packets) -> float | None:
     return end if ends_early and packets.others_end - packets.end <= _INTERLEAVED else None
 
 
-def _asf_duration(container: Any) -> float | None:
-    """By the header of a WMV, which FFmpeg ignores where the file is shorter than it says."""
-    if container.format.name != "asf":
-        return None
+def _asf_duration(container: Any) -> float:
+    """By the header of a WMV; 0 if unknown.
+
+    FFmpeg ignores it where the file is shorter than it says, and adds the start of a late stream.
+    """
     with open(container.name, "rb") as file:
         properties = file.read(_MAX_ASF_HEADER).partition(_ASF_PROPERTIES)[2]
     if len(properties) < _ASF_FIELDS.size:
-        return None
+        return 0.0
     duration, preroll, flags = _ASF_FIELDS.unpack_from(properties)
     is_live = flags & 1  # written before the frames: without a duration
-    return None if is_live else float(duration / 1e7 - preroll / 1e3)
+    return 0.0 if is_live else float(duration / 1e7 - preroll / 1e3)
 
 
 def _aspect(stream: Any) -> Fraction:
@@ -380,6 +382,8 @@ class _Clock:
     def __init__(self, packets: _Packets) -> None:
         self._packets, self._unit = packets, packets.stream.time_base
         self._step = float(1 / _nominal_rate(packets.stream))
+        self.untimed = 0
+        """How many frames have a timestamp that is none."""
         self._faults = {"pts": 0, "dts": 0}
         self._last: dict[str, int] = {}
         self._moved = 0.0
@@ -388,10 +392,9 @@ class _Clock:
 
     def next(self, frame: Any) -> float:
         """When the next frame is shown, in seconds."""
-        if self._packets.is_avi:
-            stamp = self._in_order(self._known(frame.dts))
-        else:
-            stamp = self._best_effort(self._known(frame.pts), self._known(frame.dts))
+        pts, dts = self._known(frame.pts), self._known(frame.dts)
+        self.untimed += (pts, dts) != (frame.pts, frame.dts)
+        stamp = self._in_order(dts) if self._packets.is_avi else self._best_effort(pts, dts)
         if self._previous is None:
             self._previous = 0.0 if stamp is None else self._seconds(stamp)
             return self._previous

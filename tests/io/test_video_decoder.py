@@ -1,6 +1,7 @@
 """The time of each frame, where what is shown lies, and what is missing from damaged files."""
 
 import struct
+import subprocess
 import warnings
 from fractions import Fraction
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from captum_3dcam.io import FrameTimes, input_kind, open_video, read_video, write_video
 from captum_3dcam.io._video_damage import Damage
 from captum_3dcam.io._video_decoder import _Clock, _Packets
+from video_formats import ffmpeg_command
 
 av = pytest.importorskip("av")
 Disposition = pytest.importorskip("av.stream").Disposition
@@ -359,8 +361,8 @@ def test_an_error_of_one_packet_does_not_end_the_video(tmp_path):
         assert len(list(packets.decode())) == 39
 
 
-def with_sound(path, video, audio, seconds=4.0):
-    """NOISE twice and more, with noise as sound of this many seconds."""
+def with_sound(path, video, audio, seconds=4.0, first=0):
+    """100 frames of noise, from this one's time on, with noise as sound of this many seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(video, rate=25)
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
@@ -370,8 +372,9 @@ def with_sound(path, video, audio, seconds=4.0):
         played = 0
         for number in range(100):
             image = av.VideoFrame.from_ndarray(NOISE[number % 40], format="rgb24")
+            image.pts, image.time_base = first + number, Fraction(1, 25)
             container.mux(stream.encode(image))
-            while played < min(seconds, number / 25) * 44100:
+            while played < min(seconds, (first + number) / 25) * 44100:
                 part = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
                 part.sample_rate, part.pts, played = 44100, played, played + 1024
                 container.mux(sound.encode(part))
@@ -403,6 +406,27 @@ def test_sound_may_end_before_the_video_does(tmp_path):
     assert video.damage is None
 
 
+def test_sound_may_start_before_the_video_does(tmp_path):
+    video = open_video(with_sound(tmp_path / "a.wmv", "wmv2", "wmav2", first=60))
+    assert len(list(video)) == 100
+    assert video.damage is None
+
+
+def test_invalid_times_are_named(tmp_path):
+    if ffmpeg_command() is None:
+        pytest.skip("needs the ffmpeg command")
+    source = ["-f", "lavfi", "-i", "testsrc2=s=48x32:r=25:d=3", "-c:v", "libtheora"]
+    whole, cut = tmp_path / "a.ogv", tmp_path / "cut.ogv"
+    copy = ["-ss", "1.03", "-i", whole, "-c", "copy"]
+    for options in ([*source, whole], [*copy, cut]):
+        subprocess.run([ffmpeg_command(), "-v", "error", *options], check=True)
+    video = open_video(cut)
+    with pytest.warns(UserWarning, match=r"'cut.ogv' is .*frames have an invalid time \(shown one"):
+        count = len(list(video))
+    assert count > 20
+    assert video.times.edges[-1] == pytest.approx(3 - 1.03, abs=0.1)
+
+
 def test_a_truncated_wmv_lacks_its_end(tmp_path):
     path = encode(tmp_path / "a.wmv", "wmv2")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -418,7 +442,7 @@ def test_a_wmv_of_one_frame_is_complete(tmp_path):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(NOISE[0], format="rgb24")))
         container.mux(stream.encode())
     video = open_video(tmp_path / "a.wmv")
-    assert video.times.edges.tolist() == [0.0, 0.04]
+    assert video.times.edges.tolist() == pytest.approx([0.0, 0.04])
     assert video.damage is None
 
 

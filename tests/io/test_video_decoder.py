@@ -471,3 +471,16 @@ def test_a_stream_that_comes_late_ends_the_file(tmp_path):
 
         packets._packets = late()
         assert len(list(packets.read())) == len(stored)
+
+
+def test_a_file_that_was_cut_at_its_start_gives_a_clear_reason(tmp_path):
+    data = with_sound(tmp_path / "a.flv", "flv", "aac").read_bytes()
+    path, reasons = tmp_path / "cut.flv", set()
+    for length in range(300, 700):
+        path.write_bytes(data[:length])
+        try:
+            open_video(path)
+        except ValueError as error:
+            reasons.add(str(error).partition("cut.flv' cannot be read as a video: ")[2])
+    assert reasons
+    assert not [reason for reason in reasons if not reason or "object" in reason], reasons

@@ -131,16 +131,16 @@ def bomb_gif(path):
 
 
 def bomb_avi(path):
-    """A video whose header has a million frames."""
+    """A video whose header has a thousand frames of 3 MiB."""
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 1024, 1024, "yuv420p"
         for _ in range(20):
-            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+            container.mux(stream.encode(av.VideoFrame(1024, 1024, "yuv420p")))
         container.mux(stream.encode())
     content = bytearray(path.read_bytes())
-    struct.pack_into("<I", content, content.index(b"strh") + 40, 10**6)
+    struct.pack_into("<I", content, content.index(b"strh") + 40, 1000)
     path.write_bytes(content)
 
 
@@ -153,7 +153,7 @@ BOMBS = {
     "a.avi": (
         bomb_avi,
         "io.read_video",
-        "1000000 or more frames of 64 x 64 pixels, 12,288,",
+        "1000 or more frames of 1024 x 1024 pixels, 3,145,728,000 bytes",
     ),
 }
 READ = """

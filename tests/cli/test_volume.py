@@ -8,6 +8,7 @@ import pytest
 import torch
 from explain_command import SEED, fails, maps, network, run
 
+from _dicom_cases import CASES
 from captum_3dcam import GlobalLocalCAM3D
 from captum_3dcam.cli import main
 from captum_3dcam.io import (
@@ -546,3 +547,23 @@ def test_the_models_own_window(scan, figures_not_drawn, capsys):
     np.testing.assert_allclose(network("scan_window")[1][0][0, 0], expected, atol=1e-5)
     run(capsys, "scan.nii.gz", "scan_window", "--layers", "first", "--clip", "0", "1")
     np.testing.assert_allclose(network("scan_window")[1][0][0, 0], scan.data.clip(0, 1), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["series, oblique", "series, coronal", "Siemens mosaic"])
+def test_the_map_of_dicom_lies_on_what_dcm2niix_makes_of_it(name, folder, figures_not_drawn):
+    dcm2niix = pytest.importorskip("dcm2niix")
+    nibabel = pytest.importorskip("nibabel")
+    Path("series").mkdir()
+    CASES[name](Path("series"))
+    words = ["explain", "series", "--model", "model.py:scan", "--layers", "second"]
+    assert main([*words, "--normalize", "unit", "--target", "1", "--output", "out", "--quiet"]) == 0
+    done = dcm2niix.main(["-f", "scan", "-o", ".", "series"], capture_output=True, timeout=60)
+    assert done.returncode == 0
+    corners = []
+    for path in ("out/map.nii.gz", "scan.nii"):
+        image = nibabel.load(path)
+        ends = np.stack(np.meshgrid(*[(0, n - 1) for n in image.shape[:3]]), -1).reshape(-1, 3)
+        positions = nibabel.affines.apply_affine(image.affine, ends)
+        corners.append(positions[np.lexsort(positions.round(2).T)])
+    np.testing.assert_allclose(*corners, atol=1e-3)  # mm

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from shutil import rmtree
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from captum_3dcam._restoration import Restoration
 from captum_3dcam.cli._errors import UsageError
@@ -95,14 +95,22 @@ def _choose(default: str, identity: str) -> Path:
 
 def _owner(folder: Path) -> str | None:
     """The fingerprint of the input whose result the folder holds; "" if it is not known."""
+    report = _read_report(folder)
+    if report is None:
+        return None
+    identity = report.get("input")
+    return str(identity.get("fingerprint", "")) if isinstance(identity, dict) else ""
+
+
+def _read_report(folder: Path) -> dict[str, Any] | None:
+    """The report in the folder: None if there is none, empty if it is not one of ours."""
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
-        return ""
-    identity = report.get("input", {}) if isinstance(report, dict) else {}
-    return str(identity.get("fingerprint", "")) if isinstance(identity, dict) else ""
+        return {}
+    return report if isinstance(report, dict) else {}
 
 
 def _make(folder: Path) -> list[Path]:
@@ -134,8 +142,6 @@ def _other_files(folder: Path) -> list[str]:
 
 def _files_of(folder: Path) -> set[str]:
     """The names of the files that the report in the folder lists, if they are names of ours."""
-    try:
-        files = json.loads((folder / REPORT).read_text(encoding="utf-8"))["files"].values()
-        return {name for name in files if _OWN_NAMES.fullmatch(name)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return set()
+    files = (_read_report(folder) or {}).get("files")
+    names = files.values() if isinstance(files, dict) else ()
+    return {name for name in names if isinstance(name, str) and _OWN_NAMES.fullmatch(name)}

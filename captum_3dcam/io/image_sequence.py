@@ -15,7 +15,7 @@ from captum_3dcam._files import BYTES_PER_PIXEL, StrPath, check_size, wrap_read_
 from captum_3dcam._validation import check_positive, warn
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io._frame_source import Pixels, Size, TimedFrame, resize
-from captum_3dcam.io.image import FORMATS, _to_rgb, read_image
+from captum_3dcam.io.image import FORMATS, _to_rgb, count_pages, read_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -50,15 +50,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _is_image(path: Path) -> bool:
-    from PIL import Image
-
-    if path.suffix.lower() in _SUFFIXES:
-        return True
-    try:
-        with Image.open(path, formats=FORMATS):
-            return True
-    except Exception:  # a decoder may raise any error for another format
-        return False
+    return path.suffix.lower() in _SUFFIXES or count_pages(path) is not None
 
 
 @dataclass(frozen=True)

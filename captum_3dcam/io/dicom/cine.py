@@ -12,7 +12,7 @@ from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io.dicom._objects import import_pydicom, reading
 from captum_3dcam.io.dicom._pixels import decode_frames, read_dataset
 from captum_3dcam.io.dicom.image import Display, check_frames, value_range
-from captum_3dcam.io.dicom.series import select_series
+from captum_3dcam.io.dicom.series import select_object
 from captum_3dcam.io.video import Video, read_video
 
 _MPEG = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4 and HEVC: 100 to 108
@@ -35,10 +35,7 @@ def read_cine(path: StrPath, series: str | int | None = None, fps: float | None 
     Raises what :func:`read_dicom_image` raises, ValueError without any rate, and for more than
     2 GiB of frames (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
-    items = select_series(path, "video", series)
-    if len(items) > 1:
-        raise ValueError(f"The series of {str(path)!r} has {len(items)} videos. Pass one file.")
-    item = items[0]
+    item = select_object(path, "video", series)
     with reading(item.path, "a DICOM video"):
         dataset = read_dataset(item.path)
         if dataset.file_meta.TransferSyntaxUID.startswith(_MPEG):

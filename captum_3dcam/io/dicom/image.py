@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from captum_3dcam._files import BYTES_PER_PIXEL, StrPath, check_size
 from captum_3dcam.io.dicom._objects import DicomObject, import_pydicom, reading
 from captum_3dcam.io.dicom._pixels import decode_frames, measured_values, read_dataset
-from captum_3dcam.io.dicom.series import select_series
+from captum_3dcam.io.dicom.series import select_object
 
 Pixels = NDArray[np.uint8]
 
@@ -32,10 +32,7 @@ def read_dicom_image(path: StrPath, series: str | int | None = None) -> Pixels:
     damaged files, several images, volumes and videos, compressed pixels without their decoder, and
     images of more than 2^26 pixels (unless ``CAPTUM_3DCAM_MAX_BYTES`` is set).
     """
-    items = select_series(path, "image", series)
-    if len(items) > 1:
-        raise ValueError(f"The series of {str(path)!r} has {len(items)} images. Pass one file.")
-    item = items[0]
+    item = select_object(path, "image", series)
     with reading(item.path, "a DICOM image"):
         dataset = read_dataset(item.path)
         check_frames(item, dataset)

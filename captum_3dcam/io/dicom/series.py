@@ -102,6 +102,17 @@ def _nothing_to_show(source: object, series: list[DicomSeries]) -> str:
     return f"The DICOM files of {str(source)!r} have no image that can be shown: {listed}."
 
 
+def select_object(source: StrPath, kind: Kind, series: str | int | None) -> DicomObject:
+    """The one file of a series of images or videos.
+
+    Raises ValueError as :func:`select_series`, and for a series of several files.
+    """
+    items = select_series(source, kind, series)
+    if len(items) > 1:
+        raise ValueError(f"The series of {str(source)!r} has {len(items)} {kind}s. Pass one file.")
+    return items[0]
+
+
 def select_series(
     source: StrPath | Sequence[StrPath], kind: Kind, series: str | int | None
 ) -> list[DicomObject]:

@@ -1,4 +1,4 @@
-"""The pixels of a map over its image, from a table: a frame takes about as long as its decoding."""
+"""The pixels of a map over its image, from a table of colours: for the frames of a video."""
 
 from functools import lru_cache
 

@@ -9,12 +9,9 @@ from typing import Any
 import numpy as np
 
 from captum_3dcam._files import StrPath, atomic_write, import_extra
-from captum_3dcam._validation import warn
 from captum_3dcam.frame_times import FrameRate, FrameTimes, check_rate
 from captum_3dcam.io._frame_source import Pixels
 
-_MAX_GIF_FPS = 50  # browsers slow down faster GIFs
-_MAX_GIF_DURATION = 655.35  # seconds, of a frame
 # Seconds: MPEG-4 allows no finer one than 1 / 65535. The coarser ones are for frames of many hours.
 _MP4_UNITS = Fraction(1, 60_000), Fraction(1, 1000), Fraction(1)
 _MAX_TICKS = 2**31 - 1  # of a frame
@@ -26,10 +23,11 @@ _MP4_OPTIONS = {"libx264": {"preset": "veryfast", "crf": "20", "bf": "0"}}
 def write_video(frames: Iterable[Pixels], path: StrPath, fps: FrameRate) -> None:
     """Write RGB frames as MP4 (with PyAV) or GIF (with Pillow), depending on the suffix.
 
-    MP4 needs even sizes: the last row or column of an odd size is repeated.
+    MP4 needs even sizes: the last row or column of an odd size is repeated. A GIF has 256 colours,
+    the same for all frames, so that none changes while it plays.
 
     Args:
-        frames: (T, H, W, 3) uint8, or an iterable of (H, W, 3), which MP4 consumes frame by frame.
+        frames: (T, H, W, 3) uint8, or an iterable of (H, W, 3), consumed frame by frame.
         path: the file to write, ``.mp4`` or ``.gif``.
         fps: frames per second, or the ``FrameTimes``, of which the first becomes 0; at most 50
             for GIF, or 20 ms for each frame. A GIF shows a frame for at most 655.35 s, with a
@@ -44,8 +42,11 @@ def write_video(frames: Iterable[Pixels], path: StrPath, fps: FrameRate) -> None
         if temporary.suffix == ".mp4":
             _write_mp4(_checked(frames, fps), temporary, fps)
         else:
-            _check_gif_rate(fps)
-            _write_gif(_checked(frames, fps), temporary, fps)
+            # Imported here: it imports Pillow.
+            from captum_3dcam.io._gif_writer import check_gif_rate, write_gif
+
+            check_gif_rate(fps)
+            write_gif(_checked(frames, fps), temporary, fps)
 
 
 def _checked(frames: Iterable[Pixels], fps: FrameRate) -> Iterator[Pixels]:
@@ -121,32 +122,3 @@ def _mp4_unit(longest: float) -> Fraction:
     raise ValueError(
         f"A frame is shown for {longest:g} s; expected at most {_MAX_TICKS} s, the maximum of MP4."
     )
-
-
-def _check_gif_rate(fps: FrameRate) -> None:
-    durations = np.diff(fps.edges) if isinstance(fps, FrameTimes) else np.array([1 / fps])
-    if (longest := durations.max()) > _MAX_GIF_DURATION:
-        warn(
-            f"A frame is shown for {longest:g} s. A GIF shows it for {_MAX_GIF_DURATION} s, its "
-            "maximum. To keep the times, write an MP4."
-        )
-    if not isinstance(fps, FrameTimes):
-        if fps > _MAX_GIF_FPS:
-            raise ValueError(f"fps={fps}: expected at most {_MAX_GIF_FPS}, the maximum of a GIF.")
-    elif (shortest := durations.min()) < 1 / _MAX_GIF_FPS - 1e-6:
-        raise ValueError(
-            f"A frame is shown for {shortest:g} s; expected at least {1 / _MAX_GIF_FPS:g} s, the "
-            "minimum of a GIF. Leave frames out: fps.take(frames)."
-        )
-
-
-def _write_gif(frames: Iterator[Pixels], path: Path, fps: FrameRate) -> None:
-    from PIL import Image
-
-    images = [Image.fromarray(frame) for frame in frames]
-    times = fps if isinstance(fps, FrameTimes) else FrameTimes.from_rate(len(images), fps)
-    # GIF durations are multiples of 10 ms: round the ends, so that errors do not accumulate. The
-    # small term rounds halves upwards, so that 20 ms never become 10, which browsers slow down.
-    ends = 10 * np.floor(100 * (times.edges - times.edges[0]) + 0.5 + 1e-6).astype(int)
-    durations = np.minimum(np.diff(ends), round(1000 * _MAX_GIF_DURATION)).tolist()
-    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0)

@@ -1,0 +1,88 @@
+"""The viewer as an HTML page, in a report, and as the output of a notebook's cell."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+from captum_3dcam.explanation.viewer._assets import bundle, read_asset
+from captum_3dcam.explanation.viewer._payload import to_payload
+from captum_3dcam.explanation.viewer._report import report_sections
+from captum_3dcam.explanation.viewer.content import ViewerContent
+
+# Nothing may be fetched, so that a page is complete, and tells no one that it was opened.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; base-uri 'none'; form-action 'none'"
+)
+_HEIGHTS = {"image": 860, "video": 980, "volume": 900}  # of a notebook's output, in pixels
+_NO_SCRIPT = "<noscript>The viewer needs JavaScript, which is switched off here.</noscript>"
+
+
+def viewer_page(content: ViewerContent) -> str:
+    """An HTML document that shows the content; it needs no network and no other file.
+
+    >>> import numpy as np
+    >>> from captum_3dcam.explanation.viewer import ImageContent, ViewerClass, ViewerMap
+    >>> content = ViewerContent(
+    ...     "<cat>.png",
+    ...     ImageContent(np.zeros((64, 64, 3), np.uint8)),
+    ...     [ViewerClass("tabby", 9.1, 0.62)],
+    ...     [ViewerMap("Grad-CAM", "method", np.ones((1, 7, 7)))],
+    ... )
+    >>> page = viewer_page(content)
+    >>> "<title>&lt;cat&gt;.png</title>" in page, "<cat>" in page
+    (True, False)
+    """
+    return _document(content.title, _viewer(content))
+
+
+def report_page(
+    content: ViewerContent,
+    report: Mapping[str, Any],
+    images: Sequence[tuple[str, bytes]] = (),
+) -> str:
+    """The report of an explanation as an HTML document, with the viewer in it.
+
+    Args:
+        report: the contents of ``report.json``; of "warnings", "results", "command", "input",
+            "model", "settings", "versions" and "files" it shows those that there are.
+        images: titles and PNG files, shown one below the other.
+    """
+    above, below = report_sections(content, report, images)
+    viewer = _viewer(replace(content, title="Viewer", warnings=()))
+    body = f'<div class="c3d-report">{above}</div>{viewer}<div class="c3d-report">{below}</div>'
+    return _document(content.title, body)
+
+
+def notebook_html(content: ViewerContent) -> str:
+    """The page in a frame of its own, for ``_repr_html_``: apart from the notebook's styles."""
+    document = viewer_page(content)
+    height = _HEIGHTS[content.original.kind]
+    return (
+        f'<iframe srcdoc="{escape(document)}" sandbox="allow-scripts" title="viewer" '
+        f'style="width: 100%; height: {height}px; border: 0"></iframe>'
+    )
+
+
+def _viewer(content: ViewerContent) -> str:
+    # No text may end the script element, or begin a comment in it.
+    payload = json.dumps(to_payload(content), allow_nan=False).replace("<", "\\u003c")
+    return (
+        f'<main id="c3d-viewer">{_NO_SCRIPT}</main>'
+        f'<script type="application/json" id="c3d-payload">{payload}</script>'
+        f'<script type="module">{bundle("page")}</script>'
+    )
+
+
+def _document(title: str, body: str) -> str:
+    style = read_asset("viewer.css") + read_asset("page.css")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>{style}</style>\n"
+        f"</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )

@@ -1,0 +1,239 @@
+// The viewer: the state, the controls that change it, and the views that show it.
+
+import { ColorBar } from "./color.js";
+import { choice, h, helpLine, isUsed, slider, toggle } from "./controls.js";
+import { fromBase64, Grid } from "./data.js";
+import { FrameView } from "./frames.js";
+import { lineStyle } from "./stage.js";
+import { PlanesView } from "./planes.js";
+import { format, percent } from "./text.js";
+import { Timeline } from "./timeline.js";
+
+const GROUPS = { method: "Methods", layer: "Layers", counterfactual: "Against the class" };
+const NARROW = 700; // pixels: the original is then shown on request alone, as that of a scan
+
+/** Show the payload in an element. Keys are taken from `keyboard`, by default the element. */
+export async function mount(root, payload, keyboard = root) {
+  root.classList.add("c3d-viewer");
+  try {
+    const viewer = new Viewer(root, payload);
+    await viewer.start();
+    keyboard.addEventListener("keydown", (event) => viewer.press(event));
+  } catch (error) {
+    const needed = "This viewer needs a browser of 2023 or later.";
+    const text = typeof DecompressionStream === "undefined" ? needed : `The viewer failed: ${error}`;
+    root.replaceChildren(h("p", { className: "c3d-alert", textContent: text }));
+    throw error;
+  }
+}
+
+class Viewer {
+  constructor(root, payload) {
+    this.root = root;
+    this.payload = payload;
+    this.palette = fromBase64(payload.palette);
+    this.heats = new Map();
+    this.state = {
+      classIndex: 0,
+      mapIndex: 0,
+      opacity: 0.8,
+      threshold: 0,
+      grey: true,
+      beside: payload.original.kind !== "volume" && root.clientWidth >= NARROW,
+      regions: true,
+      frame: 0,
+      voxel: null,
+    };
+  }
+
+  async start() {
+    const { original, classes } = this.payload;
+    this.view =
+      original.kind === "volume"
+        ? await PlanesView.create(original, this.palette, (voxel) => this.set({ voxel }))
+        : new FrameView(original, this.palette);
+    if (original.kind === "video") {
+      this.timeline = new Timeline(original.edges, (frame) => this.set({ frame }));
+    }
+    this.buildControls();
+    this.bar = new ColorBar(this.palette);
+    this.alert = h("p", { className: "c3d-alert", role: "status" });
+    this.legend = h("p", { className: "c3d-legend" });
+    this.help = this.helpKeys();
+    await this.startAtPeak();
+    this.root.replaceChildren(
+      h("h2", { textContent: this.payload.title }),
+      h("p", { className: "c3d-scores" }, [classes.map(describeClass).join("; ")]),
+      ...this.payload.warnings.map((text) => h("p", { className: "c3d-alert", textContent: text })),
+      ...(original.note ? [h("p", { className: "c3d-note", textContent: original.note })] : []),
+      this.controls,
+      this.alert,
+      this.view.element,
+      this.bar.element,
+      ...(this.timeline ? [this.timeline.element] : []),
+      this.legend,
+      helpLine(this.help),
+    );
+    await this.redraw();
+  }
+
+  /** What is shown first is where the main map is highest. */
+  async startAtPeak() {
+    const heat = await this.heat();
+    this.state.frame = heat.means.indexOf(Math.max(...heat.means));
+    if (this.view.peakVoxel) Object.assign(this.state, { frame: 0, voxel: this.view.peakVoxel(heat) });
+  }
+
+  buildControls() {
+    const { classes, maps, regions } = this.payload;
+    const { kind } = this.payload.original;
+    this.inputs = {
+      classIndex: choice("class", classes.map(({ name }, i) => [`${i + 1}: ${name}`]), (classIndex) =>
+        this.set({ classIndex }),
+      ),
+      mapIndex: choice("map", maps.map(({ name, group }) => [name, GROUPS[group]]), (mapIndex) =>
+        this.set({ mapIndex }),
+      ),
+      opacity: slider("opacity", percent, (opacity) => this.set({ opacity })),
+      threshold: slider(
+        "threshold",
+        (share) => `${percent(share)} of max.`,
+        (threshold) => this.set({ threshold }),
+      ),
+      grey: toggle("grey", (grey) => this.set({ grey })),
+      beside: toggle("original beside", (beside) => this.set({ beside })),
+    };
+    if (kind === "volume") delete this.inputs.grey;
+    if (regions.length) {
+      this.inputs.regions = toggle(kind === "video" ? "tubes and segments" : "boxes", (shown) => this.set({ regions: shown }));
+    }
+    const elements = Object.values(this.inputs).map(({ element }) => element);
+    const toggles = elements.filter((element) => element.matches(".c3d-toggle"));
+    const fields = elements.filter((element) => !toggles.includes(element));
+    const group = h("div", { className: "c3d-toggles" }, toggles);
+    this.controls = h("div", { className: "c3d-controls" }, [...fields, group]);
+  }
+
+  helpKeys() {
+    const { classes, maps } = this.payload;
+    const numbers = classes.length > 1 ? [["1", "…", String(Math.min(classes.length, 9))]] : [["1"]];
+    return [
+      ...this.view.help,
+      ...(this.timeline?.help ?? []),
+      [numbers[0], "class"],
+      ...(maps.length > 1 ? [[["["], "previous map"], [["]"], "next map"]] : []),
+      [["+", "−"], "opacity"],
+      [["<", ">"], "threshold"],
+      ...(this.inputs.grey ? [[["g"], "grey or colour"]] : []),
+      [["o"], "original beside"],
+      ...(this.inputs.regions ? [[["b"], "boxes or tubes"]] : []),
+    ];
+  }
+
+  /** Change the state, and show it. */
+  set(changes) {
+    Object.assign(this.state, changes);
+    return this.redraw();
+  }
+
+  /** The chosen map of the chosen class, unpacked when it is first shown. */
+  heat() {
+    const { classIndex, mapIndex } = this.state;
+    const key = `${mapIndex}/${classIndex}`;
+    if (!this.heats.has(key)) this.heats.set(key, this.unpackHeat(mapIndex, classIndex));
+    return this.heats.get(key);
+  }
+
+  async unpackHeat(mapIndex, classIndex) {
+    const map = this.payload.maps[mapIndex];
+    const { peak, ...packed } = map.classes[classIndex];
+    const grid = await Grid.from(packed);
+    const length = grid.size[1] * grid.size[2];
+    const means = Array.from({ length: grid.size[0] }, (_, t) => {
+      const frame = grid.bytes.subarray(t * length, (t + 1) * length);
+      return (frame.reduce((sum, level) => sum + level, 0) * peak) / 255 / length;
+    });
+    const name = this.payload.classes[classIndex].name;
+    return { grid, peak, means, description: `The map ${map.name} of the class ${name}` };
+  }
+
+  async redraw() {
+    const { state } = this;
+    for (const [name, input] of Object.entries(this.inputs)) input.set(state[name]);
+    this.view.element.classList.toggle("c3d-alone", !state.beside);
+    const drawn = { ...state };
+    const heat = await this.heat();
+    // The regions are those of the main map.
+    const hasRegions = state.regions && state.mapIndex === 0;
+    const regions = hasRegions && this.payload.regions[state.classIndex];
+    if (!(await this.view.draw(heat, drawn, regions ? regions.frames : []))) return;
+    const isZero = !(heat.peak > 0);
+    this.alert.textContent = isZero ? `The map is zero. ${heat.description} shows nothing.` : "";
+    this.alert.hidden = !isZero;
+    this.bar.draw(heat.peak, state.threshold);
+    this.drawLegend(regions);
+    this.timeline?.profile.draw(heat.means, regions ? regions.segments : []);
+    this.timeline?.mark(drawn.frame);
+  }
+
+  drawLegend(regions) {
+    const time = (frame) => this.timeline.seconds(frame);
+    const tubes = regions ? regions.tubes : [];
+    const items = tubes.map(({ start, end, score }, i) =>
+      h("span", { style: { "--line": lineStyle(i + 1).stroke } }, [
+        `tube ${i + 1}: ${time(start)} to ${time(end)} s, score ${format(score)}`,
+      ]),
+    );
+    const segments = regions ? regions.segments : [];
+    items.push(
+      ...segments.map(({ start, end, score }) =>
+        h("span", { className: "c3d-segment" }, [
+          `segment: ${time(start)} to ${time(end)} s, score ${format(score)}`,
+        ]),
+      ),
+    );
+    this.legend.replaceChildren(...items);
+    this.legend.hidden = !items.length;
+  }
+
+  press(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || isUsed(event)) return;
+    const action = this.actions()[event.key];
+    if (!action) return;
+    event.preventDefault();
+    action();
+  }
+
+  actions() {
+    const { state, payload } = this;
+    const shift = (name, by) => () =>
+      this.set({ [name]: Math.min(Math.max(Math.round(100 * (state[name] + by)) / 100, 0), 1) });
+    const flip = (name) => () => this.set({ [name]: !state[name] });
+    const nextMap = (by) => () => {
+      const { length } = payload.maps;
+      this.set({ mapIndex: (state.mapIndex + by + length) % length });
+    };
+    const classes = payload.classes.slice(0, 9).map((_, classIndex) => [
+      String(classIndex + 1),
+      () => this.set({ classIndex }),
+    ]);
+    return {
+      ...Object.fromEntries(classes),
+      ...this.view.keys,
+      ...this.timeline?.keys,
+      "[": nextMap(-1),
+      "]": nextMap(1),
+      "+": shift("opacity", 0.1),
+      "-": shift("opacity", -0.1),
+      ">": shift("threshold", 0.05),
+      "<": shift("threshold", -0.05),
+      g: flip("grey"),
+      o: flip("beside"),
+      b: flip("regions"),
+    };
+  }
+}
+
+function describeClass({ name, score, probability }) {
+  return `${name}: probability ${format(probability)}, score ${format(score)}`;
+}

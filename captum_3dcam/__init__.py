@@ -14,6 +14,7 @@ from captum_3dcam.attribution import (
     LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
 )
+from captum_3dcam.explanation import Explanation, explain
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.layer_survey import LayerInfo, suggest_layers, survey_layers
 from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
@@ -25,6 +26,7 @@ __all__ = [
     "CounterfactualCAM",
     "CounterfactualCAM2D",
     "CounterfactualCAM3D",
+    "Explanation",
     "FrameTimes",
     "GlobalLocalCAM2D",
     "GlobalLocalCAM3D",
@@ -38,6 +40,7 @@ __all__ = [
     "LayerwiseWhatWhereCAM",
     "LayerwiseXGradCAM",
     "SlidingWindowCAM",
+    "explain",
     "frames_to_clip",
     "suggest_layers",
     "survey_layers",

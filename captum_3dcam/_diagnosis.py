@@ -104,6 +104,13 @@ def _is_constant(factor: Tensor) -> bool:
     return len(values) > 1 and bool(values[0] != 0) and bool(values.isclose(values[0]).all())
 
 
+def flat_layers(recording: Recording, factors: Factors) -> Iterator[str]:
+    """The names of the layers whose first factor, that of the class, is the same everywhere."""
+    for calls, of_layer in zip(recording.layers, factors, strict=True):
+        if all(_is_constant(x) for call in of_layer for x in call.factors[0]):
+            yield calls.layer.name
+
+
 def cancelled_sums(recording: Recording, factors: Factors) -> Iterator[str]:
     """Layers at which a sum that the rule takes is rounding noise."""
     ratios = [

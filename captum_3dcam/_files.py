@@ -102,6 +102,12 @@ def atomic_write(path: StrPath, suffixes: tuple[str, ...]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, with a line break at its end, atomically."""
+    with atomic_write(path, (path.suffix.lower(),)) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
 def import_extra(module: str, purpose: str, extra: str) -> Any:
     """Import an optional package; if it is missing, name the extra that installs it."""
     try:

@@ -57,7 +57,7 @@ class Geometry(NamedTuple):
     batch_size: int
 
 
-class _Options(NamedTuple):
+class Options(NamedTuple):
     """The arguments of ``attribute`` that the forward pass needs."""
 
     additional_forward_args: Any = None
@@ -207,7 +207,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         maps, _ = self._explain(
             inputs,
-            _Options(additional_forward_args, attribute_to_layer_input, output_size, create_graph),
+            Options(additional_forward_args, attribute_to_layer_input, output_size, create_graph),
             lambda recording: [target],
             self._layer_maps if per_layer else self._fused,
         )
@@ -234,7 +234,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         maps, output = self._explain(
             inputs,
-            _Options(additional_forward_args, attribute_to_layer_input, output_size),
+            Options(additional_forward_args, attribute_to_layer_input, output_size),
             lambda recording: top_classes(recording.output, k).unbind(dim=1),
             self._fused,
         )
@@ -272,7 +272,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
             raise ValueError("classes is empty. Pass at least one class.")
         maps, _ = self._explain(
             inputs,
-            _Options(additional_forward_args, attribute_to_layer_input, output_size),
+            Options(additional_forward_args, attribute_to_layer_input, output_size),
             lambda recording: targets,
             self._fused,
         )
@@ -287,7 +287,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """
         (fused,), output = self._explain(
             inputs,
-            _Options(additional_forward_args),
+            Options(additional_forward_args),
             lambda recording: [target],
             self._fused,
             may_be_empty=True,
@@ -298,7 +298,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def _explain(
         self,
         inputs: Inputs,
-        options: _Options,
+        options: Options,
         targets: Callable[[Recording], Sequence[Any]],
         draw: Callable[[Factors, Recording, Geometry], Iterable[Tensor]],
         may_be_empty: bool = False,
@@ -327,7 +327,7 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                     notes |= dict.fromkeys(unstable_gradients(recording, others))
                 peaks = sample_peaks(drawn)
                 if not may_be_empty:
-                    notes |= dict.fromkeys(empty_maps(recording, factors, peaks, self._evidence))
+                    notes |= dict.fromkeys(self._empty_maps(recording, factors, drawn, peaks))
                 maps += drawn
             for note in notes:
                 warn(note)
@@ -342,8 +342,18 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         with Restoration(), torch.autograd.graph.allow_mutation_on_saved_tensors(), interruptible():
             return explain()
 
+    def _empty_maps(
+        self,
+        recording: Recording,
+        factors: Factors,
+        drawn: Sequence[Tensor],
+        peaks: Sequence[float],
+    ) -> Iterator[str]:
+        """Why samples have no map; ``peaks`` are the largest values of what was drawn."""
+        return empty_maps(recording, factors, peaks, self._evidence)
+
     def _extremes_nearby(
-        self, inputs: Inputs, options: _Options, target: Any
+        self, inputs: Inputs, options: Options, target: Any
     ) -> Iterator[list[Extremes]]:
         """Those at the layers in runs that only rounding should tell from the one explained."""
         for share, scale in _NEARBY:

@@ -59,6 +59,32 @@ class Layout:
         """Whether the sizes of the axes follow from more than the tensor and the batch size."""
         return any(self._is_grid(names, {"N", *self.given}) for names in self.axes)
 
+    @property
+    def names(self) -> list[str]:
+        """N, C and the spatial axes, as :meth:`arrange` orders them."""
+        return ["N", "C", *spatial_order(list(chain(*self.axes)))]
+
+    @property
+    def is_channels_first(self) -> bool:
+        """Whether it is (N, C, *S) itself."""
+        return self.axes == tuple((name,) for name in self.names)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """The tensor (N, C, *S) with its axes in this layout: the inverse of :meth:`arrange`.
+
+        >>> import torch
+        >>> Layout.from_text("(N T) C H W").restore(torch.zeros(2, 3, 8, 4, 4)).shape
+        torch.Size([16, 3, 4, 4])
+        """
+        names = self.names
+        if x.ndim != len(names):
+            raise ValueError(
+                f"layout={self.text!r} has the axes {' '.join(names)}; received {tuple(x.shape)}."
+            )
+        sizes = dict(zip(names, x.shape, strict=True))
+        x = x.permute([names.index(name) for name in chain(*self.axes)])
+        return x.reshape([prod(sizes[name] for name in axis) for axis in self.axes])
+
     def sizes(self, shape: Shape) -> tuple[int, tuple[int, ...]]:
         """The number of samples in an input of this shape, and its spatial size.
 

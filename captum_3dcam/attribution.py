@@ -15,6 +15,7 @@ from captum_3dcam._capture.reduction import Reduction
 from captum_3dcam._layerwise_cam import Factors, Geometry, LayerSpec, LayerwiseCAM
 
 __all__ = [
+    "METHODS",
     "CounterfactualCAM",
     "CounterfactualCAM2D",
     "CounterfactualCAM3D",
@@ -228,3 +229,16 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
         yield functional.what_where(
             effects, geometry.size, self.interpolate_mode, self.align_corners
         )
+
+
+METHODS: dict[str, type[LayerwiseCAM]] = {
+    "WhatWhere": LayerwiseWhatWhereCAM,
+    "GlobalLocal": LayerwiseGlobalLocalCAM,
+    "Counterfactual": CounterfactualCAM,
+    "GradCAM": LayerwiseGradCAM,
+    "GradCAM++": LayerwiseGradCAMPlusPlus,
+    "LayerCAM": LayerwiseLayerCAM,
+    "HiResCAM": LayerwiseHiResCAM,
+    "XGradCAM": LayerwiseXGradCAM,
+}
+"""The classes by the short names of ``explain`` and the command line."""

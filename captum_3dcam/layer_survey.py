@@ -308,3 +308,53 @@ def _central_gradient(run: _Run, output: Tensor) -> Tensor:
         return gradient
     batch_size, _ = run.layout.sizes(tuple(gradient.shape))
     return run.layout.arrange(gradient, batch_size)
+
+
+# ---------------------------------------------------------------------------------------- words
+
+
+def format_table(layers: Sequence[LayerInfo]) -> list[str]:
+    """The lines of a table, with a star before each recommended layer."""
+    rows = [["", "layer", "type", "output", "receptive field", "why"]]
+    for layer in layers:
+        field = (">= " if layer.receptive_field_clipped else "") + _by(layer.receptive_field)
+        output = _by(layer.output_shape) + (f" of {layer.layout}" if layer.layout else "")
+        star = "*" if layer.recommended else ""
+        rows.append([star, layer.name, layer.type, output, field, layer.reason])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def format_advice(layers: Sequence[LayerInfo]) -> list[str]:
+    """What to pass as ``--layers``, and the warnings about it, one line each."""
+    recommended = [layer for layer in layers if layer.recommended]
+    names_by_warning: dict[str, list[str]] = {}
+    for layer in recommended:
+        for warning in layer.warnings:
+            names_by_warning.setdefault(warning, []).append(layer.name)
+    return [
+        *_arguments(recommended),
+        *(f"{', '.join(names)}: {warning}" for warning, names in names_by_warning.items()),
+    ]
+
+
+def _arguments(recommended: Sequence[LayerInfo]) -> list[str]:
+    """The recommended layers, for the command line and, if a name does not suffice, in Python."""
+    layers = [layer.layer for layer in recommended]
+    if all(layer == Layer(layer.module) for layer in layers):
+        return [f"--layers {' '.join(layer.name for layer in recommended)}"]
+    return ["--layers auto", f"layers=[{', '.join(map(_code, layers))}]"]
+
+
+def _code(layer: Layer) -> str:
+    """The layer as an expression of Python."""
+    options = {"layout": layer.layout, "index": layer.index, "calls": layer.calls}
+    given = [f"{name}={value!r}" for name, value in options.items() if value is not None]
+    return f"Layer({', '.join([repr(layer.module), *given])})" if given else repr(layer.module)
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes)) or "-"

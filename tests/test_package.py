@@ -34,6 +34,7 @@ MODULES = [
     "_layer_choice",
     "_layerwise_cam",
     "attribution",
+    "_joint_cam",
     "layer_survey",
     "sliding",
     "localization",
@@ -44,6 +45,7 @@ MODULES = [
     "models",
     "datasets",
     "evaluation",
+    "explanation",
     "cli",
     "__init__",
 ]

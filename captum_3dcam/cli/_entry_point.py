@@ -12,8 +12,9 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
-from captum_3dcam.cli._errors import UsageError, one_line
+from captum_3dcam.cli._errors import one_line
 from captum_3dcam.cli._parser import PROGRAM, build_parser
+from captum_3dcam.explanation._errors import ArgumentError
 
 DONE, FAILED, WRONG_USE, INTERRUPTED, CLOSED_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options = build_parser().parse_args(arguments)
+        options.arguments = sys.argv[1:] if arguments is None else list(arguments)
     except SystemExit as stop:  # argparse has printed the reason, the help or the version
         return int(stop.code or DONE)
     except KeyboardInterrupt:
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         else:
             _print_error(options.command, f"error: {one_line(error)}")
-        return WRONG_USE if isinstance(error, (UsageError, FileNotFoundError)) else FAILED
+        return WRONG_USE if isinstance(error, (ArgumentError, FileNotFoundError)) else FAILED
     return DONE
 
 

@@ -1,24 +1,25 @@
-"""``captum-3dcam explain``: check the options, explain the input, write the files and a report."""
+"""``captum-3dcam explain``: the options as arguments of ``explain``, and the files it writes."""
 
+import shlex
 from argparse import Namespace
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from captum_3dcam.cli._errors import UsageError
-from captum_3dcam.cli._explainer import Explainer, make_explainer
-from captum_3dcam.cli._explanation import Explanation, Source
-from captum_3dcam.cli._model import load_model
-from captum_3dcam.cli._output import to_json, write_text
-from captum_3dcam.cli._report import make_report, summarize
-from captum_3dcam.cli._result_folder import REPORT, fingerprint, result_folder
-from captum_3dcam.io import dicom_kind, save_map
-from captum_3dcam.io.kinds import KINDS, input_kind
+from captum_3dcam.cli import _preprocessing as preprocessing
+from captum_3dcam.cli._model import choose_layers, load_model
+from captum_3dcam.cli._output import shows_progress
+from captum_3dcam.cli._parser import PROGRAM
+from captum_3dcam.explanation import Explanation, Reading, Windows, explain
+from captum_3dcam.explanation._errors import ArgumentError, argument_errors
+from captum_3dcam.explanation._reading import find_kind
+from captum_3dcam.explanation._report import summarize
+from captum_3dcam.explanation._result_folder import default_folder, fingerprint, resolve_folder
+from captum_3dcam.explanation._saving import save
+from captum_3dcam.io import Sampling
 
-_AXES = {"image": 2, "video": 3, "volume": 3}
-_VIDEO_WINDOW = (16,)  # frames
 _KINDS_OF_OPTION = {
     **dict.fromkeys(("start", "end", "every", "frames", "fps", "boundaries"), ("video",)),
     "overlay": ("video",),
@@ -33,44 +34,96 @@ _KINDS_OF_OPTION = {
     "channels": ("image", "video"),
 }
 """The kinds of input of the options that are not for all of them."""
+_NAMING = {"input": "INPUT", "output": "DIR", "series": "N", "channel_files": "FILE"}
+"""The options that may have a patient's name, or lead to it, and what stands for them."""
+_HIDDEN = ("json", "debug", "arguments", "command")
 
 
 def run(options: Namespace) -> None:
     """Explain the input, write the files, and print the report or a summary."""
-    kind = _kind(options)
+    kind = find_kind(options.input, options.kind)
     _check_options(options, kind)
-    model = load_model(options)
-    explainer = make_explainer(options, model, _VIDEO_WINDOW if kind == "video" else None)
     identity = fingerprint([options.input, *(options.channel_files or ())])
-    with result_folder(options.output, _default_folder(options.input, kind), identity) as folders:
-        source = _read(kind, options, model)
-        explanation = _explain(source, explainer, folders.staging)
-        facts = {"kind": kind, "fingerprint": identity, **source.describe(explanation.maps)}
-        model_facts = {
-            "preprocessing": source.preprocessing,
-            "layers": [layer.name for layer in explainer.cam.layers],
-        }
-        files = {"map": folders.staging / "map.npz"}
-        save_map(
-            explanation.maps, files["map"], _metadata(options, facts, model_facts, explanation)
+    default = default_folder(options.input, kind)
+    folder = resolve_folder(options.output, default, identity)
+    explanation = _explain(options, kind, load_model(options))
+    command = shlex.join([PROGRAM, *_arguments(options)])
+    files = save(explanation, folder, options.overlay or "mp4", command, shows_progress(options))
+    if options.json:
+        print(files["json"].read_text(encoding="utf-8").rstrip())
+    else:
+        print(summarize(explanation, [path.name for path in files.values()], folder))
+
+
+def _explain(options: Namespace, kind: str, model: nn.Module) -> Explanation:
+    of_kind = preprocessing.of_volumes if kind == "volume" else preprocessing.of_frames
+    stride = options.stride and tuple(options.stride)
+    with argument_errors():
+        sampling = Sampling(options.frames, options.every, options.start or 0.0, options.end)
+        windows = Windows(
+            options.window and tuple(options.window),
+            stride[0] if stride and len(stride) == 1 else stride,
+            options.batch_size,
+            options.boundaries or "auto",
         )
-        files |= source.write(explanation, folders.staging)
-        report = to_json(make_report(options, facts, model_facts, explanation, files))
-        write_text(folders.staging / REPORT, report)
-    names = [*(path.name for path in files.values()), REPORT]
-    print(report if options.json else summarize(explanation, names, folders.result))
+    explanation = explain(
+        model,
+        options.input,
+        options.target,
+        layers=choose_layers(model, options.layers),
+        method=options.method,
+        fusion=options.fusion,
+        compare=options.compare or (),
+        per_layer=options.per_layer,
+        preprocessing=of_kind(options, model),
+        class_names=options.classes,
+        returns=options.returns,
+        kind=kind,
+        sampling=sampling,
+        reading=Reading(
+            options.fps, options.series, options.index, options.channel_files or (), options.nan
+        ),
+        windows=windows,
+        progress=shows_progress(options),
+    )
+    return _with_options(explanation, options)
 
 
-def _kind(options: Namespace) -> str:
-    """The kind of ``--kind``, or that of the input's content."""
-    if not options.input.exists():
-        raise UsageError(f"There is no file or folder {str(options.input)!r}.")
-    if options.kind is not None:
-        return str(options.kind)
-    try:
-        return input_kind(options.input)
-    except ValueError as error:
-        raise UsageError(f"{error} (--kind {'|'.join(KINDS)})") from error
+def _with_options(explanation: Explanation, options: Namespace) -> Explanation:
+    """The explanation with what the command line knows of the model and the settings."""
+    hidden = (*_HIDDEN, *(() if options.keep_names else _NAMING))
+    facts = explanation.facts
+    return replace(
+        explanation,
+        facts={**({"path": str(options.input)} if options.keep_names else {}), **facts},
+        model={
+            "name": options.model,
+            "arguments": options.model_args,
+            "checkpoint": options.checkpoint and str(options.checkpoint),
+            "preprocessing": explanation.model["preprocessing"],
+        },
+        settings={k: v for k, v in vars(options).items() if k not in hidden},
+    )
+
+
+def _arguments(options: Namespace) -> list[str]:
+    """Those of the command, without the names that the report must not have."""
+    if options.keep_names:
+        return list(options.arguments)
+    names: dict[str, str] = {}
+    for option, stand_in in _NAMING.items():
+        values: Any = getattr(options, option)
+        several = values if isinstance(values, list) else [values]
+        several = [str(value) for value in several if value is not None]
+        names |= {value: stand_in for value in several if not value.isdecimal()}
+    return [_without_names(argument, names) for argument in options.arguments]
+
+
+def _without_names(argument: str, names: dict[str, str]) -> str:
+    option, equals, value = argument.partition("=")
+    if option.startswith("--") and equals:
+        return f"{option}={_without_names(value, names)}"
+    return names.get(str(Path(argument)), names.get(argument, argument))
 
 
 def _check_options(options: Namespace, kind: str) -> None:
@@ -78,68 +131,6 @@ def _check_options(options: Namespace, kind: str) -> None:
     for name, kinds in _KINDS_OF_OPTION.items():
         if getattr(options, name) is not None and kind not in kinds:
             option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} is for {' and '.join(kinds)} input; INPUT is {a_kind}.")
-    for name in ("window", "stride"):
-        sizes = getattr(options, name)
-        if sizes is not None and len(sizes) > _AXES[kind]:
-            raise UsageError(
-                f"--{name} {' '.join(map(str, sizes))}: {a_kind} has {_AXES[kind]} axes."
-            )
-    if options.output is not None and _is_same(options.output, options.input):
-        raise UsageError("--output is INPUT itself. Pass another folder.")
-    if options.window is None and kind != "video":
-        if options.stride is not None:
-            raise UsageError("--stride needs --window.")
-        if options.target.each:
-            raise UsageError("--target each needs --window.")
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    return path.exists() and path.samefile(other)
-
-
-def _default_folder(path: Path, kind: str) -> str:
-    """The folder's name; not that of a scan or a DICOM file, which may be a patient's."""
-    try:
-        is_medical = kind == "volume" or dicom_kind(path) is not None
-    except ValueError:  # a file that only its suffix calls DICOM
-        is_medical = True
-    return "scan_explained" if is_medical else f"{_stem(path)}_explained"
-
-
-def _stem(path: Path) -> str:
-    """The name without its suffix; that of a folder as it is.
-
-    >>> _stem(Path("scans/head.nii.gz")), _stem(Path("my.clip.mp4"))
-    ('head', 'my.clip')
-    """
-    name = path.absolute().name
-    return name if path.is_dir() else Path(name.removesuffix(".gz")).stem
-
-
-def _read(kind: str, options: Namespace, model: nn.Module) -> Source:
-    module = import_module(f"captum_3dcam.cli._{kind}")
-    source: Source = getattr(module, f"{kind.title()}Source")(options, model)
-    return source
-
-
-def _explain(source: Source, explainer: Explainer, folder: Path) -> Explanation:
-    predictions, maps = source.explain(explainer, folder)
-    return Explanation(predictions, maps, [source.localize(heat_map) for heat_map in maps])
-
-
-def _metadata(
-    options: Namespace,
-    facts: dict[str, Any],
-    model_facts: dict[str, Any],
-    explanation: Explanation,
-) -> dict[str, Any]:
-    """The metadata of the maps."""
-    return {
-        **({"input": str(options.input)} if options.keep_names else {}),
-        "classes": [prediction.target for prediction in explanation.predictions],
-        "names": [prediction.name for prediction in explanation.predictions],
-        **model_facts,
-        "method": options.method,
-        **facts,
-    }
+            raise ArgumentError(f"{option} is for {' and '.join(kinds)} input; INPUT is {a_kind}.")
+    if options.output is not None and options.output.resolve() == options.input.resolve():
+        raise ArgumentError("--output is INPUT itself. Pass another folder.")

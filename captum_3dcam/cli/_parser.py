@@ -5,25 +5,14 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import captum_3dcam
+from captum_3dcam.attribution import METHODS
 
 PROGRAM = "captum-3dcam"
 
-METHODS = {
-    "GlobalLocal": "LayerwiseGlobalLocalCAM",
-    "Counterfactual": "CounterfactualCAM",
-    "WhatWhere": "LayerwiseWhatWhereCAM",
-    "GradCAM": "LayerwiseGradCAM",
-    "GradCAM++": "LayerwiseGradCAMPlusPlus",
-    "LayerCAM": "LayerwiseLayerCAM",
-    "HiResCAM": "LayerwiseHiResCAM",
-    "XGradCAM": "LayerwiseXGradCAM",
-}
-"""The names of the methods, and their classes."""
 WITHOUT_FUSION = "WhatWhere"
 FUSIONS = ("sum", "mean", "max", "product", "geometric_mean")
 FRAME_PRESETS = ("none", "imagenet", "inception", "kinetics", "pytorchvideo")
@@ -37,20 +26,6 @@ _EXIT_CODES = (
     "exit codes: 0 success, 1 failure, 2 wrong use, 130 interrupted, 141 output not read, "
     "143 terminated"
 )
-
-
-@dataclass(frozen=True)
-class Target:
-    """The class or classes to explain."""
-
-    top: int = 1
-    """The number of classes, the highest first, unless another field is set."""
-    index: int | tuple[int, ...] | None = None
-    """A class index, or an index into an output with more axes."""
-    name: str | None = None
-    """A class name."""
-    each: bool = False
-    """The highest class of each window."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,8 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_explain(commands: Any) -> None:
     parser = _add_command(commands, "explain", "explain an image, a video of any length, or a scan",
-        "Writes the map (map.npz), figures, the overlay of a video, the map of a scan on the "
-        "scan's own grid (as NIfTI, or in its format), and report.json, to a folder.")  # fmt: skip
+        "Writes a report that opens in a browser (report.html), the map (map.npz), figures, the "
+        "overlay of a video, the map of a scan on the scan's own grid (as NIfTI, or in its "
+        "format), and report.json, to a folder.")  # fmt: skip
     add = parser.add_argument
     add("input", metavar="INPUT", type=_path,
         help="image, video, scan (NIfTI, MGH, NRRD, MetaImage), DICOM file or folder")  # fmt: skip
@@ -86,10 +62,13 @@ def _add_explain(commands: Any) -> None:
         metavar="NAME",
         help="to explain, or auto (default: the model's LAYERS, or auto)",
     )
-    add("--method", type=_method, choices=METHODS, default="GlobalLocal", metavar="METHOD",
-        help=f"{', '.join(METHODS)} (default: GlobalLocal)")  # fmt: skip
+    add("--method", type=_method, choices=METHODS, default="WhatWhere", metavar="METHOD",
+        help=f"{', '.join(METHODS)} (default: WhatWhere)")  # fmt: skip
+    add("--compare", nargs="+", type=_method, choices=METHODS, metavar="METHOD",
+        help="more methods, from the same forward and backward pass")  # fmt: skip
+    add("--per-layer", action="store_true", help="the map of each layer too")
     _add_fusion(parser)
-    add("--target", type=_target, default=Target(), metavar="TARGET",
+    add("--target", default="top1", metavar="TARGET",
         help="a class index or name; top3: the three highest classes; each: the highest class of "
         "each window; a,b,c: an index into an output with more axes (default: top1)")  # fmt: skip
     add("--classes", type=_path, metavar="FILE", help="class names, one per line, from index 0")
@@ -287,18 +266,6 @@ def _json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected a JSON object; received {shown}")
     return value
-
-
-def _target(text: str) -> Target:
-    if text == "each":
-        return Target(each=True)
-    if top := re.fullmatch("top([1-9][0-9]{0,3})", text):
-        return Target(top=int(top[1]))
-    if re.fullmatch("[0-9]+", text):
-        return Target(index=int(text))
-    if re.fullmatch("-?[0-9]+(,-?[0-9]+)+", text):
-        return Target(index=tuple(map(int, text.split(","))))
-    return Target(name=text)
 
 
 def _boundaries(text: str) -> str | list[int]:

@@ -16,6 +16,7 @@ that is uniform inside the box, and of a point drawn from it: the share of the b
 space and time, that are ground truth. For ``chance`` it is the share of all pixels.
 """
 
+from captum_3dcam.evaluation.annotated import AnnotatedSamples
 from captum_3dcam.evaluation.bootstrap import Bootstrap, Interval
 from captum_3dcam.evaluation.results import COLUMNS, MAX_BOX_ACC_IOUS, Evaluation
 from captum_3dcam.evaluation.runner import evaluate, make_attributions
@@ -27,6 +28,7 @@ __all__ = [
     "COLUMNS",
     "IOU_THRESHOLDS",
     "MAX_BOX_ACC_IOUS",
+    "AnnotatedSamples",
     "Attribution",
     "Bootstrap",
     "Evaluation",

@@ -1,4 +1,4 @@
-"""Preprocessing of the values of a volume: a window, and a normalisation."""
+"""Preprocessing of a volume: its grid, a window of its values, and a normalisation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from captum_3dcam._validation import check_choice, check_floats, check_number, describe, show
+from captum_3dcam.io import Volume
 
 NORMALIZATIONS = ("none", "unit", "zscore")
 _MIN_SPREAD = 1e-12  # of a constant volume
@@ -15,10 +16,11 @@ _MAX_LOWEST = -10
 
 @dataclass(frozen=True)
 class VolumePreprocessing:
-    """Clip the values of a volume to a window, and normalise them. The grid stays.
+    """Resample a volume, clip its values to a window, and normalise them.
 
     ``normalize`` is "none"; "unit": the window, or else the range of the values, to [0, 1]; or
-    "zscore": to mean 0 and standard deviation 1.
+    "zscore": to mean 0 and standard deviation 1. Called on a tensor, the grid stays:
+    :meth:`resample` changes that of a volume.
 
     Raises ValueError or TypeError for values other than described.
 
@@ -34,6 +36,12 @@ class VolumePreprocessing:
     """"none", "unit" or "zscore"."""
     units: str | None = None
     """Of the window: "HU" for Hounsfield units, or None."""
+    orientation: str | None = None
+    """The directions in which D, H and W grow, such as "SPL"; None keeps the scan's."""
+    spacing: float | tuple[float, float, float] | None = None
+    """Of the voxels along D, H and W, in mm; one number for all."""
+    size: tuple[int, int, int] | None = None
+    """(D, H, W), instead of a spacing."""
 
     def __post_init__(self) -> None:
         check_choice("normalize", self.normalize, NORMALIZATIONS)
@@ -41,6 +49,33 @@ class VolumePreprocessing:
             check_choice("units", self.units, ("HU",))
         if self.window is not None:
             _check_window(self.window)
+        if self.size is not None and self.spacing is not None:
+            raise ValueError("size and spacing both resample: pass one of them.")
+        if isinstance(self.size, tuple | list) and len(self.size) != 3:
+            raise ValueError(f"size={show(self.size)}: expected (D, H, W) for volumes.")
+
+    def resample(self, volume: Volume) -> Volume:
+        """The volume in this orientation, and in this spacing or size; itself without them.
+
+        Raises ValueError for invalid ones, and for a spacing that leaves one voxel of several.
+
+        >>> import numpy as np
+        >>> scan = Volume(np.zeros((8, 16, 16)), np.diag([5.0, 2.0, 2.0, 1.0]))
+        >>> VolumePreprocessing(spacing=4.0).resample(scan)
+        Volume(shape=(10, 8, 8), spacing=(4.0, 4.0, 4.0), orientation='RAS')
+        """
+        oriented = volume if self.orientation is None else volume.reorient(self.orientation.upper())
+        if self.size is not None:
+            return oriented.resample(size=self.size)
+        if self.spacing is None:
+            return oriented
+        resampled = oriented.resample(spacing=self.spacing)
+        if any(new == 1 < old for new, old in zip(resampled.shape, oriented.shape, strict=True)):
+            new, old = (" x ".join(map(str, each.shape)) for each in (resampled, oriented))
+            raise ValueError(
+                f"spacing={show(self.spacing)}: of the {old} voxels, {new} are left. Pass it in mm."
+            )
+        return resampled
 
     def __call__(self, volume: Tensor) -> Tensor:
         """Convert values (C, D, H, W), in any number of axes, to the network's input."""

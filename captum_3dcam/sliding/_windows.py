@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import groupby, pairwise, product
+from operator import add
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +49,7 @@ class BlendedChunk(NamedTuple):
 
     start: int
     values: Tensor
-    """(t, *S)"""
+    """(M, t, *S)"""
     windows: list[Window]
 
 
@@ -147,7 +148,7 @@ def taper(window: Position) -> Tensor:
 def blend(
     maps: Iterable[tuple[Window, Tensor]], window: Position, rest: Position
 ) -> Iterator[BlendedChunk]:
-    """The maps (*window) of windows that come row by row -> Σ taper · map / Σ taper, in chunks.
+    """M maps (M, *window) of windows that come row by row -> Σ taper · map / Σ taper, in chunks.
 
     ``rest`` is the input's size without time. Only the chunk in progress is held, as long as a
     window.
@@ -160,7 +161,8 @@ def blend(
         start, windows = first, []
         for record, values in members:
             if mean is None:
-                mean = _RunningMean(values.new_zeros(window[0], *rest), taper(window))
+                zeros = values.new_zeros(len(values), window[0], *rest)
+                mean = _RunningMean(zeros, taper(window))
             mean.add(record, values)
             windows.append(record)
     if mean is not None:
@@ -174,15 +176,15 @@ class _RunningMean:
     """
 
     def __init__(self, zeros: Tensor, weights: Tensor) -> None:
-        self.mean, self.total = zeros, zeros.clone()
+        self.mean, self.total = zeros, zeros[:1].clone()
         self.weights = weights.to(zeros)
 
     def add(self, record: Window, values: Tensor) -> None:
-        """A map of the row that the mean starts with."""
+        """The maps of a window of the row that the mean starts with."""
         extents = [b - a for a, b in zip(record.start, record.stop, strict=True)]
         starts = (0, *record.start[1:])
-        region = tuple(slice(a, a + n) for a, n in zip(starts, extents, strict=True))
-        inside = tuple(slice(n) for n in extents)
+        region: tuple[Any, ...] = (..., *map(slice, starts, map(add, starts, extents)))
+        inside: tuple[Any, ...] = (..., *map(slice, extents))
         weights = self.weights[inside]
         self.total[region] += weights
         mean = self.mean[region]
@@ -190,8 +192,8 @@ class _RunningMean:
 
     def take(self, count: int) -> Tensor:
         """The first ``count`` frames, which are finished; the mean then starts after them."""
-        taken = self.mean[:count].clone()
+        taken = self.mean[:, :count].clone()
         for part in (self.mean, self.total):
-            part[:-count] = part[count:].clone()
-            part[-count:] = 0
+            part[:, :-count] = part[:, count:].clone()
+            part[:, -count:] = 0
         return taken

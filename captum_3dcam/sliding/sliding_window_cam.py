@@ -98,7 +98,7 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
                 "SlidingWindowCAM wraps an attribution of this package, as GlobalLocalCAM3D(model, "
                 f"layers); received {type(cam).__name__}."
             )
-        if cam.input_layout is not None:
+        if cam.input_layout is not None and not cam.input_layout.is_channels_first:
             raise ValueError(
                 "SlidingWindowCAM cuts inputs (N, C, *S); the attribution has input_layout="
                 f"{cam.input_layout.text!r}. Wrap the model, so that it moves the axes itself: "
@@ -181,7 +181,8 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
                     own_target = self.whole_target([x], additional_forward_args, boundaries=cuts)
                 for chunk in self._chunks([x], own_target, additional_forward_args, cuts):
                     if attribution is None:
-                        shape = (len(inputs), 1, *inputs.shape[2:])
+                        maps = chunk.attribution.shape[1]
+                        shape = (len(inputs), maps, *inputs.shape[2:])
                         attribution = chunk.attribution.new_empty(shape)
                     stop = chunk.start + chunk.attribution.shape[2]
                     attribution[sample, :, chunk.start : stop] = chunk.attribution[0]
@@ -263,7 +264,7 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
         for scene in self._scenes(chunks, cuts):
             maps = self._window_maps(scene, target, arguments)
             for start, values, windows in blend(maps, scene.window, scene.rest):
-                yield MapChunk(start, values[None, None], windows)
+                yield MapChunk(start, values[None], windows)
 
     def _scenes(self, chunks: Iterable[Tensor], cuts: Position) -> Iterator["_Scene"]:
         """Scene by scene; each is to be used up before the next one is asked for."""
@@ -292,11 +293,11 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
     def _window_maps(
         self, scene: "_Scene", target: Any, arguments: Any
     ) -> Iterator[tuple[Window, Tensor]]:
-        """Each window, and its map times its factor."""
+        """Each window, and its maps (M, *window) times its factor."""
         for batch in scene.batches:
             maps, output = self.cam.attribute_with_output(_stacked(batch), target, arguments)
             predictions = self._predictions(output, target, len(batch))
-            for patch, each, prediction in zip(batch, maps[:, 0], predictions, strict=True):
+            for patch, each, prediction in zip(batch, maps, predictions, strict=True):
                 start, stop = ((scene.begin + p[0], *p[1:]) for p in (patch.start, patch.stop))
                 yield Window(start, stop, *prediction), each * prediction.factor
 

@@ -201,8 +201,8 @@ def test_the_weights_of_all_windows_sum_to_one_everywhere(axes, data):
     ]
     total = torch.zeros(size)
     for chosen in places:
-        maps = [(place, torch.full(window, float(place is chosen))) for place in places]
-        weights = torch.cat([strip.values for strip in blend(maps, window, size[1:])])
+        maps = [(place, torch.full((1, *window), float(place is chosen))) for place in places]
+        weights = torch.cat([strip.values for strip in blend(maps, window, size[1:])], 1)[0]
         inside = tuple(slice(a, b) for a, b in zip(chosen.start, chosen.stop, strict=True))
         assert (weights[inside] > 0).all()
         assert weights.sum() == pytest.approx(float(weights[inside].sum()), rel=1e-6)
@@ -213,8 +213,8 @@ def test_the_weights_of_all_windows_sum_to_one_everywhere(axes, data):
 def test_overlapping_windows_leave_no_seam():
     """Two flat maps of another height each: from one to the other in small steps."""
     windows = [Window((a,), (a + 8,), None, None, 0.0, 1.0) for a in (0, 4, 8)]
-    maps = [(window, torch.full((8,), float(i))) for i, window in enumerate(windows)]
-    found = torch.cat([strip.values for strip in blend(maps, (8,), ())])
+    maps = [(window, torch.full((1, 8), float(i))) for i, window in enumerate(windows)]
+    found = torch.cat([strip.values for strip in blend(maps, (8,), ())], 1)[0]
     assert found[0] == 0
     assert found[-1] == 2
     steps = found.diff()

@@ -9,22 +9,18 @@ from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from shutil import rmtree
-from typing import Any, NamedTuple
+from typing import Any
 
 from captum_3dcam._restoration import Restoration
-from captum_3dcam.cli._errors import UsageError
+from captum_3dcam.explanation._errors import ArgumentError
+from captum_3dcam.io import dicom_kind
 
 REPORT = "report.json"
-_OWN_NAMES = re.compile(r"(map|figure|montage|overlay)(_[^/\\]*)?\.(nii\.gz|[a-z0-9]{3,4})")
+_OWN_NAMES = re.compile(
+    r"(map|maps|figure|layers|methods|montage|overlay|report)(_[^/\\]*)?\.(nii\.gz|[a-z0-9]{3,4})"
+)
 _HEAD = 2**20  # bytes of a file that tell it from others, with its size
 _MAX_FILES = 64  # of a folder, likewise
-
-
-class ResultFolder(NamedTuple):
-    """Where the files will be, and where they are written."""
-
-    result: Path
-    staging: Path
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
@@ -49,34 +45,57 @@ def _files_in(path: Path) -> list[Path]:
     return [file for each in inner for file in _files_in(each)]
 
 
-@contextmanager
-def result_folder(requested: Path | None, default: str, identity: str) -> Iterator["ResultFolder"]:
-    """Yield an empty folder to write to, whose files are moved to the result's folder at the end.
+def default_folder(path: Path, kind: str) -> str:
+    """The folder's name; not that of a scan or a DICOM file, which may be a patient's."""
+    try:
+        is_medical = kind == "volume" or dicom_kind(path) is not None
+    except ValueError:  # a file that only its suffix calls DICOM
+        is_medical = True
+    return "scan_explained" if is_medical else f"{_stem(path)}_explained"
 
-    On any error it is deleted, and the result's folder is as it was. Files of an earlier result of
-    the same input are replaced, and deleted if there are no new ones of their names.
 
-    Args:
-        requested: the folder of ``--output``; if it holds the result of another input, a
-            UsageError is raised.
-        default: the name of the folder otherwise; with a number, if it is another input's.
-        identity: the input's :func:`fingerprint`, as in the report.
+def _stem(path: Path) -> str:
+    """The name without its suffix; that of a folder as it is.
+
+    >>> _stem(Path("scans/head.nii.gz")), _stem(Path("my.clip.mp4"))
+    ('head', 'my.clip')
+    """
+    name = path.absolute().name
+    return name if path.is_dir() else Path(name.removesuffix(".gz")).stem
+
+
+def resolve_folder(requested: Path | None, default: str, identity: str) -> Path:
+    """The folder of a result: the one requested, or the default with a number if it is another's.
+
+    ``identity`` is the input's :func:`fingerprint`, as in the report. Raises ArgumentError if the
+    requested folder holds the result of another input, or other files that could be overwritten.
     """
     folder = _choose(default, identity) if requested is None else requested
     if _owner(folder) not in (None, identity):
-        raise UsageError(
-            f"--output {folder}: the folder holds the result of another input. Pass another one."
+        raise ArgumentError(
+            f"output {str(folder)!r}: the folder holds the result of another input. Pass another "
+            "one."
         )
     if others := _other_files(folder):
-        raise UsageError(
-            f"--output {folder}: the folder holds {others[0]}, which is not of a result and could "
-            "be overwritten. Pass another one."
+        raise ArgumentError(
+            f"output {str(folder)!r}: the folder holds {others[0]}, which is not of a result and "
+            "could be overwritten. Pass another one."
         )
+    return folder
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder to write to, whose files are moved to ``folder`` at the end.
+
+    On any error it is deleted, and the result's folder is as it was. Files of an earlier result of
+    the same input are replaced, and deleted if there are no new ones of their names.
+    """
     made = _make(folder)
     staging = folder / f".{token_hex(8)}"
     try:
         staging.mkdir()
-        yield ResultFolder(folder, staging)
+        yield staging
         with Restoration():  # holds Ctrl-C back: all files are moved, or none
             _move(staging, folder)
     finally:
@@ -95,14 +114,14 @@ def _choose(default: str, identity: str) -> Path:
 
 def _owner(folder: Path) -> str | None:
     """The fingerprint of the input whose result the folder holds; "" if it is not known."""
-    report = _read_report(folder)
+    report = read_report(folder)
     if report is None:
         return None
     identity = report.get("input")
     return str(identity.get("fingerprint", "")) if isinstance(identity, dict) else ""
 
 
-def _read_report(folder: Path) -> dict[str, Any] | None:
+def read_report(folder: Path) -> dict[str, Any] | None:
     """The report in the folder: None if there is none, empty if it is not one of ours."""
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
@@ -119,7 +138,7 @@ def _make(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"--output {folder}: a file of that name exists.") from error
+        raise ArgumentError(f"output {str(folder)!r}: a file of that name exists.") from error
     return missing
 
 
@@ -135,13 +154,13 @@ def _other_files(folder: Path) -> list[str]:
     """Files whose names a result may have, and that are not of the result in the folder."""
     if not folder.is_dir():
         return []
-    own = _files_of(folder)
+    own = {REPORT, *_files_of(folder)}
     names = sorted(path.name for path in folder.iterdir())
     return [name for name in names if _OWN_NAMES.fullmatch(name) and name not in own]
 
 
 def _files_of(folder: Path) -> set[str]:
     """The names of the files that the report in the folder lists, if they are names of ours."""
-    files = (_read_report(folder) or {}).get("files")
+    files = (read_report(folder) or {}).get("files")
     names = files.values() if isinstance(files, dict) else ()
     return {name for name in names if isinstance(name, str) and _OWN_NAMES.fullmatch(name)}

@@ -1,0 +1,114 @@
+"""Several methods over the same layers of a model, from one forward pass."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_3dcam._capture.recording import Recording
+from captum_3dcam._capture.reduction import LayerFactors, Parts, Reduction
+from captum_3dcam._diagnosis import empty_maps, flat_layers, sample_peaks
+from captum_3dcam._layerwise_cam import Factors, Geometry, LayerwiseCAM, Options
+
+
+class JointCAM(LayerwiseCAM):
+    """The maps of several attributions of one model as the channels of one: (N, M, *S).
+
+    The channels are the fused map of each attribution and, if ``per_layer``, each layer's map of
+    the first one. The attributions have the same model, layers and options.
+
+    >>> from torch import nn
+    >>> from captum_3dcam import CounterfactualCAM, LayerwiseGradCAM
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
+    >>> cams = [method(model, ["0", "1"]) for method in (LayerwiseGradCAM, CounterfactualCAM)]
+    >>> joint = JointCAM(cams, per_layer=True)
+    >>> maps, output = joint.explain(torch.rand(2, 3, 8, 8), lambda output: [0, 3])
+    >>> maps.shape, output.shape
+    (torch.Size([2, 2, 4, 8, 8]), torch.Size([2, 5]))
+    """
+
+    def __init__(self, cams: Sequence[LayerwiseCAM], per_layer: bool = False) -> None:
+        first = cams[0]
+        super().__init__(
+            first.forward_func,
+            list(first.layers) or "auto",
+            interpolate_mode=first.interpolate_mode,
+            align_corners=first.align_corners,
+            output=first.output,
+            input_layout=None if first.input_layout is None else first.input_layout.text,
+        )
+        self.cams, self.per_layer = tuple(cams), per_layer
+        self.flat_layers: set[str] | None = None
+        """Those of which a factor of the first map was flat in all calls; None before the first."""
+        zeros = torch.zeros(1, 1, 1)
+        self._ends = list(accumulate((len(cam.rule(zeros, zeros)) for cam in cams), initial=0))
+
+    @property
+    def reduction(self) -> Reduction:
+        """Whole tensors are held, once for all methods."""
+        of_methods = [cam.reduction for cam in self.cams]
+
+        def join(activation: Parts, gradient: Parts) -> LayerFactors:
+            each = [
+                method.join(method.of_activation(*activation), method.of_gradient(*gradient))
+                for method in of_methods
+            ]
+            cancellations = {k: v for of_one in each for k, v in of_one.cancellations.items()}
+            return LayerFactors(tuple(f for of_one in each for f in of_one.factors), cancellations)
+
+        return Reduction(lambda a: (a.clone(),), lambda g: (g,), join)
+
+    def explain(
+        self, inputs: Tensor, choose: Callable[[Tensor], Sequence[Any]]
+    ) -> tuple[Tensor, Tensor]:
+        """Maps (N, k, M, *S) of the k targets that ``choose`` returns for the output; the output.
+
+        One forward pass, and a backward pass for each target.
+        """
+        maps, output = self._explain(
+            inputs, Options(), lambda recording: choose(recording.output), self._fused
+        )
+        return torch.stack(maps, dim=1), output
+
+    def _choose_layers(self, inputs: Any, additional_forward_args: Any) -> None:
+        super()._choose_layers(inputs, additional_forward_args)
+        for cam in self.cams:
+            cam.layers = self.layers
+
+    def _fused(
+        self, factors: Factors, recording: Recording, geometry: Geometry
+    ) -> Iterator[Tensor]:
+        of_methods = list(self._split(factors))
+        flat = set(flat_layers(recording, of_methods[0]))
+        self.flat_layers = flat if self.flat_layers is None else self.flat_layers & flat
+        maps = [
+            fused
+            for cam, own in zip(self.cams, of_methods, strict=True)
+            for fused in cam._fused(own, recording, geometry)
+        ]
+        if self.per_layer:
+            maps += self.cams[0]._layer_maps(of_methods[0], recording, geometry)
+        yield torch.cat(maps, dim=1)
+
+    def _split(self, factors: Factors) -> Iterator[Factors]:
+        """The factors of each method."""
+        for start, stop in pairwise(self._ends):
+            yield [
+                [LayerFactors(call.factors[start:stop], call.cancellations) for call in calls]
+                for calls in factors
+            ]
+
+    def _empty_maps(
+        self,
+        recording: Recording,
+        factors: Factors,
+        drawn: Sequence[Tensor],
+        peaks: Sequence[float],
+    ) -> Iterator[str]:
+        for number, (cam, own) in enumerate(zip(self.cams, self._split(factors), strict=True)):
+            own_peaks = sample_peaks([maps[:, number : number + 1] for maps in drawn])
+            prefix = f"{type(cam).__name__}: " if number else ""
+            for reason in empty_maps(recording, own, own_peaks, cam._evidence):
+                yield f"{prefix}{reason}"

@@ -1,0 +1,97 @@
+"""What the viewer shows of an explanation."""
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from captum_3dcam.explanation._explanation import Explanation
+from captum_3dcam.explanation._figures import every_nth
+from captum_3dcam.explanation._video import resized
+from captum_3dcam.explanation.viewer import (
+    MAX_FRAMES,
+    ImageContent,
+    Regions,
+    VideoContent,
+    ViewerClass,
+    ViewerContent,
+    ViewerMap,
+    VolumeContent,
+)
+from captum_3dcam.visualization import Scan
+
+_FRAME_HEIGHT = 240
+
+
+def viewer_content(explanation: Explanation, warnings: bool = True) -> ViewerContent:
+    """The content of the viewer for one sample; its warnings too, unless a report has them."""
+    step = _step(explanation)
+    ranks = range(explanation.attribution.shape[1])
+    classes = zip(
+        explanation.class_names[0],
+        explanation.scores[0].tolist(),
+        explanation.probabilities[0].tolist(),
+        strict=True,
+    )
+    return ViewerContent(
+        title=", ".join(explanation.class_names[0]),
+        original=_original(explanation, step),
+        classes=[ViewerClass(*each) for each in classes],
+        maps=_maps(explanation, step),
+        regions=[_regions(explanation, rank, step) for rank in ranks],
+        warnings=explanation.warnings if warnings else (),
+    )
+
+
+def _step(explanation: Explanation) -> int:
+    """Of the frames of a video, every so many are shown."""
+    if explanation.kind != "video":
+        return 1
+    return -(-explanation.attribution.shape[2] // MAX_FRAMES)
+
+
+def _maps(explanation: Explanation, step: int) -> list[ViewerMap]:
+    def values(maps: Tensor) -> Any:
+        shown = maps[0, :, ::step] if explanation.kind == "video" else maps[0]
+        return np.maximum(shown.float().numpy(), 0)
+
+    maps = [ViewerMap(explanation.method, "method", values(explanation.attribution))]
+    for name, each in explanation.method_maps.items():
+        group = "counterfactual" if name.startswith("Counterfactual") else "method"
+        maps.append(ViewerMap(name, group, values(each)))
+    layers = explanation.layer_maps.items()
+    return [*maps, *(ViewerMap(name, "layer", values(each)) for name, each in layers)]
+
+
+def _original(explanation: Explanation, step: int) -> Any:
+    (original,) = explanation.originals
+    size = explanation.size
+    if explanation.kind == "image":
+        return ImageContent(np.zeros((*size, 3), np.uint8) if original is None else original)
+    if explanation.kind == "volume":
+        scan = Scan(np.zeros(size, np.uint8)) if original is None else original
+        return VolumeContent(scan, explanation.facts.get("window"))
+    times = explanation.times
+    assert times is not None, "a video has times"
+    shown = range(0, len(times), step)
+    if original is None:
+        frames = np.zeros((len(shown), 2, 2 * size[1] // size[0] or 1, 3), np.uint8)
+    else:
+        small = resized(original, _FRAME_HEIGHT)
+        frames = np.stack(list(islice(small, 0, None, step)))
+    note = None if step == 1 else f"{_ordinal(step)} of {len(times)} frames"
+    return VideoContent(frames, times.take(shown), note, (size[0], size[1]))
+
+
+def _ordinal(step: int) -> str:
+    return {2: "every second", 3: "every third"}.get(step, f"every {step}th")
+
+
+def _regions(explanation: Explanation, rank: int, step: int) -> Regions:
+    if explanation.kind != "video":
+        return Regions(boxes=[explanation.boxes(rank)])
+    return Regions(
+        tubes=every_nth(step, explanation.tubes(rank)),
+        segments=every_nth(step, explanation.segments(rank)),
+    )

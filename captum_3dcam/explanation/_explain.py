@@ -1,0 +1,195 @@
+"""explain(): from a model and an input of any kind to an Explanation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_3dcam._files import StrPath
+from captum_3dcam._joint_cam import JointCAM
+from captum_3dcam._layer_choice.choice import own_layers
+from captum_3dcam._validation import check_choice, check_flag, check_instance, warn
+from captum_3dcam.explanation._errors import ArgumentError, argument_errors, noted_warnings
+from captum_3dcam.explanation._explainer import Explainer
+from captum_3dcam.explanation._explanation import Explanation
+from captum_3dcam.explanation._methods import Method, arrange, make_cam, method_name
+from captum_3dcam.explanation._reading import Reading
+from captum_3dcam.explanation._scores import RETURNS, Prediction, Scores, read_names
+from captum_3dcam.explanation._sources import Source, open_source
+from captum_3dcam.explanation._target import Target, parse_target
+from captum_3dcam.explanation._video import VideoSource
+from captum_3dcam.explanation._windows import VIDEO_WINDOW, Windows
+from captum_3dcam.io import Sampling
+from captum_3dcam.io.kinds import KINDS
+
+_AXES = {"image": ("an image", 2), "video": ("a video", 3), "volume": ("a volume", 3)}
+
+
+def explain(
+    model: nn.Module,
+    input: Any,
+    target: Any = None,
+    *,
+    layers: Any = "auto",
+    method: Method = "WhatWhere",
+    fusion: str | None = None,
+    compare: Sequence[Method] = (),
+    per_layer: bool = False,
+    preprocessing: Any = None,
+    class_names: Sequence[str] | Mapping[int, str] | StrPath | None = None,
+    returns: str = "logits",
+    output: Any = None,
+    input_layout: str | None = None,
+    kind: str | None = None,
+    sampling: Sampling = Sampling(),
+    reading: Reading = Reading(),
+    windows: Windows = Windows(),
+    original: Any = None,
+    progress: bool = False,
+) -> Explanation:
+    """Where, and when, a model looked in an image, a video or a volume.
+
+    Args:
+        model: a classifier in eval mode, on any device.
+        input: a path of what :mod:`captum_3dcam.io` reads; pixels (H, W, 3) or frames (T, H, W, 3)
+            uint8, an ``io.Video``, ``io.VideoFile`` or ``io.Volume``; or a tensor (N, C, *S), which
+            is the model's input unless there is a ``preprocessing``.
+        target: a class index or name, "top3" for the three highest classes, "each" for the highest
+            class of each window, a tuple for outputs with more axes, a function of the output, or a
+            list of classes. By default the highest class of each sample.
+        layers: as of the attribution classes; by default the model's ``LAYERS`` or those of
+            :func:`captum_3dcam.suggest_layers`.
+        method: "WhatWhere", "GlobalLocal" (3DCAM), "Counterfactual", "GradCAM", "GradCAM++",
+            "LayerCAM", "HiResCAM", "XGradCAM", or a class.
+        fusion: of the layers' maps, by default "sum"; "WhatWhere" has its own.
+        compare: more methods, from the same forward and backward pass.
+        per_layer: keep each layer's map too.
+        preprocessing: "imagenet", "kinetics" or another name of
+            :func:`captum_3dcam.models.get_preprocessing`; a ``Preprocessing``; a
+            ``VolumePreprocessing``; or a function. By default the model's ``PREPROCESSING``, or
+            none: frames in [0, 1], and a scan's own values and grid.
+        class_names: from index 0, a dict, or a text file with a name per line.
+        returns: what the model returns: "logits" or "probabilities".
+        output: where the scores are in what the model returns, as of the attribution classes.
+        input_layout: the axes of the model's input, if they are not (N, C, *S): "N T C H W".
+        kind: "image", "video" or "volume", where the content leaves it open. A tensor of three
+            spatial axes is a video if it has three channels, else a volume.
+        sampling: the frames of a video; by default all.
+        reading: what a file does not say by itself.
+        windows: how what is too large for one pass is cut. Videos are cut into 16 frames.
+        original: of a tensor, what is shown below its map.
+        progress: show progress bars.
+
+    Returns an :class:`Explanation`. The model is left as it was.
+
+    Raises ArgumentError (a ValueError) for arguments that do not fit the model or the input,
+    ModelError (a RuntimeError) if the model fails, FileNotFoundError, and what the readers and the
+    attribution classes raise.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    >>> _ = model(torch.zeros(1, 3, 24, 32))
+    >>> explanation = explain(model.eval(), pixels, "top2", layers=["1"])
+    >>> explanation.attribution.shape, len(explanation.boxes().boxes) > 0
+    (torch.Size([1, 2, 24, 32]), True)
+    """
+    check_instance("model", model, nn.Module)
+    check_flag("per_layer", per_layer)
+    with argument_errors():
+        check_choice("returns", returns, RETURNS)
+        if kind is not None:
+            check_choice("kind", kind, KINDS)
+    names = read_names(class_names)
+    requested = parse_target(target, names)
+    notes: list[str] = []
+    with noted_warnings(notes):
+        if any(module.training for module in model.modules()):
+            warn("The model is in train mode: call model.eval() to explain it as it predicts.")
+        arranged, layout = arrange(model, input_layout)
+        options: dict[str, Any] = {"fusion": fusion, "output": output, "input_layout": layout}
+        own = own_layers(model) if isinstance(layers, str) and layers == "auto" else ()
+        cams = [
+            make_cam(arranged, own or layers, each, **options)
+            for each in dict.fromkeys((method, *compare))
+        ]
+        source, identity = open_source(
+            model, input, kind, preprocessing, reading, sampling, windows, original, progress
+        )
+        windows = _windows_of(source, windows, requested)
+        explainer = Explainer(
+            arranged,
+            JointCAM(cams, per_layer),
+            Scores(names, returns == "logits"),
+            requested,
+            windows,
+            progress,
+            source.advise,
+        )
+        predictions, maps = source.explain(explainer)
+        for name in sorted(explainer.cam.flat_layers or ()):
+            warn(
+                f"At layer {name!r} the gradient is the same at all positions, as "
+                "before global average pooling: what the layer adds to the map does not depend on "
+                "the class. Choose layers before it."
+            )
+    explanation = _assemble(source, explainer, predictions, maps)
+    settings = {
+        "method": explanation.method,
+        "compare": list(explanation.method_maps),
+        "fusion": fusion,
+        "per_layer": per_layer,
+        "target": repr(target),
+        "returns": returns,
+        "input_layout": input_layout,
+        "sampling": asdict(sampling) if explanation.kind == "video" else None,
+        "windows": {**asdict(windows), "size": list(windows.sizes)},
+    }
+    return replace(
+        explanation,
+        warnings=notes,
+        model={"name": type(model).__name__, "preprocessing": source.preprocessing},
+        settings=settings,
+        fingerprint=identity,
+    )
+
+
+def _windows_of(source: Source, windows: Windows, target: Target) -> Windows:
+    """The windows, with the default size of a video; ArgumentError if they do not fit."""
+    if windows.size is None and isinstance(source, VideoSource):
+        windows = replace(windows, size=VIDEO_WINDOW)
+    windows.check_axes(*_AXES[source.kind])
+    if target.each and windows.size is None:
+        raise ArgumentError('target="each" is the class of each window: pass windows.')
+    return windows
+
+
+def _assemble(
+    source: Source,
+    explainer: Explainer,
+    predictions: Sequence[Sequence[Prediction]],
+    maps: Tensor,
+) -> Explanation:
+    """``maps`` are (N, k, M, *S): those of the methods, then those of the layers."""
+    cam = explainer.cam
+    methods = [method_name(each) for each in cam.cams]
+    layers = [layer.name.removeprefix("module.") for layer in cam.layers]
+    columns = list(maps.unbind(dim=2))
+    of_layers = columns[len(methods) :]
+    return Explanation(
+        attribution=columns[0],
+        classes=[[each.target for each in row] for row in predictions],
+        class_names=[[each.name for each in row] for row in predictions],
+        scores=torch.tensor([[each.score for each in row] for row in predictions]),
+        probabilities=torch.tensor([[each.probability for each in row] for row in predictions]),
+        kind=source.kind,
+        originals=source.originals,
+        method=methods[0],
+        layers=layers,
+        times=source.times,
+        layer_maps=dict(zip(layers, of_layers, strict=True)) if of_layers else {},
+        method_maps=dict(zip(methods[1:], columns[1:], strict=False)),
+        windows=[[each.windows for each in row] for row in predictions],
+        facts=source.describe(columns[0]),
+    )

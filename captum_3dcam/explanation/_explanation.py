@@ -1,0 +1,222 @@
+"""What a network says about an input, and where it looked: one object for all that shows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from captum_3dcam._files import StrPath
+from captum_3dcam._validation import check_integer, show
+from captum_3dcam.explanation import _regions as regions
+from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.localization import Boxes, Segment, Tube
+from captum_3dcam.sliding import Window
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """The maps of the classes of N samples, with their scores; :func:`captum_3dcam.explain`.
+
+    In a notebook it shows as the viewer. ``explanation[i]`` is that of one sample. It can be
+    pickled, and :meth:`save` and :meth:`load` run no code.
+    """
+
+    attribution: Tensor
+    """(N, k, *S): of each sample the maps of k classes, over the whole of the original."""
+    classes: list[list[Any]]
+    """N lists of k targets: class indices, tuples, or None for a model of one score."""
+    class_names: list[list[str]]
+    """Likewise."""
+    scores: Tensor
+    """(N, k), as the model returns them; over windows, the mean."""
+    probabilities: Tensor
+    """(N, k)"""
+    kind: str
+    """"image", "video" or "volume"."""
+    originals: list[Any]
+    """N: pixels (H, W, 3), an ``io.VideoFile``, an ``io.Volume`` or a ``visualization.Scan``; None
+    after :meth:`load` without one."""
+    method: str
+    layers: list[str]
+    times: FrameTimes | None = None
+    """Of the frames of a video."""
+    layer_maps: dict[str, Tensor] = field(default_factory=dict)
+    """By layer, maps (N, k, *S) of the method, if they were requested."""
+    method_maps: dict[str, Tensor] = field(default_factory=dict)
+    """By method, those of the others that were requested."""
+    windows: list[list[Sequence[Window]]] = field(default_factory=list)
+    """N lists of k: the windows that were explained; empty for one pass."""
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The input's: size, times, affine and so on, for the report."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """Its name, its preprocessing, and what else the report says of it."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Those of the call."""
+    fingerprint: str = ""
+    """What tells the input from others, without its name."""
+    _regions: dict[Any, Any] = field(default_factory=dict, init=False)
+    """Those that were found: the report, the figure and the viewer ask for them."""
+
+    def __repr__(self) -> str:
+        names = ", ".join(map(repr, dict.fromkeys(n for row in self.class_names for n in row)))
+        shape = tuple(self.attribution.shape)
+        return f"Explanation({self.kind}, {self.method} of {names}, attribution={shape})"
+
+    def __len__(self) -> int:
+        return len(self.attribution)
+
+    def __getitem__(self, sample: int) -> "Explanation":
+        number = range(len(self))[sample]
+        part = slice(number, number + 1)
+        return replace(
+            self,
+            attribution=self.attribution[part],
+            classes=self.classes[part],
+            class_names=self.class_names[part],
+            scores=self.scores[part],
+            probabilities=self.probabilities[part],
+            originals=self.originals[part],
+            layer_maps={name: maps[part] for name, maps in self.layer_maps.items()},
+            method_maps={name: maps[part] for name, maps in self.method_maps.items()},
+            windows=self.windows[part],
+        )
+
+    # --------------------------------------------------------------------------- localisation
+
+    def boxes(self, rank: int = 0, sample: int = 0) -> Boxes:
+        """Around the components above half of the maximum, in pixels or voxels of the original.
+
+        ``rank`` is the number of the class among the k, ``sample`` that of the sample among the N,
+        as in the other methods. Of a volume a box is (x0, y0, z0, x1, y1, z1), in W, H, D.
+
+        Raises ValueError for a video, whose frames have tubes, and for numbers out of range.
+        """
+        if self.kind == "video":
+            raise ValueError("A video has no boxes of its own: see tubes().")
+        return self._find("boxes", rank, sample, self.size)  # type: ignore[no-any-return]
+
+    def tubes(self, rank: int = 0, sample: int = 0) -> list[Tube]:
+        """Boxes above half of the maximum, linked over the frames of a video, the best first.
+
+        Raises ValueError for an image or a volume.
+        """
+        self._check_video("tubes")
+        return list(self._find("tubes", rank, sample, self.size, self.times))
+
+    def segments(self, rank: int = 0, sample: int = 0) -> list[Segment]:
+        """The times of a video in which its profile is above half of the maximum.
+
+        Raises ValueError for an image or a volume.
+        """
+        self._check_video("segments")
+        return list(self._find("segments", rank, sample, self.times))
+
+    def profile(self, rank: int = 0, sample: int = 0) -> Tensor:
+        """The map's mean over space in each frame of a video, (T,).
+
+        Raises ValueError for an image or a volume.
+        """
+        self._check_video("profile")
+        return regions.find_profile(self.heat_map(rank, sample))
+
+    def peak(self, rank: int = 0, sample: int = 0) -> tuple[int, ...] | None:
+        """The index of the map's maximum; None if the map is zero."""
+        return regions.find_peak(self.heat_map(rank, sample))
+
+    def heat_map(self, rank: int = 0, sample: int = 0) -> Tensor:
+        """One map, (*S)."""
+        for name, value, count in (
+            ("rank", rank, self.attribution.shape[1]),
+            ("sample", sample, len(self)),
+        ):
+            if check_integer(name, value, minimum=0) >= count:
+                raise ValueError(f"{name}={show(value)}: there are {count}, from 0.")
+        return self.attribution[sample, rank]
+
+    def _find(self, name: str, rank: int, sample: int, *arguments: Any) -> Any:
+        key = (name, rank, sample)
+        if key not in self._regions:
+            find = getattr(regions, f"find_{name}")
+            self._regions[key] = find(self.heat_map(rank, sample), *arguments)
+        return self._regions[key]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """(H, W) of an image or of frames, (D, H, W) of a volume."""
+        return tuple(self.facts["size"])
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(H, W)"""
+        return self.size[-2], self.size[-1]
+
+    def _check_video(self, name: str) -> None:
+        if self.kind != "video":
+            raise ValueError(f"{name}() is of videos, and this is of kind {self.kind!r}.")
+
+    # ----------------------------------------------------------------------------- what shows it
+
+    @property
+    def captions(self) -> list[list[str]]:
+        """N lists of k class names with their probabilities."""
+        return [
+            [f"{name} ({p:.2f})" for name, p in zip(names, of_sample, strict=True)]
+            for names, of_sample in zip(self.class_names, self.probabilities.tolist(), strict=True)
+        ]
+
+    def figure(self, sample: int = 0) -> Any:
+        """A matplotlib figure: of one class its regions too, of several a row each."""
+        from captum_3dcam.explanation._figures import draw
+
+        return next(iter(draw(self[sample]).values()))
+
+    def html(self, sample: int = 0) -> str:
+        """The viewer as a page of HTML that needs no other file, and no network."""
+        from captum_3dcam.explanation import _content, viewer
+
+        return viewer.viewer_page(_content.viewer_content(self[sample]))
+
+    def widget(self, sample: int = 0) -> Any:
+        """The viewer as an anywidget (extra ``notebook``)."""
+        from captum_3dcam.explanation import _content, viewer
+
+        return viewer.make_widget(_content.viewer_content(self[sample]))
+
+    def _repr_html_(self) -> str:
+        from captum_3dcam.explanation import _content, viewer
+
+        shown = (_content.viewer_content(self[number]) for number in range(len(self)))
+        return "\n".join(map(viewer.notebook_html, shown))
+
+    # --------------------------------------------------------------------------------- files
+
+    def save(self, folder: StrPath, *, overlay: str = "mp4", command: str = "") -> dict[str, Path]:
+        """Write the viewer and all results of an input to a folder; the paths by their names.
+
+        ``report.html`` with the viewer, ``report.json``, figures, and the map: ``map.npz``, and of
+        a scan a NIfTI or its own format that lies on it; of a video the overlay (``overlay`` is
+        "mp4", "gif" or "none"). Of several samples, each has a folder of its own in it. The folder
+        has a complete result, or what it had before; nothing in it holds the input's name.
+
+        Raises ValueError for a folder that holds the result of another input, or other files of
+        these names.
+        """
+        from captum_3dcam.explanation._saving import save
+
+        return save(self, Path(folder), overlay, command)
+
+    @classmethod
+    def load(cls, folder: StrPath, original: Any = None) -> "Explanation":
+        """The explanation of one input that :meth:`save` wrote; no code in it is run.
+
+        ``original`` is what was explained, for figures and the viewer: pixels, an ``io.VideoFile``
+        of the same frames, an ``io.Volume``. The folder does not hold it.
+
+        Raises FileNotFoundError, and ValueError for other files and another original.
+        """
+        from captum_3dcam.explanation._saving import load
+
+        return load(Path(folder), original)

@@ -1,0 +1,184 @@
+"""The figures of one sample: its classes, its layers, and the methods side by side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_3dcam._files import max_bytes
+from captum_3dcam.explanation._explanation import Explanation
+from captum_3dcam.explanation._video import resized
+from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.localization import Tube
+from captum_3dcam.visualization import (
+    Overlays,
+    Style,
+    visualize_attr_panels,
+    visualize_image_attr,
+    visualize_video_attr,
+    visualize_volume_attr,
+    visualize_volume_montage,
+)
+
+_FRAME_HEIGHT = 240
+_MAX_FRAMES = 256  # of a longer video every second, third, ... frame
+_MEMORY_SHARE = 4  # frames and maps of a figure take this fraction of the limit
+_MAX_TUBES = 3
+_FRAMES, _ROW, _MONTAGE = 8, 4, 12  # frames or slices
+
+
+def draw(explanation: Explanation) -> dict[str, Any]:
+    """The figures of one sample by their names.
+
+    "figure" is of the classes, "montage" of more slices; "layers" and "methods" are of the first
+    class, if there are such maps.
+    """
+    figures = dict(_DRAW[explanation.kind](explanation))
+    others = {"layers": explanation.layer_maps, "methods": explanation.method_maps}
+    for name, maps in others.items():
+        if maps:
+            named = {explanation.method: explanation.attribution, **maps}
+            of_class = {key: each[0, 0] for key, each in named.items()}
+            figures[name] = _draw_rows(explanation, of_class, explanation.captions[0][0])
+    return figures
+
+
+def _draw_image(explanation: Explanation) -> dict[str, Any]:
+    maps, captions = explanation.attribution[0], explanation.captions[0]
+    if len(captions) > 1:
+        return {"figure": _draw_rows(explanation, dict(enumerate(maps)))}
+    (pixels,) = explanation.originals
+    figure, _ = visualize_image_attr(
+        maps[0],
+        pixels,
+        method="heat_map" if pixels is None else "blended_heat_map",
+        show_colorbar=True,
+        title=captions[0],
+        overlays=Overlays(explanation.boxes(), box_size=explanation.frame_size),
+    )
+    return {"figure": figure}
+
+
+def _draw_video(explanation: Explanation) -> dict[str, Any]:
+    if explanation.attribution.shape[1] > 1:
+        return {"figure": _draw_rows(explanation, dict(enumerate(explanation.attribution[0])))}
+    heat_map = explanation.heat_map()
+    step, frames, times = _sampled(explanation)
+    shown = np.array(heat_map[::step])
+    tubes = every_nth(step, explanation.tubes())[:_MAX_TUBES]
+    middles = [(tube.start + tube.end) // 2 for tube in tubes]
+    peak = int(shown.max(axis=(1, 2)).argmax())
+    overlays = Overlays(
+        tubes=tubes,
+        segments=every_nth(step, explanation.segments()),
+        box_size=explanation.frame_size,
+    )
+    figure, _ = visualize_video_attr(
+        shown,
+        frames,
+        frames=spread(len(shown), peak, *middles, count=_FRAMES),
+        fps=times,
+        overlays=overlays,
+        title=explanation.captions[0][0],
+        style=_style(explanation),
+    )
+    return {"figure": figure}
+
+
+def _draw_volume(explanation: Explanation) -> dict[str, Any]:
+    if explanation.attribution.shape[1] > 1:
+        return {"figure": _draw_rows(explanation, dict(enumerate(explanation.attribution[0])))}
+    heat_map, peak = explanation.heat_map(), explanation.peak()
+    (scan,) = explanation.originals
+    common: dict[str, Any] = {
+        "boxes": explanation.boxes(),
+        "title": explanation.captions[0][0],
+        "style": _style(explanation),
+    }
+    shown = spread(len(heat_map), *([peak[0]] if peak else ()), count=_MONTAGE)
+    figure, _ = visualize_volume_attr(heat_map, scan, at=peak, **common)
+    montage, _ = visualize_volume_montage(heat_map, scan, slices=shown, **common)
+    return {"figure": figure, "montage": montage}
+
+
+_DRAW = {"image": _draw_image, "video": _draw_video, "volume": _draw_volume}
+
+
+def _draw_rows(explanation: Explanation, maps: dict[Any, Tensor], title: str | None = None) -> Any:
+    """A row of frames or slices for each map; ``maps`` are named, or numbered by class."""
+    captions = explanation.captions[0]
+    names = [captions[key] if isinstance(key, int) else str(key) for key in maps]
+    (original,) = explanation.originals
+    options: dict[str, Any] = {"title": title, "style": _style(explanation)}
+    if original is None:  # the panels tell images, videos and volumes apart by it
+        original = np.zeros(next(iter(maps.values())).shape[:3], np.uint8)
+    if explanation.kind == "video":
+        step, frames, times = _sampled(explanation)
+        rows = [np.array(each[::step]) for each in maps.values()]
+        peak = int(rows[0].max(axis=(1, 2)).argmax())
+        shown = spread(len(rows[0]), peak, count=_ROW)
+        original = frames if frames is not None else np.zeros(rows[0].shape, np.uint8)
+        return visualize_attr_panels(rows, original, names, frames=shown, fps=times, **options)[0]
+    if explanation.kind == "volume":
+        peaks = [explanation.peak(rank) for rank in range(len(captions))]
+        slices = list(dict.fromkeys(peak[0] for peak in peaks if peak))[:_ROW]
+        options["frames"] = spread(explanation.size[0], *slices, count=max(_ROW, len(slices)))
+    return visualize_attr_panels(list(maps.values()), original, names, **options)[0]
+
+
+def _style(explanation: Explanation) -> Style:
+    window = explanation.facts.get("window")
+    method = "heat_map" if explanation.originals[0] is None else "blended_heat_map"
+    return Style(method=method, window=tuple(window) if window else None)
+
+
+def _sampled(explanation: Explanation) -> tuple[int, NDArray[np.uint8] | None, FrameTimes]:
+    """Every how many frames of a video are used, those frames, and their times."""
+    heat_map, times = explanation.heat_map(), explanation.times
+    assert times is not None, "a video has times"
+    fitting = max_bytes() // (_MEMORY_SHARE * 4 * explanation.attribution[0, :, 0].numel())
+    step = -(-len(heat_map) // max(min(_MAX_FRAMES, fitting), 1))
+    (video,) = explanation.originals
+    frames = None
+    if video is not None:
+        frames = np.stack(list(islice(resized(video, _FRAME_HEIGHT), 0, None, step)))
+    return step, frames, times.take(range(0, len(heat_map), step))
+
+
+def every_nth(step: int, regions: Sequence[Any]) -> list[Any]:
+    """Segments or tubes in a video of every ``step``-th frame; tubes between them are left out."""
+    shown = [each for each in regions if not isinstance(each, Tube) or _is_shown(each, step)]
+    return [_every(step, each) for each in shown]
+
+
+def _is_shown(tube: Tube, step: int) -> bool:
+    """Whether a tube covers one of every ``step``-th frames."""
+    return -(-tube.start // step) * step < tube.end
+
+
+def _every(step: int, region: Any) -> Any:
+    start, end = region.start // step, -(-region.end // step)
+    if isinstance(region, Tube):
+        start = -(-region.start // step)
+        boxes = region.boxes[start * step - region.start :: step]
+        return replace(region, start=start, boxes=boxes, fps=None)
+    return replace(region, start=start, end=end, fps=None)
+
+
+def spread(length: int, *required: int, count: int) -> list[int]:
+    """``count`` frames out of ``length``, evenly spaced, but with the nearest moved to those given.
+
+    >>> spread(16, 9, count=8), spread(4, 2, count=8)
+    ([0, 2, 4, 6, 9, 11, 13, 15], [0, 1, 2, 3])
+    """
+    frames = {round(i * (length - 1) / max(count - 1, 1)) for i in range(count)}
+    for number, frame in enumerate(required):
+        if frame not in frames:
+            movable = frames - set(required[:number])
+            frames.remove(min(movable, key=lambda other: abs(other - frame)))
+            frames.add(frame)
+    return sorted(frames)

@@ -1,0 +1,46 @@
+"""Images."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from captum_3dcam.explanation._explainer import Explainer
+from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
+from captum_3dcam.explanation._scores import Prediction
+from captum_3dcam.models import Preprocessing
+
+
+class ImageSource:
+    """An image, (H, W, 3) uint8."""
+
+    kind = "image"
+    times = None
+
+    def __init__(self, pixels: NDArray[np.uint8], preprocess: Preprocess, device: Any) -> None:
+        self.originals = [pixels]
+        self.preprocess = preprocess
+        self.preprocessing = name_preprocessing(preprocess)
+        self.inputs = preprocess(torch.from_numpy(pixels).movedim(-1, 0))[None].to(device)
+
+    def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
+        predictions, maps = explainer.explain(self.inputs)
+        if isinstance(self.preprocess, Preprocessing):
+            height, width = self.originals[0].shape[:2]
+            maps = self.preprocess.maps_to_frame(maps, (height, width))
+        return predictions, maps
+
+    def describe(self, maps: Tensor) -> dict[str, Any]:
+        """Facts for the report."""
+        size = self.originals[0].shape[:2]
+        return {"size": list(size), "model_size": list(self.inputs.shape[2:])}
+
+    def advise(self, expected: int, received: int) -> str:
+        """What to do about an input of other channels than the model's first convolution takes."""
+        return frame_advice(expected)
+
+
+def frame_advice(expected: int) -> str:
+    return f" Pass a Preprocessing with channels={expected}." if expected in (1, 3) else ""

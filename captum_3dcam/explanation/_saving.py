@@ -1,0 +1,214 @@
+"""Write an explanation to a folder, and read it again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from captum_3dcam._files import atomic_write, write_text
+from captum_3dcam._validation import check_choice
+from captum_3dcam.explanation import viewer
+from captum_3dcam.explanation._content import viewer_content
+from captum_3dcam.explanation._errors import ArgumentError, argument_errors
+from captum_3dcam.explanation._explanation import Explanation
+from captum_3dcam.explanation._figures import draw
+from captum_3dcam.explanation._overlay import write_overlay
+from captum_3dcam.explanation._report import make_report, to_json
+from captum_3dcam.explanation._result_folder import REPORT, read_report, resolve_folder, writing
+from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.io import Volume, load_map, save_map, write_volume
+from captum_3dcam.sliding import Window
+
+_OVERLAYS = ("mp4", "gif", "none")
+_TITLES = {"layers": "Layers", "methods": "Methods"}
+_DPI = 100
+
+
+def save(
+    explanation: Explanation, folder: Path, overlay: str, command: str, progress: bool = False
+) -> dict[str, Path]:
+    """The paths of the files by their names; of several samples ``sample_0/figure`` and so on."""
+    with argument_errors():
+        check_choice("overlay", overlay, _OVERLAYS)
+    if len(explanation) > 1:
+        return {
+            f"sample_{number}/{name}": path
+            for number in range(len(explanation))
+            for name, path in save(
+                explanation[number], folder / f"sample_{number}", overlay, command, progress
+            ).items()
+        }
+    folder = resolve_folder(folder, "", explanation.fingerprint)
+    with writing(folder) as staging:
+        files = {"report": staging / "report.html", **_write_maps(explanation, staging)}
+        images = _write_figures(explanation, staging)
+        files |= {name: staging / f"{name}.png" for name in images}
+        if explanation.kind == "video" and overlay != "none":
+            for rank, name in enumerate(_stems(explanation, "overlay")):
+                files[name] = staging / f"{name}.{overlay}"
+                write_overlay(explanation, rank, files[name], progress)
+        names = {name: path.name for name, path in files.items()}
+        report = to_json(make_report(explanation, names, command))
+        write_text(staging / REPORT, report)
+        shown = [(title, images[name]) for name, title in _TITLES.items() if name in images]
+        content = viewer_content(explanation, warnings=False)
+        write_text(files["report"], viewer.report_page(content, json.loads(report), shown))
+    return {name: folder / file for name, file in {**names, "json": REPORT}.items()}
+
+
+def _stems(explanation: Explanation, stem: str) -> list[str]:
+    """A file name for each class: the stem, with the class if there are several."""
+    classes = explanation.classes[0]
+    if len(classes) == 1:
+        return [stem]
+    parts = ["_".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in classes]
+    known = all(isinstance(target, int | tuple) for target in classes)
+    return [f"{stem}_{part if known else rank}" for rank, part in enumerate(parts)]
+
+
+def _write_maps(explanation: Explanation, folder: Path) -> dict[str, Path]:
+    files = {"map": folder / "map.npz"}
+    save_map(explanation.attribution[0], files["map"], _metadata(explanation))
+    others = {"method": explanation.method_maps, "layer": explanation.layer_maps}
+    named = [(group, name, maps[0]) for group, m in others.items() for name, maps in m.items()]
+    if named:
+        files["maps"] = folder / "maps.npz"
+        groups, names, maps = zip(*named, strict=True)
+        save_map(torch.stack(maps), files["maps"], {"groups": groups, "names": names})
+    (scan,) = explanation.originals
+    if isinstance(scan, Volume):
+        suffix = explanation.facts.get("map_suffix", ".nii.gz")
+        kind = "nifti" if suffix == ".nii.gz" else suffix.removeprefix(".")
+        for rank, stem in enumerate(_stems(explanation, "map")):
+            name = f"{kind}{stem.removeprefix('map')}"
+            files[name] = folder / f"{stem}{suffix}"
+            write_volume(scan.with_data(explanation.heat_map(rank)), files[name])
+    return files
+
+
+def _metadata(explanation: Explanation) -> dict[str, Any]:
+    described = {
+        "classes": make_classes(explanation),
+        "names": explanation.class_names[0],
+        "layers": explanation.layers,
+        "preprocessing": explanation.model.get("preprocessing"),
+        "method": explanation.method,
+        "kind": explanation.kind,
+        "fingerprint": explanation.fingerprint,
+        **explanation.facts,
+    }
+    metadata: dict[str, Any] = json.loads(to_json(described))
+    return metadata
+
+
+def make_classes(explanation: Explanation) -> list[Any]:
+    """Targets as JSON has them: of a function its name."""
+    pairs = zip(explanation.classes[0], explanation.class_names[0], strict=True)
+    return [name if callable(target) else target for target, name in pairs]
+
+
+def _write_figures(explanation: Explanation, folder: Path) -> dict[str, bytes]:
+    """The PNG files of the figures, by name."""
+    images = {}
+    for name, figure in draw(explanation).items():
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=_DPI)
+        images[name] = buffer.getvalue()
+        with atomic_write(folder / f"{name}.png", (".png",)) as temporary:
+            temporary.write_bytes(images[name])
+    return images
+
+
+# --------------------------------------------------------------------------------------- loading
+
+
+def load(folder: Path, original: Any) -> Explanation:
+    """The explanation that :func:`save` wrote for one sample."""
+    report = read_report(folder)
+    if not report:
+        raise FileNotFoundError(f"There is no {REPORT} of an explanation in {str(folder)!r}.")
+    main = load_map(folder / "map.npz")
+    try:
+        explanation = _from_report(report, torch.from_numpy(main.data)[None])
+        explanation = _with_maps(explanation, folder)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"{str(folder / REPORT)!r} is not a report of save(): {error!r}"
+        ) from error
+    if main.metadata.get("fingerprint") != explanation.fingerprint:
+        raise ValueError(f"map.npz and {REPORT} in {str(folder)!r} are not of the same input.")
+    return explanation if original is None else _with_original(explanation, original)
+
+
+def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
+    results, facts = report["results"], dict(report["input"])
+    kind, identity = facts.pop("kind"), facts.pop("fingerprint")
+    model = dict(report["model"])
+    layers = model.pop("layers")
+    return Explanation(
+        attribution=attribution,
+        classes=[[_target(each["class"]) for each in results]],
+        class_names=[[each["name"] for each in results]],
+        scores=torch.tensor([[each["score"] for each in results]]),
+        probabilities=torch.tensor([[each["probability"] for each in results]]),
+        kind=kind,
+        originals=[None],
+        method=report["settings"]["method"],
+        layers=layers,
+        times=FrameTimes(facts["times"]) if "times" in facts else None,
+        windows=[[[_window(row) for row in each.get("windows", ())] for each in results]],
+        warnings=report["warnings"],
+        facts=facts,
+        model=model,
+        settings=report["settings"],
+        fingerprint=identity,
+    )
+
+
+def _target(target: Any) -> Any:
+    return tuple(target) if isinstance(target, list) else target
+
+
+def _window(row: Mapping[str, Any]) -> Window:
+    return Window(
+        tuple(map(int, row["start"])),
+        tuple(map(int, row["stop"])),
+        row["predicted"],
+        _target(row["class"]),
+        row["score"],
+        row["probability"],
+    )
+
+
+def _with_maps(explanation: Explanation, folder: Path) -> Explanation:
+    if not (folder / "maps.npz").is_file():
+        return explanation
+    data, metadata = load_map(folder / "maps.npz")
+    maps: dict[str, dict[str, Tensor]] = {"method": {}, "layer": {}}
+    for group, name, each in zip(metadata["groups"], metadata["names"], data, strict=True):
+        maps[group][name] = torch.from_numpy(np.array(each))[None]
+    return replace(explanation, method_maps=maps["method"], layer_maps=maps["layer"])
+
+
+def _with_original(explanation: Explanation, original: Any) -> Explanation:
+    """Raises ArgumentError for another original than the one that was explained."""
+    size = original.shape[:2] if explanation.kind == "image" else getattr(original, "size", None)
+    size = getattr(original, "shape", None) if explanation.kind == "volume" else size
+    if size is None or tuple(size) != explanation.size:
+        raise ArgumentError(
+            f"original: expected the {explanation.kind} of size {explanation.size} that was "
+            f"explained; received {type(original).__name__} of {size}."
+        )
+    times = getattr(original, "times", None)
+    if explanation.kind == "video" and len(times or ()) != len(explanation.times or ()):
+        raise ArgumentError(
+            f"original: expected the {len(explanation.times or ())} frames that were explained; "
+            f"received {len(times or ())}. Open the video with the same sampling."
+        )
+    return replace(explanation, originals=[original])

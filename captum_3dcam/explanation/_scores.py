@@ -1,0 +1,143 @@
+"""The scores of the classes that are explained, and whether they can be what they should be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from captum_3dcam._targets import select_scores, top_classes
+from captum_3dcam.explanation._errors import ArgumentError, argument_errors
+from captum_3dcam.explanation._target import Target
+from captum_3dcam.sliding import Window
+
+RETURNS = ("logits", "probabilities")
+_ROUNDING = 1e-2  # of probabilities in half precision
+# Right inputs of trained classifiers have logits of 15 at most, and inputs that are 255 times too
+# large have hundreds: where 2 is right they have 500.
+_MAX_LOGIT = 500
+
+
+class Prediction(NamedTuple):
+    """One class of one sample, with its score."""
+
+    target: Any
+    """The class index; None for the highest class of each window, or a model of a single score."""
+    name: str
+    score: float
+    """As the model returns it; over windows, the mean."""
+    probability: float
+    windows: tuple[Window, ...] = ()
+    """Empty if the input was explained in one pass."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How the scores that a model returns are read."""
+
+    class_names: Sequence[str]
+    """Empty if they are not known."""
+    returns_logits: bool
+    """Otherwise the model returns probabilities."""
+
+    def probabilities(self, scores: Tensor) -> Tensor:
+        """Probabilities from scores (N, ...)."""
+        if not self.returns_logits:
+            return scores
+        several = scores.ndim > 1 and scores.shape[1] > 1
+        return scores.softmax(dim=1) if several else scores.sigmoid()
+
+    def targets(self, scores: Tensor, target: Target) -> list[Any]:
+        """Targets in Captum's forms, for scores (N, ...): each is of all samples, or a list."""
+        with argument_errors("target: ", IndexError, TypeError):
+            for each in target.classes:
+                select_scores(scores, each)
+            if target.classes:
+                return list(target.classes)
+            if scores.numel() == len(scores) and target.top == 1:
+                return [None]
+            return [classes.tolist() for classes in top_classes(scores, target.top).unbind(dim=1)]
+
+    def predictions(self, scores: Tensor, targets: Sequence[Any]) -> list[list[Prediction]]:
+        """Of each sample, those of the targets."""
+        probabilities = self.probabilities(scores)
+        columns = []
+        for target in targets:
+            several = target if isinstance(target, list) else [target] * len(scores)
+            values = (select_scores(each, target).tolist() for each in (scores, probabilities))
+            rows = zip(several, map(self.class_name, several), *values, strict=True)
+            columns.append([Prediction(*row) for row in rows])
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def class_name(self, target: Any) -> str:
+        """The name of the class, or its index if the name is not known."""
+        if target is None:
+            return "score"
+        if callable(target):
+            return str(getattr(target, "__name__", "score"))
+        known = isinstance(target, int) and 0 <= target < len(self.class_names)
+        return str(self.class_names[target]) if known else f"class {target}"
+
+
+def check_scores(scores: Tensor, returns_logits: bool) -> str | None:
+    """Why scores (N, C, ...) cannot be logits, or probabilities; None if they may be.
+
+    Of a single score nothing is known, and NaN is an error of the attribution.
+
+    >>> import torch
+    >>> print(check_scores(torch.tensor([[-1.0, 3.0]]), returns_logits=True))
+    None
+    >>> check_scores(torch.tensor([[0.25, 0.75]]), returns_logits=True).split(".")[-2]
+    ' Pass returns="probabilities"'
+    """
+    if scores.ndim < 2 or scores.shape[1] < 2 or not scores.isfinite().all():
+        return None
+    low, high = float(scores.min()), float(scores.max())
+    in_range = low >= 0 and high <= 1 + _ROUNDING
+    if not returns_logits:
+        advice = 'If the model returns logits, leave out returns="probabilities".'
+        return None if in_range else f"{_shown(low, high)}: these are no probabilities. {advice}"
+    if in_range and ((scores.sum(dim=1) - 1).abs() < _ROUNDING).all():
+        return (
+            f"{_shown(low, high)}, and their sum over the classes is 1: these are probabilities "
+            'already. Pass returns="probabilities".'
+        )
+    if max(-low, high) > _MAX_LOGIT:
+        return (
+            f"{_shown(low, high)}: no classifier is trained to such logits. Check the "
+            "preprocessing (mean, standard deviation), and whether the weights are loaded."
+        )
+    return None
+
+
+def _shown(low: float, high: float) -> str:
+    return f"The model's scores are from {low:.3g} to {high:.3g}"
+
+
+def read_names(class_names: Any) -> list[str]:
+    """The class names as a list: of a sequence, a dict from index to name, or the lines of a file.
+
+    >>> read_names({1: "golf", 0: "run"})
+    ['run', 'golf']
+    """
+    if class_names is None:
+        return []
+    if isinstance(class_names, (str, PathLike)):
+        return _lines(Path(class_names))
+    if isinstance(class_names, Mapping):
+        count = max((int(index) for index in class_names), default=-1) + 1
+        by_index = {int(index): str(name) for index, name in class_names.items()}
+        return [by_index.get(index, f"class {index}") for index in range(count)]
+    return [str(name) for name in class_names]
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise ArgumentError(f"class_names: there is no file {str(path)!r}.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"class_names: {str(path)!r} is not UTF-8 text: {error}") from error
+    return [line.strip() for line in text.rstrip().splitlines()]

@@ -1,0 +1,121 @@
+"""From an input of any kind to its source: how it is read, preprocessed and shown."""
+
+import hashlib
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from captum_3dcam.explanation._errors import ArgumentError
+from captum_3dcam.explanation._explainer import input_channels
+from captum_3dcam.explanation._image import ImageSource
+from captum_3dcam.explanation._preprocessing import frame_preprocessing, volume_preprocessing
+from captum_3dcam.explanation._reading import (
+    Reading,
+    find_kind,
+    read_frames,
+    read_pixels,
+    read_scan,
+)
+from captum_3dcam.explanation._result_folder import fingerprint
+from captum_3dcam.explanation._tensor import TensorSource, check_tensor
+from captum_3dcam.explanation._video import VideoSource
+from captum_3dcam.explanation._volume import VolumeSource
+from captum_3dcam.explanation._windows import Windows
+from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.io import Sampling, Video, VideoFile, Volume, open_video
+from captum_3dcam.io.medical import map_suffix
+
+Source = ImageSource | VideoSource | VolumeSource | TensorSource
+_DEFAULT_FPS = 25.0
+_HASHED_BYTES = 2**20
+
+
+def open_source(
+    model: nn.Module,
+    input: Any,
+    kind: str | None,
+    preprocessing: Any,
+    reading: Reading,
+    sampling: Sampling,
+    windows: Windows,
+    original: Any,
+    progress: bool,
+) -> tuple[Source, str]:
+    """The source of an input, and its fingerprint."""
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if isinstance(input, Tensor):
+        kind = check_tensor(input, kind)
+        preprocess = preprocessing and _preprocess(preprocessing, model, kind)
+        source = TensorSource(input, kind, preprocess, original, reading.fps, device)
+        return source, _hash(input.detach().cpu().float().numpy())
+    if original is not None:
+        raise ArgumentError("original is for tensors: what is explained is shown.")
+    identity = _identity(input, reading)
+    content = _read(input, kind, sampling, reading, input_channels(model))
+    kind = _KINDS[type(content)]
+    preprocess = _preprocess(preprocessing, model, kind)
+    if kind == "image":
+        return ImageSource(content, preprocess, device), identity
+    if kind == "volume":
+        suffix = map_suffix(Path(input)) if isinstance(input, (str, PathLike)) else ".nii.gz"
+        return VolumeSource(content, preprocess, device, suffix), identity
+    return VideoSource(content, preprocess, device, windows.boundaries, progress), identity
+
+
+_KINDS = {np.ndarray: "image", VideoFile: "video", Volume: "volume"}
+
+
+def _preprocess(requested: Any, model: nn.Module, kind: str) -> Any:
+    if kind == "volume":
+        return volume_preprocessing(requested, model)
+    return frame_preprocessing(requested, model)
+
+
+def _read(
+    input: Any, kind: str | None, sampling: Sampling, reading: Reading, channels: int | None
+) -> Any:
+    """Pixels (H, W, 3), a VideoFile or a Volume."""
+    if isinstance(input, (VideoFile, Volume)):
+        return input
+    if isinstance(input, Video):
+        return open_video(input, sampling=sampling)
+    if not isinstance(input, (str, PathLike)):
+        return _from_array(input, sampling, reading.fps)
+    path = Path(input)
+    kind = find_kind(path, kind)
+    if kind == "image":
+        return read_pixels(path, reading)
+    if kind == "video":
+        return read_frames(path, sampling, reading)
+    return read_scan(path, channels, reading)
+
+
+def _from_array(input: Any, sampling: Sampling, fps: float | None) -> Any:
+    array = np.asarray(input)
+    if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3:
+        received = f"{array.dtype} of shape {array.shape}" if array.ndim else type(input).__name__
+        raise ArgumentError(
+            "input: expected a path, a tensor (N, C, *S), an io.Video, an io.Volume, or RGB bytes "
+            f"(H, W, 3) or (T, H, W, 3); received {received}."
+        )
+    if array.ndim == 3:
+        return array
+    times = FrameTimes.from_rate(len(array), fps or _DEFAULT_FPS)
+    return open_video(Video(array, times.fps, times), sampling=sampling)
+
+
+def _identity(input: Any, reading: Reading) -> str:
+    if isinstance(input, (str, PathLike)):
+        return fingerprint([Path(input), *map(Path, reading.channel_files)])
+    if isinstance(input, VideoFile):
+        return fingerprint([input.path]) or _hash(next(iter(input)))
+    return _hash(np.asarray(getattr(input, "frames", getattr(input, "data", input))))
+
+
+def _hash(array: Any) -> str:
+    head = np.ascontiguousarray(array).reshape(-1)[:_HASHED_BYTES]
+    return hashlib.sha256(f"{array.shape} ".encode() + head.tobytes()).hexdigest()[:16]

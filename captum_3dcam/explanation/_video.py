@@ -1,0 +1,181 @@
+"""Videos of any length.
+
+A video that fits into one window is explained in one pass. A longer one is decoded chunk by chunk,
+once for each pass; its maps are kept in a temporary file. Frames are counted among those that are
+sampled; their times are their own.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_3dcam._files import check_size, max_bytes
+from captum_3dcam.explanation._errors import ArgumentError
+from captum_3dcam.explanation._explainer import Explainer, Stream
+from captum_3dcam.explanation._image import frame_advice
+from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
+from captum_3dcam.explanation._scores import Prediction
+from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.io import VideoFile
+from captum_3dcam.models import Preprocessing
+from captum_3dcam.sliding import shot_boundaries
+
+_CHUNK = 16  # frames at once
+_MEMORY_SHARE = 4  # what is decoded at once takes this fraction of the limit, as floats
+_BOUNDARY_HEIGHT = 64  # pixels, of the frames that scenes are found in
+_MAX_ASPECT = 4  # of resized frames: wider ones are less high
+_ADVICE = "Pass a smaller size, or smaller windows. "
+
+
+class VideoSource:
+    """A video, decoded as it is explained."""
+
+    kind = "video"
+
+    def __init__(
+        self,
+        video: VideoFile,
+        preprocess: Preprocess,
+        device: Any,
+        boundaries: str | Sequence[int],
+        progress: bool,
+    ) -> None:
+        self.video, self.originals = video, [video]
+        self.preprocess, self.device = preprocess, device
+        self.preprocessing = name_preprocessing(preprocess)
+        self.boundaries = _find_boundaries(video, boundaries, progress)
+
+    @property
+    def times(self) -> FrameTimes:
+        return self.video.times
+
+    def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
+        window = explainer.windows.sizes
+        length = window[0] + 1 if window else _CHUNK
+        stream = Stream(lambda: self._chunks(length), self.boundaries, self.video.frame_count)
+        with TemporaryFile() as file:
+            maps = _MapFile(file)
+            predictions = explainer.explain_stream(
+                stream, lambda part: maps.append(self._over_frames(part))
+            )
+            return [predictions], maps.read(len(predictions))[None]
+
+    def describe(self, maps: Tensor) -> dict[str, Any]:
+        """Facts for the report."""
+        size, model_size = self.video.size, tuple(maps.shape[-2:])
+        if isinstance(self.preprocess, Preprocessing):
+            model_size = self.preprocess.input_size(size)
+        return {
+            "size": list(size),
+            **describe_times(self.times),
+            "damage": self.video.damage,
+            "boundaries": list(self.boundaries),
+            "model_size": list(model_size),
+        }
+
+    def advise(self, expected: int, received: int) -> str:
+        """What to do about an input of other channels than the model's first convolution takes."""
+        return frame_advice(expected)
+
+    def _chunks(self, length: int) -> Iterator[Tensor]:
+        """The model's input in chunks (C, T, H', W') of ``length`` frames or a few more.
+
+        If the decoded frames are large, a chunk is decoded and preprocessed in several parts.
+        """
+        size = length * _float_bytes(self.video.size)
+        parts = min(-(-_MEMORY_SHARE * size // max_bytes()), length)
+        if isinstance(self.preprocess, Preprocessing):  # another callable may return any size
+            frame = _float_bytes(self.preprocess.geometry(self.video.size).resized)
+            self._check_memory(length, frame * min(length, self.video.frame_count or length))
+        inputs = map(self._preprocessed, self.video.chunks(-(-length // parts)))
+        while chunk := self._take(inputs, parts, length):
+            yield torch.cat(chunk, dim=1) if len(chunk) > 1 else chunk[0]
+
+    def _take(self, inputs: Iterator[Tensor], parts: int, length: int) -> list[Tensor]:
+        taken: list[Tensor] = []
+        for part in islice(inputs, parts):
+            taken.append(part)
+            self._check_memory(length, sum(part.nbytes for part in taken))
+        return taken
+
+    def _check_memory(self, length: int, size: int) -> None:
+        content = f"windows of {length - 1} frames as floats"
+        check_size(self.video.path, size, content, _ADVICE)
+
+    def _preprocessed(self, frames: NDArray[np.uint8]) -> Tensor:
+        """Frames (T, H, W, 3) as the model's input (C, T, H', W')."""
+        inputs = self.preprocess(torch.from_numpy(frames).movedim(-1, 0))
+        if inputs.ndim != 4 or inputs.shape[1] != len(frames):
+            raise ArgumentError(
+                f"The preprocessing turns {len(frames)} frames into {tuple(inputs.shape)}; "
+                "expected (C, T, H, W) with as many frames."
+            )
+        return inputs.to(self.device)
+
+    def _over_frames(self, maps: Tensor) -> Tensor:
+        """Maps (M, t, h, w) of the model's input over the whole frames, which it may crop."""
+        if isinstance(self.preprocess, Preprocessing):
+            return self.preprocess.maps_to_frame(maps, self.video.size)
+        return maps
+
+
+def describe_times(times: FrameTimes) -> dict[str, Any]:
+    """When each frame is shown."""
+    return {
+        "frames": len(times),
+        "fps": round(times.fps, 6),
+        "times": times.edges.round(6).tolist(),
+    }
+
+
+def resized(video: VideoFile, height: int) -> VideoFile:
+    """The video with frames of at most this height, and less of very wide ones."""
+    own_height, own_width = video.size
+    if own_width > _MAX_ASPECT * own_height:
+        return video.resized((None, min(_MAX_ASPECT * height, own_width)))
+    return video.resized((min(height, own_height), None))
+
+
+def _find_boundaries(
+    video: VideoFile, boundaries: str | Sequence[int], progress: bool
+) -> Sequence[int]:
+    if not isinstance(boundaries, str):
+        return boundaries
+    if boundaries == "none":
+        return []
+    small = resized(video, _BOUNDARY_HEIGHT)
+    count = small.frame_count
+    frames = tqdm(small, "finding scenes", count, unit="frame", disable=not progress)
+    return shot_boundaries(torch.from_numpy(frame).movedim(-1, 0)[:, None] for frame in frames)
+
+
+def _float_bytes(size: tuple[int, int]) -> int:
+    """The memory of an RGB frame of the size (H, W), as float32."""
+    return 3 * size[0] * size[1] * torch.float32.itemsize
+
+
+class _MapFile:
+    """Maps (M, t, H, W), appended one by one to a file."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.size: tuple[int, ...] = ()
+
+    def append(self, maps: Tensor) -> None:
+        array = np.ascontiguousarray(maps.float().movedim(1, 0).numpy())
+        self.size = array.shape[1:]
+        self.file.write(array.data)
+
+    def read(self, count: int) -> Tensor:
+        """All maps, as ``count`` of equal length: (count, M, T, H, W), memory-mapped."""
+        self.file.flush()
+        # Copy-on-write: PyTorch has no read-only tensors.
+        array = np.memmap(self.file, np.float32, "c").reshape(count, -1, *self.size)
+        return torch.from_numpy(array).movedim(2, 1)

@@ -34,7 +34,10 @@ function labelled(text, control, output = []) {
 
 /** A list to choose from: [text, group] each, under the names of their groups if there are any. */
 export function choice(text, items, onChange) {
-  const select = h("select", { onchange: () => onChange(Number(select.value)) });
+  const select = h("select", {
+    aria: { label: text },
+    onchange: () => onChange(Number(select.value)),
+  });
   let parent = select;
   items.forEach(([label, group], value) => {
     if (group && parent.label !== group) {

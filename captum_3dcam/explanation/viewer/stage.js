@@ -20,6 +20,7 @@ export class Stage {
     this.size = [rows, columns];
     this.canvas = h("canvas", { width: columns, height: rows });
     this.canvas.setAttribute("role", "img");
+    this.context = this.canvas.getContext("2d", { willReadFrequently: true }); // not on a GPU
     this.lines = svg("svg", {
       viewBox: `0 0 1 1`,
       preserveAspectRatio: "none",
@@ -37,7 +38,7 @@ export class Stage {
 
   paint(pixels, description) {
     const [rows, columns] = this.size;
-    this.canvas.getContext("2d").putImageData(new ImageData(pixels, columns, rows), 0, 0);
+    this.context.putImageData(new ImageData(pixels, columns, rows), 0, 0);
     this.canvas.setAttribute("aria-label", description);
   }
 
@@ -58,7 +59,9 @@ export class Stage {
   onHover(callback) {
     this.surface.addEventListener("pointermove", (event) => callback(this.locate(event)));
     this.surface.addEventListener("pointerdown", (event) => callback(this.locate(event)));
-    this.surface.addEventListener("pointerleave", () => callback(null));
+    this.surface.addEventListener("pointerleave", ({ pointerType }) => {
+      if (pointerType !== "touch") callback(null); // what was tapped stays readable
+    });
   }
 }
 

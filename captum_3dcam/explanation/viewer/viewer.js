@@ -10,7 +10,7 @@ import { format, percent } from "./text.js";
 import { Timeline } from "./timeline.js";
 
 const GROUPS = { method: "Methods", layer: "Layers", counterfactual: "Against the class" };
-const NARROW = 700; // pixels: the original is then shown on request alone, as that of a scan
+const WIDE = 700; // pixels, from which the original is shown beside the map without a request
 
 /** Show the payload in an element. Keys are taken from `keyboard`, by default the element. */
 export async function mount(root, payload, keyboard = root) {
@@ -39,7 +39,7 @@ class Viewer {
       opacity: 0.8,
       threshold: 0,
       grey: true,
-      beside: payload.original.kind !== "volume" && root.clientWidth >= NARROW,
+      beside: false,
       regions: true,
       frame: 0,
       voxel: null,
@@ -75,6 +75,21 @@ class Viewer {
       helpLine(this.help),
     );
     await this.redraw();
+    if (original.kind !== "volume") this.followWidth();
+  }
+
+  /** Show the original beside the map where it fits, until it is chosen or not. */
+  followWidth() {
+    this.width = new ResizeObserver(() => {
+      const beside = this.root.clientWidth >= WIDE;
+      if (beside !== this.state.beside) this.set({ beside });
+    });
+    this.width.observe(this.root);
+  }
+
+  chooseBeside(beside) {
+    this.width?.disconnect();
+    this.set({ beside });
   }
 
   /** What is shown first is where the main map is highest. */
@@ -101,7 +116,7 @@ class Viewer {
         (threshold) => this.set({ threshold }),
       ),
       grey: toggle("grey", (grey) => this.set({ grey })),
-      beside: toggle("original beside", (beside) => this.set({ beside })),
+      beside: toggle("original beside", (beside) => this.chooseBeside(beside)),
     };
     if (kind === "volume") delete this.inputs.grey;
     if (regions.length) {
@@ -228,7 +243,7 @@ class Viewer {
       ">": shift("threshold", 0.05),
       "<": shift("threshold", -0.05),
       g: flip("grey"),
-      o: flip("beside"),
+      o: () => this.chooseBeside(!state.beside),
       b: flip("regions"),
     };
   }

@@ -36,6 +36,7 @@ class Page:
     def open(self, path):
         self.page.goto(path.as_uri())
         self.page.wait_for_selector(".c3d-bar .c3d-ticks span")
+        self.settle()
         return self
 
     def text(self, selector):

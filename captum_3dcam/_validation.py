@@ -3,7 +3,9 @@
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 _MAX_TEXT = 200  # characters of a value in an error message
+_NOTES: ContextVar[list[str] | None] = ContextVar("_NOTES", default=None)
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _MAX_TEXT
 
@@ -199,10 +202,31 @@ def warn(message: str) -> None:
 
     Captum's decorators and wrappers, as NoiseTunnel, stand between that line and ours.
     """
+    notes = _NOTES.get()
+    if notes is not None and message not in notes:
+        notes.append(message)
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and _is_library(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level + 1)
+
+
+@contextmanager
+def noted_warnings(notes: list[str]) -> Iterator[None]:
+    """Append the text of each warning of this package to ``notes`` too, once.
+
+    >>> notes = []
+    >>> with noted_warnings(notes), warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     warn("The model is in train mode.")
+    >>> notes
+    ['The model is in train mode.']
+    """
+    token = _NOTES.set(notes)
+    try:
+        yield
+    finally:
+        _NOTES.reset(token)
 
 
 def _is_library(module: str) -> bool:

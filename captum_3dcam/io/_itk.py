@@ -2,7 +2,6 @@
 
 import math
 import re
-import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -16,6 +15,7 @@ from captum_3dcam._files import (
     import_extra,
     wrap_read_errors,
 )
+from captum_3dcam._validation import warn
 from captum_3dcam.io import _metaimage, _nrrd
 from captum_3dcam.io._voxels import Index, choose_volumes, replace_non_finite
 from captum_3dcam.io.volume import Header, Volume, check_shape
@@ -57,16 +57,12 @@ def read_itk(path: Path, kind: str, index: Index, nan: float | None) -> Volume:
         volume = Volume(data, _LPS_TO_RAS @ affine, header=Header(units=(name, "unknown")))
     if to_lps is None:
         space = f" (its space is {_space(reader)})" if _space(reader) else ""
-        warnings.warn(
+        warn(
             f"{str(path)!r} states no orientation{space}. As in ITK, its axes are taken to run to "
-            "the patient's left, back and head.",
-            stacklevel=3,
+            "the patient's left, back and head."
         )
     elif not fields.keys() & _ORIGINS:
-        warnings.warn(
-            f"{str(path)!r} states no origin: positions in mm are from its first voxel.",
-            stacklevel=3,
-        )
+        warn(f"{str(path)!r} states no origin: positions in mm are from its first voxel.")
     return volume
 
 

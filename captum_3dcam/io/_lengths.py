@@ -1,8 +1,9 @@
 """Whether files hold as many bytes of values as a header describes."""
 
 import os
-import warnings
 from pathlib import Path
+
+from captum_3dcam._validation import warn
 
 _MAX_PADDING = 512  # bytes, a block of a disk or tape
 
@@ -22,22 +23,21 @@ def check_value_file(path: Path, expected: int, start: int, advice: str) -> None
         )
 
 
-def warn_of_end(path: Path, size: int, stacklevel: int) -> None:
+def warn_of_end(path: Path, size: int) -> None:
     """Warn of the last ``size`` bytes of a file, those after its values."""
     if size > 0:
         with path.open("rb") as file:
             file.seek(-min(size, _MAX_PADDING + 1), os.SEEK_END)
-            warn_of_rest(path, file.read(), size, stacklevel + 1)
+            warn_of_rest(path, file.read(), size)
 
 
-def warn_of_rest(path: Path, rest: bytes, size: int, stacklevel: int) -> None:
+def warn_of_rest(path: Path, rest: bytes, size: int) -> None:
     """Warn of bytes after the values in the file of a header: it may describe too few.
 
     Zeros that fill a block are none of the values.
     """
     if size > _MAX_PADDING or any(rest):
-        warnings.warn(
+        warn(
             f"{str(path)!r} has {size:,} bytes or more after the values that its header "
-            "describes. They are not read; check its size.",
-            stacklevel=stacklevel + 1,
+            "describes. They are not read; check its size."
         )

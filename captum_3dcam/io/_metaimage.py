@@ -7,13 +7,13 @@ compressed values never end.
 import math
 import re
 import sys
-import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_3dcam._validation import warn
 from captum_3dcam.io._lengths import check_value_file, warn_of_end
 
 _MAX_LINE = 2000  # characters
@@ -90,10 +90,7 @@ def read_unit(fields: dict[str, str], path: Path) -> tuple[float, str]:
     name = fields.get("DistanceUnits", "mm").strip()
     if name not in ("mm", "?", ""):
         then = "are converted to mm" if name in _MM else "are taken as mm"
-        warnings.warn(
-            f"{str(path)!r} has the unit {name!r}. Positions {then}, also in a map's file.",
-            stacklevel=4,
-        )
+        warn(f"{str(path)!r} has the unit {name!r}. Positions {then}, also in a map's file.")
     return _MM.get(name, 1.0), "mm"
 
 
@@ -109,7 +106,7 @@ def check_lengths(path: Path, header: str, fields: dict[str, str], expected: int
         received = path.stat().st_size - (start if start > 0 else _values_start(path, header))
         if received < expected:
             raise ValueError(f"it is truncated: {received:,} of {expected:,} bytes of values.")
-        warn_of_end(path, received - expected if start >= 0 else 0, 4)
+        warn_of_end(path, received - expected if start >= 0 else 0)
         return
     names = [name]
     if name.upper() == "LIST":

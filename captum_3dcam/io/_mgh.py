@@ -1,10 +1,10 @@
 """Read and write FreeSurfer's MGH and MGZ files with NiBabel."""
 
 import struct
-import warnings
 from pathlib import Path
 
 from captum_3dcam._files import StrPath, atomic_write, wrap_read_errors
+from captum_3dcam._validation import warn
 from captum_3dcam.io._nibabel import REVERSED, import_nibabel, read_start, read_voxels
 from captum_3dcam.io._voxels import Index
 from captum_3dcam.io.volume import Volume
@@ -24,10 +24,9 @@ def read_mgh(path: Path, index: Index, nan: float | None) -> Volume:
         data, _ = read_voxels(nibabel, path, header, index, nan)
         volume = Volume(data, header.get_affine()[:, REVERSED])
     if struct.unpack_from(">h", start, _HAS_AFFINE_AT) == (0,):
-        warnings.warn(
+        warn(
             f"{str(path)!r} has no affine. FreeSurfer's default is used: coronal slices, and the "
-            "centre at the origin.",
-            stacklevel=3,
+            "centre at the origin."
         )
     return volume
 

@@ -1,13 +1,13 @@
 """What an NRRD header states and SimpleITK does not apply: a space, units, lengths of files."""
 
 import re
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_3dcam._validation import warn
 from captum_3dcam.io._lengths import check_value_file, warn_of_end
 
 _FIELD = re.compile(r"^([a-z][a-z ]*):[ \t]*(?!=)(.*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -80,7 +80,7 @@ def _decode(name: str) -> str:
 
 
 def _warn(path: Path, what: str) -> None:
-    warnings.warn(f"{str(path)!r} {what}", stacklevel=5)
+    warn(f"{str(path)!r} {what}")
 
 
 def check_lengths(path: Path, header: str, fields: dict[str, str], size: int) -> None:
@@ -91,7 +91,7 @@ def check_lengths(path: Path, header: str, fields: dict[str, str], size: int) ->
     source = fields.get("datafile", "")
     if not source:
         rest = path.stat().st_size - _header_end(path, header) - size - max(start, 0)
-        warn_of_end(path, rest if start >= 0 else 0, 4)
+        warn_of_end(path, rest if start >= 0 else 0)
         return
     names = _names(source, header)
     for name in names:

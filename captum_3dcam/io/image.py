@@ -14,6 +14,7 @@ from captum_3dcam._files import (
     existing_path,
     wrap_read_errors,
 )
+from captum_3dcam._validation import warn
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,7 +53,7 @@ def read_image(path: StrPath, apply_orientation: bool = True) -> NDArray[np.uint
         return read_dicom_image(path)
     pages = count_pages(path)
     if pages and pages[1] > 1:
-        warnings.warn(f"{str(path)!r} has {pages[1]} pages; the first one is read.", stacklevel=2)
+        warn(f"{str(path)!r} has {pages[1]} pages; the first one is read.")
     with wrap_read_errors(path, "an image"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # damaged metadata is harmless; sizes are checked below
         with Image.open(path, formats=FORMATS) as image:

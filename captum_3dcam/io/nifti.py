@@ -1,7 +1,6 @@
 """Read and write NIfTI files with NiBabel."""
 
 import struct
-import warnings
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_3dcam._files import StrPath, atomic_write, existing_path, wrap_read_errors
+from captum_3dcam._validation import warn
 from captum_3dcam.io._lengths import warn_of_rest
 from captum_3dcam.io._nibabel import REVERSED, import_nibabel, read_start, read_voxels
 from captum_3dcam.io._voxels import Index
@@ -62,7 +62,7 @@ def read_nifti(
             )
         affine, space, facts = _read_forms(nibabel, header)
         volume = Volume(data, affine, space, facts)
-    warn_of_rest(path, rest, len(rest), 2)
+    warn_of_rest(path, rest, len(rest))
     _warn_of_two_forms(volume, path)
     return volume
 
@@ -155,10 +155,9 @@ def _add_offset(header: Any, start: bytes, path: Path) -> None:
             f"least {end}."
         )
     header["vox_offset"] = end
-    warnings.warn(
+    warn(
         f"{str(path)!r} has a vox_offset of 0, the position of its header. Its values are taken "
-        f"to be at {end}, the first position that the format allows; other programs may differ.",
-        stacklevel=5,
+        f"to be at {end}, the first position that the format allows; other programs may differ."
     )
 
 
@@ -213,11 +212,10 @@ def _warn_of_two_forms(volume: Volume, path: Path) -> None:
     distance = _distance(volume.affine, second.affine, volume.shape)
     if distance > min(volume.spacing) / 10:
         used = "sform" if second.name == "qform" else "qform"
-        warnings.warn(
+        warn(
             f"{str(path)!r} has two affines that differ by up to {distance:.3g} mm: the {used} "
             f"({_SPACES[volume.space]}), which is used, and the {second.name} "
-            f"({_SPACES[second.space]}), which other programs may prefer. A map keeps both.",
-            stacklevel=3,
+            f"({_SPACES[second.space]}), which other programs may prefer. A map keeps both."
         )
 
 
@@ -244,9 +242,8 @@ def _write_forms(header: Any, volume: Volume) -> None:
     qform[:3] *= scale
     if _distance(qform, volume.affine, volume.shape) > min(volume.spacing) / 10:
         header.set_qform(None, 0)
-        warnings.warn(
+        warn(
             "The affine has a shear (tilted gantry), which only the sform of NIfTI can store. "
             "Programs that do not read the sform, and ITK, cannot open the file or draw it "
-            "elsewhere. Resample the volume to a grid without shear for them.",
-            stacklevel=3,
+            "elsewhere. Resample the volume to a grid without shear for them."
         )

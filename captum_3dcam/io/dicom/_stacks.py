@@ -1,13 +1,13 @@
 """Stacks of slices: a series is split into volumes, and the slices of one are put in order."""
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captum_3dcam._validation import warn
 from captum_3dcam.io.dicom._choices import format_position, tell_apart
 from captum_3dcam.io.dicom._objects import STACK_TAGS
 from captum_3dcam.io.dicom._slices import Slice
@@ -153,13 +153,11 @@ def _warn_of_tilt(
     pixel = np.linalg.norm(slices[0].axes, axis=0).min()
     if sideways * (len(slices) - 1) > 0.5 * pixel:
         angle = math.degrees(math.atan2(sideways, float(step @ normal)))
-        warnings.warn(
+        warn(
             f"The slices are tilted by {angle:.1f} degrees (gantry tilt): each is shifted by "
             f"{sideways:.2g} mm against the one before. The volume keeps the slices, and the tilt "
             "in its affine: positions are right, but a network sees a sheared body, and programs "
-            "that know no shear, such as those with ITK, show it sheared. dcm2niix resamples.",
-            UserWarning,
-            stacklevel=4,
+            "that know no shear, such as those with ITK, show it sheared. dcm2niix resamples."
         )
 
 

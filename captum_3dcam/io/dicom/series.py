@@ -1,12 +1,12 @@
 """What DICOM files are: their series, and whether they are volumes, images or videos."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from captum_3dcam._files import StrPath
+from captum_3dcam._validation import warn
 from captum_3dcam.io.dicom._choices import format_position, tell_apart
 from captum_3dcam.io.dicom._mosaic import mosaic_shape
 from captum_3dcam.io.dicom._objects import (
@@ -181,11 +181,9 @@ def _warn_of_damage(damaged: list[DamagedFile]) -> None:
     if damaged:
         files = "1 DICOM file is" if len(damaged) == 1 else f"{len(damaged)} DICOM files are"
         first = "" if len(damaged) == 1 else "The first: "
-        warnings.warn(
+        warn(
             f"{files} damaged and passed over. {first}{damaged[0].error} If it is a slice of the "
-            "scan, the volume lacks it.",
-            UserWarning,
-            stacklevel=3,
+            "scan, the volume lacks it."
         )
 
 

@@ -1,7 +1,6 @@
 """Read a volume from DICOM files."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captum_3dcam._files import StrPath, check_size
+from captum_3dcam._validation import warn
 from captum_3dcam.io._voxels import Index, SeveralVolumesError
 from captum_3dcam.io.dicom._mosaic import read_mosaic
 from captum_3dcam.io.dicom._objects import DicomObject, reading
@@ -105,12 +105,10 @@ def _check_interpretation(items: list[DicomObject]) -> None:
             f"Low values are white in some slices of {str(items[0].path.parent)!r} and black in "
             "others (MONOCHROME1 and MONOCHROME2). Expected one meaning: invert those of one kind."
         )
-    warnings.warn(
+    warn(
         "The scan is MONOCHROME1: low values are white. Its values are kept as they are, as by "
         "dcm2niix (SimpleITK and highdicom invert them, each in its own way). A network that "
-        "expects bright tissue to be high needs them inverted.",
-        UserWarning,
-        stacklevel=3,
+        "expects bright tissue to be high needs them inverted."
     )
 
 

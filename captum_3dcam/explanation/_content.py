@@ -19,9 +19,11 @@ from captum_3dcam.explanation.viewer import (
     ViewerMap,
     VolumeContent,
 )
+from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization import Scan
 
 _FRAME_HEIGHT = 240
+_MAX_REGIONS = 5  # the best of a map; the report lists the others
 
 
 def viewer_content(explanation: Explanation, warnings: bool = True) -> ViewerContent:
@@ -90,8 +92,9 @@ def _ordinal(step: int) -> str:
 
 def _regions(explanation: Explanation, rank: int, step: int) -> Regions:
     if explanation.kind != "video":
-        return Regions(boxes=[explanation.boxes(rank)])
+        boxes, scores = explanation.boxes(rank)
+        return Regions(boxes=[Boxes(boxes[:_MAX_REGIONS], scores[:_MAX_REGIONS])])
     return Regions(
-        tubes=every_nth(step, explanation.tubes(rank)),
+        tubes=every_nth(step, explanation.tubes(rank))[:_MAX_REGIONS],
         segments=every_nth(step, explanation.segments(rank)),
     )

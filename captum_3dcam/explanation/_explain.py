@@ -110,30 +110,22 @@ def explain(
         arranged, layout = arrange(model, input_layout)
         options: dict[str, Any] = {"fusion": fusion, "output": output, "input_layout": layout}
         own = own_layers(model) if isinstance(layers, str) and layers == "auto" else ()
-        cams = [
-            make_cam(arranged, own or layers, each, **options)
-            for each in dict.fromkeys((method, *compare))
-        ]
+        methods = dict.fromkeys((method, *compare))
+        cams = [make_cam(arranged, own or layers, each, **options) for each in methods]
         source, identity = open_source(
             model, input, kind, preprocessing, reading, sampling, windows, original, progress
         )
-        windows = _windows_of(source, windows, requested)
         explainer = Explainer(
             arranged,
             JointCAM(cams, per_layer),
             Scores(names, returns == "logits"),
             requested,
-            windows,
+            _windows_of(source, windows, requested),
             progress,
             source.advise,
         )
         predictions, maps = source.explain(explainer)
-        for name in sorted(explainer.cam.flat_layers or ()):
-            warn(
-                f"At layer {name!r} the gradient is the same at all positions, as "
-                "before global average pooling: what the layer adds to the map does not depend on "
-                "the class. Choose layers before it."
-            )
+        _warn_of_flat_layers(explainer.cam)
     explanation = _assemble(source, explainer, predictions, maps)
     settings = {
         "method": explanation.method,
@@ -144,15 +136,21 @@ def explain(
         "returns": returns,
         "input_layout": input_layout,
         "sampling": asdict(sampling) if explanation.kind == "video" else None,
-        "windows": {**asdict(windows), "size": list(windows.sizes)},
+        "windows": {**asdict(explainer.windows), "size": list(explainer.windows.sizes)},
     }
+    described = {"name": type(model).__name__, "preprocessing": source.preprocessing}
     return replace(
-        explanation,
-        warnings=notes,
-        model={"name": type(model).__name__, "preprocessing": source.preprocessing},
-        settings=settings,
-        fingerprint=identity,
+        explanation, warnings=notes, model=described, settings=settings, fingerprint=identity
     )
+
+
+def _warn_of_flat_layers(cam: JointCAM) -> None:
+    for name in sorted(cam.flat_layers or ()):
+        warn(
+            f"At layer {name!r} the gradient is the same at all positions, as before global "
+            "average pooling: what the layer adds to the map does not depend on the class. Choose "
+            "layers before it."
+        )
 
 
 def _windows_of(source: Source, windows: Windows, target: Target) -> Windows:

@@ -116,9 +116,10 @@ class Explainer:
             with preserved_state(self.model, tensors=[inputs]), torch.no_grad(), interruptible():
                 returned = self.model(inputs)
         except Exception as error:  # the user's code may raise anything
+            reason = " ".join(str(error).split()).rstrip(".")
             raise ModelError(
                 f"The model failed on an input of shape {tuple(inputs.shape)}: "
-                f"{type(error).__name__}: {' '.join(str(error).split())}{self._advice(inputs)}"
+                f"{type(error).__name__}: {reason}.{self._advice(inputs, reason)}"
             ) from error
         try:
             output = select_output(returned, self.cam.output)
@@ -127,8 +128,10 @@ class Explainer:
         self._check_output(inputs, output)
         return _float(output)
 
-    def _advice(self, inputs: Tensor) -> str:
+    def _advice(self, inputs: Tensor, reason: str) -> str:
         expected, received = input_channels(self.model), inputs.shape[1]
+        if inputs.ndim == 5 and "channel" in reason and expected in (None, received):
+            return ' If it takes frames first, pass input_layout="N T C H W".'
         if expected is None or expected == received:
             return ""
         return (

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from captum_3dcam._files import StrPath
-from captum_3dcam._validation import check_integer, show
+from captum_3dcam._validation import check_integer, describe, show
 from captum_3dcam.explanation import _regions as regions
 from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.functional import upsample
 from captum_3dcam.localization import Boxes, Segment, Tube
 from captum_3dcam.sliding import Window
 
@@ -83,6 +84,21 @@ class Explanation:
             method_maps={name: maps[part] for name, maps in self.method_maps.items()},
             windows=self.windows[part],
         )
+
+    def with_maps(self, name: str, maps: Tensor) -> "Explanation":
+        """The explanation with the maps of another method beside its own, as Captum's.
+
+        ``maps`` are (N, k, *S') of the same classes, over the whole of the original, on any grid.
+        Raises ValueError for another number of samples, classes or axes.
+        """
+        own = self.attribution
+        if maps.shape[:2] != own.shape[:2] or maps.ndim != own.ndim:
+            raise ValueError(
+                f"Expected maps (N, k, *S) = ({len(self)}, {own.shape[1]}, ...) with "
+                f"{own.ndim - 2} spatial axes; received {describe(maps)}."
+            )
+        drawn = upsample(maps.detach().float().cpu(), own.shape[2:])
+        return replace(self, method_maps={**self.method_maps, name: drawn})
 
     # --------------------------------------------------------------------------- localisation
 

@@ -43,7 +43,8 @@ def draw(explanation: Explanation) -> dict[str, Any]:
         if maps:
             named = {explanation.method: explanation.attribution, **maps}
             of_class = {key: each[0, 0] for key, each in named.items()}
-            figures[name] = _draw_rows(explanation, of_class, explanation.captions[0][0])
+            title = explanation.captions[0][0]
+            figures[name] = _draw_rows(explanation, of_class, title, scale="row")
     return figures
 
 
@@ -108,12 +109,18 @@ def _draw_volume(explanation: Explanation) -> dict[str, Any]:
 _DRAW = {"image": _draw_image, "video": _draw_video, "volume": _draw_volume}
 
 
-def _draw_rows(explanation: Explanation, maps: dict[Any, Tensor], title: str | None = None) -> Any:
+def _draw_rows(
+    explanation: Explanation,
+    maps: dict[Any, Tensor],
+    title: str | None = None,
+    scale: str | None = None,
+) -> Any:
     """A row of frames or slices for each map; ``maps`` are named, or numbered by class."""
     captions = explanation.captions[0]
     names = [captions[key] if isinstance(key, int) else str(key) for key in maps]
     (original,) = explanation.originals
-    options: dict[str, Any] = {"title": title, "style": _style(explanation)}
+    style = replace(_style(explanation), scale=scale)
+    options: dict[str, Any] = {"title": title, "style": style}
     if original is None:  # the panels tell images, videos and volumes apart by it
         original = np.zeros(next(iter(maps.values())).shape[:3], np.uint8)
     if explanation.kind == "video":

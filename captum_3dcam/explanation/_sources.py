@@ -31,7 +31,7 @@ from captum_3dcam.io.medical import map_suffix
 
 Source = ImageSource | VideoSource | VolumeSource | TensorSource
 _DEFAULT_FPS = 25.0
-_HASHED_BYTES = 2**20
+_HASHED_VALUES = 2**18  # that tell an array from others, with its shape
 
 
 def open_source(
@@ -51,7 +51,7 @@ def open_source(
         kind = check_tensor(input, kind)
         preprocess = preprocessing and _preprocess(preprocessing, model, kind)
         source = TensorSource(input, kind, preprocess, original, reading.fps, device)
-        return source, _hash(input.detach().cpu().float().numpy())
+        return source, _hash(input)
     if original is not None:
         raise ArgumentError("original is for tensors: what is explained is shown.")
     identity = _identity(input, reading)
@@ -112,10 +112,12 @@ def _identity(input: Any, reading: Reading) -> str:
     if isinstance(input, (str, PathLike)):
         return fingerprint([Path(input), *map(Path, reading.channel_files)])
     if isinstance(input, VideoFile):
-        return fingerprint([input.path]) or _hash(next(iter(input)))
-    return _hash(np.asarray(getattr(input, "frames", getattr(input, "data", input))))
+        is_file = input.path.exists()
+        return fingerprint([input.path]) if is_file else _hash(torch.from_numpy(next(iter(input))))
+    array = np.asarray(getattr(input, "frames", getattr(input, "data", input)))
+    return _hash(torch.from_numpy(array))
 
 
-def _hash(array: Any) -> str:
-    head = np.ascontiguousarray(array).reshape(-1)[:_HASHED_BYTES]
-    return hashlib.sha256(f"{array.shape} ".encode() + head.tobytes()).hexdigest()[:16]
+def _hash(values: Tensor) -> str:
+    head = values.detach().flatten()[:_HASHED_VALUES].double().cpu().numpy()
+    return hashlib.sha256(f"{tuple(values.shape)} ".encode() + head.tobytes()).hexdigest()[:16]

@@ -1,6 +1,5 @@
-"""Errors of :func:`captum_3dcam.explain`, and warnings that are kept for the report."""
+"""Errors of :func:`captum_3dcam.explain`."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,18 +20,3 @@ def argument_errors(prefix: str = "", *more: type[Exception]) -> Iterator[None]:
         yield
     except types as error:
         raise ArgumentError(f"{prefix}{error}") from error
-
-
-@contextmanager
-def noted_warnings(notes: list[str]) -> Iterator[None]:
-    """Append the text of each UserWarning to ``notes``, once; all are issued at the end."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            yield
-        finally:
-            received = list(caught)
-    for each in received:
-        if issubclass(each.category, UserWarning) and str(each.message) not in notes:
-            notes.append(str(each.message))
-        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)

@@ -10,8 +10,14 @@ from torch import Tensor, nn
 from captum_3dcam._files import StrPath
 from captum_3dcam._joint_cam import JointCAM
 from captum_3dcam._layer_choice.choice import own_layers
-from captum_3dcam._validation import check_choice, check_flag, check_instance, warn
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors, noted_warnings
+from captum_3dcam._validation import (
+    check_choice,
+    check_flag,
+    check_instance,
+    noted_warnings,
+    warn,
+)
+from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._methods import Method, arrange, make_cam, method_name

@@ -155,26 +155,33 @@ def _(original: VideoContent) -> dict[str, Any]:
 
 @_describe.register
 def _(original: VolumeContent) -> dict[str, Any]:
-    volume = original.volume
-    scan = PatientScan.from_volume(volume)
-    window = resolve_scan(scan, (), Style(window=original.window))[1].window
-    assert window is not None
-    shape = _scan_shape(volume.shape, volume.spacing)
+    scan, style = resolve_scan(original.volume, (), Style(window=original.window))
+    window = style.window or (0.0, 1.0)
+    spacing = None if scan.spacing is None else [float(mm) for mm in scan.spacing]
+    shape = _scan_shape(scan.shape, spacing or (1.0, 1.0, 1.0))
     grey = _average(apply_window(scan.array, window)[None], shape)[0]
-    size, shown = (" x ".join(map(str, sides)) for sides in (volume.shape, shape))
+    size, shown = (" x ".join(map(str, sides)) for sides in (scan.shape, shape))
     return {
-        "size": volume.shape,
-        "note": f"shown at {shown} of {size} voxels" if shape != volume.shape else None,
+        "size": scan.shape,
+        "note": f"shown at {shown} of {size} voxels" if shape != scan.shape else None,
         "scan": _pack(np.rint(grey * _LEVELS).astype(np.uint8)),
         "window": window,
-        "affine": volume.affine.tolist(),
-        "world_axes": volume.world_axes,
-        "is_oblique": scan.is_oblique,
-        "decimals": max(2, 2 - ceil(log10(min(volume.spacing)))),
+        "spacing": spacing,
+        "decimals": max(2, 2 - ceil(log10(min(spacing)))) if spacing else 0,
+        "patient": _describe_patient(scan) if isinstance(scan, PatientScan) else None,
         "planes": [
             {**plane._asdict(), "lengths": [scan.length(axis) for axis in plane[1:3]]}
             for plane in scan.planes
         ],
+    }
+
+
+def _describe_patient(scan: PatientScan) -> dict[str, Any]:
+    volume = scan.volume
+    return {
+        "affine": volume.affine.tolist(),
+        "world_axes": volume.world_axes,
+        "is_oblique": scan.is_oblique,
     }
 
 

@@ -17,6 +17,7 @@ from captum_3dcam._validation import (
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import Volume
 from captum_3dcam.localization import Boxes, Segment, Tube
+from captum_3dcam.visualization import Scan
 
 Array = NDArray[Any]
 
@@ -139,19 +140,22 @@ class VolumeContent:
     """A scan, of which the first channel is shown.
 
     Args:
+        volume: an ``io.Volume``, with positions of the patient (RAS, in mm), or where there is
+            none a ``visualization.Scan``.
         window: the values that are black and white; by default the 0.5th and 99.5th percentile.
 
     >>> VolumeContent(Volume(np.zeros((4, 6, 8)), np.eye(4))).shape
     (4, 6, 8)
     """
 
-    volume: Volume
+    volume: Volume | Scan
     window: tuple[float, float] | None = None
     kind: ClassVar[str] = "volume"
     has_time: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_instance("volume", self.volume, Volume)
+        if not isinstance(self.volume, Volume | Scan):
+            raise TypeError(f"volume: expected a Volume or a Scan; got {describe(self.volume)}.")
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -73,10 +73,12 @@ export class PlanesView {
     this.onMove(voxel);
   }
 
-  toWorld(voxel) {
-    const { affine, decimals } = this.original;
-    return affine.slice(0, 3).map((row) => {
-      const mm = row[0] * voxel[0] + row[1] * voxel[1] + row[2] * voxel[2] + row[3];
+  /** The millimetres of a voxel: the patient's, or on a bare grid from the first voxel. */
+  toMm(voxel) {
+    const { patient, spacing, decimals } = this.original;
+    const rows = patient?.affine ?? spacing.map((mm, i) => [0, 1, 2].map((j) => (i === j ? mm : 0)));
+    return rows.slice(0, 3).map((row) => {
+      const mm = row[0] * voxel[0] + row[1] * voxel[1] + row[2] * voxel[2] + (row[3] ?? 0);
       return Number(mm.toFixed(decimals)) + 0;
     });
   }
@@ -99,9 +101,10 @@ export class PlanesView {
 
   describe(name, voxel) {
     const share = this.shareAt(voxel);
-    const mm = this.toWorld(voxel).join(", ");
+    const { patient, spacing } = this.original;
+    const mm = spacing ? ` ${this.toMm(voxel).join(", ")} mm${patient ? " (RAS)" : ""};` : "";
     const value = `${format(share * this.heat.peak)} (${percent(share)} of max.)`;
-    return `${name}: voxel ${voxel.join(", ")}; ${mm} mm (RAS); map ${value}`;
+    return `${name}: voxel ${voxel.join(", ")};${mm} map ${value}`;
   }
 
   read() {
@@ -118,12 +121,12 @@ class PlaneView {
     const { size } = view.scan;
     const [height, width] = this.lengths;
     const sides = [size[this.vertical], size[this.horizontal], width / height];
-    const name = this.name || `across ${AXES[this.axis]}`;
-    this.raw = new Stage(`${name}, original`, ...sides);
-    this.overlay = new Stage(name, ...sides);
+    this.title = this.name || `across ${AXES[this.axis]}`;
+    this.raw = new Stage(`${this.title}, original`, ...sides);
+    this.overlay = new Stage(this.title, ...sides);
     this.slider = h("input", { type: "range", min: 0, step: 1 });
     this.slider.max = view.original.size[this.axis] - 1;
-    this.slider.setAttribute("aria-label", `${name} slice`);
+    this.slider.setAttribute("aria-label", `${this.title} slice`);
     this.slider.oninput = () => view.move(this.axis, Number(this.slider.value));
     this.label = h("output");
     for (const stage of [this.raw, this.overlay]) this.listen(stage);
@@ -136,7 +139,7 @@ class PlaneView {
 
   listen(stage) {
     stage.surface.tabIndex = 0;
-    stage.surface.setAttribute("aria-label", `${this.name} plane`);
+    stage.surface.setAttribute("aria-label", `${this.title} plane`);
     stage.surface.addEventListener("focus", () => (this.view.active = this));
     stage.surface.append(
       ...[...this.edges].map((letter, i) =>
@@ -187,7 +190,7 @@ class PlaneView {
       const middle = (index + 0.5) / length;
       return corners[this.axis] <= middle && middle < corners[this.axis + 3];
     });
-    this.raw.paint(base, `The scan, ${this.name} slice`);
+    this.raw.paint(base, `The scan, slice ${this.title}`);
     this.overlay.paint(blend(base, strengths, palette, state), heat.description);
     const drawn = crossing.map((box) => ({ ...box, style: BOX, corners: this.onScreen(box.corners) }));
     for (const stage of [this.raw, this.overlay]) stage.outline(drawn, this.crosshair(state.voxel));
@@ -231,11 +234,13 @@ class PlaneView {
     ];
   }
 
-  /** As "D = 3, S 15 mm"; on an oblique grid "~S". */
+  /** As "D = 3, S 15 mm", on an oblique grid "~S", on a bare one without the letter. */
   position(voxel) {
-    const { world_axes: worldAxes, is_oblique: isOblique } = this.view.original;
-    const world = worldAxes[this.axis];
-    const mm = this.view.toWorld(voxel)[world];
-    return `${AXES[this.axis]} = ${voxel[this.axis]}, ${isOblique ? "~" : ""}${"RAS"[world]} ${mm} mm`;
+    const { patient, spacing } = this.view.original;
+    const index = `${AXES[this.axis]} = ${voxel[this.axis]}`;
+    if (!spacing) return index;
+    const world = patient ? patient.world_axes[this.axis] : this.axis;
+    const letter = patient ? `${patient.is_oblique ? "~" : ""}${"RAS"[world]} ` : "";
+    return `${index}, ${letter}${this.view.toMm(voxel)[world]} mm`;
   }
 }

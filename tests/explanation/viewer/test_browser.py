@@ -1,6 +1,7 @@
 """The viewer in a real browser: its pixels are NumPy's, and its controls do what they say."""
 
 import re
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -16,13 +17,19 @@ from viewer_contents import (
     blend,
     image_content,
     payload_of,
+    random,
     unpack,
     video_content,
     volume_content,
 )
 
-from captum_3dcam.explanation.viewer import notebook_html, report_page, viewer_page
-from captum_3dcam.visualization import Style, render_image_attr
+from captum_3dcam.explanation.viewer import (
+    VolumeContent,
+    notebook_html,
+    report_page,
+    viewer_page,
+)
+from captum_3dcam.visualization import Scan, Style, render_image_attr
 
 OBLIQUE = np.eye(4)
 OBLIQUE[:3, :3] = Rotation.from_rotvec([0.2, -0.3, 0.25]).as_matrix() * [3.0, 1.5, 2.0]
@@ -30,6 +37,7 @@ OBLIQUE[:3, 3] = [-12.5, 30.25, 7.0]
 # Slices from feet to head, rows from front to back, columns to the patient's left.
 AXIAL = np.array([[0, 0, -2.0, 20], [0, -1.5, 0, 5], [4.0, 0, 0, -9], [0, 0, 0, 1]])
 SAGITTAL = np.array([[3.0, 0, 0, -9], [0, 0, 2.0, 5], [0, -1.5, 0, 1], [0, 0, 0, 1]])
+VOXELS = random(10, 14, 12)
 AFFINES = {"RAS": None, "axial": AXIAL, "sagittal": SAGITTAL, "oblique": OBLIQUE}
 
 
@@ -336,6 +344,30 @@ def test_the_keys_of_a_scan(show):
     page.slide("axial slice", 7)
     assert crosshair(page)[0][0] == 7
     assert page.texts(".c3d-slice output")[0] == "D = 7, S 19 mm"
+
+
+@pytest.mark.parametrize(
+    ("scan", "position", "label", "edges"),
+    [
+        (Scan(VOXELS), "", "D = 7", ""),
+        (Scan(VOXELS, (4, 1.5, 2)), "; 28, 3, 4 mm", "D = 7, 28 mm", ""),
+        (Scan(VOXELS, None, "SPL"), "", "D = 7", "RLAP"),
+    ],
+)
+def test_a_scan_without_an_affine_has_the_positions_that_it_knows(
+    show, scan, position, label, edges
+):
+    content = replace(volume_content(), original=VolumeContent(scan, (0, 1)))
+    page = show(viewer_page(content))
+    page.point(1, 2.5 / 14, 2.5 / 12, click=True)
+    page.page.locator("[type=range][aria-label$=slice]").first.fill("7")
+    page.settle()
+    line = page.texts(".c3d-readout span")[0]
+    assert line.startswith(f"Crosshair: voxel 7, 2, 2{position}; map ")
+    assert page.texts(".c3d-slice output")[0] == label
+    stage = page.page.locator(".c3d-stage").nth(1)
+    assert stage.locator(".c3d-side").all_inner_texts() == list(edges)
+    assert page.texts("figcaption")[1] == ("axial" if edges else "across D")
 
 
 def test_boxes_are_drawn_in_the_slices_that_they_cross(show):

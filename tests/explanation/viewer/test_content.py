@@ -48,7 +48,7 @@ def test_a_video_has_the_time_of_each_frame_and_not_too_many():
 
 
 def test_a_scan_is_a_volume():
-    with pytest.raises(TypeError, match="expected Volume"):
+    with pytest.raises(TypeError, match=r"expected a Volume or a Scan; got shape \(2, 2, 2\)"):
         VolumeContent(np.zeros((2, 2, 2)))
 
 

@@ -187,7 +187,7 @@ def _resolve(layer: Any, position: int, root: nn.Module | None) -> Layer:
     named = root.named_modules(remove_duplicate=False) if root is not None else ()
     names = (name for name, module in named if module is spec.module)
     unnamed = f"layers[{position}] ({type(spec.module).__name__})"
-    return replace(spec, name=next(names, unnamed) or unnamed)
+    return replace(spec, name=spec.name or next(names, unnamed) or unnamed)
 
 
 def find_module(name: str, root: nn.Module) -> nn.Module | None:

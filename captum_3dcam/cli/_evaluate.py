@@ -14,7 +14,7 @@ from captum_3dcam.cli._preprocessing import of_frames
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
 from captum_3dcam.evaluation import AnnotatedSamples, Attribution, evaluate
 from captum_3dcam.explanation._errors import ArgumentError, argument_errors
-from captum_3dcam.explanation._methods import make_cam
+from captum_3dcam.explanation._methods import find_layers, make_cam, resolve_method
 from captum_3dcam.explanation._preprocessing import frame_preprocessing
 from captum_3dcam.models import Preprocessing
 
@@ -87,11 +87,12 @@ def _attributions(model: nn.Module, options: Namespace) -> dict[str, Attribution
         raise ArgumentError(f"{WITHOUT_FUSION} has its own fusion of the layers: omit --fusion.")
     attributions: dict[str, Attribution] = {}
     for names in options.layers or [list(own_layers(model)) or ["auto"]]:
-        layers = choose_layers(model, names)
+        layers = find_layers(model, choose_layers(model, names))
         for method in options.methods:
             fusion = None if method == WITHOUT_FUSION else options.fusion
             title = method if fusion is None else f"{method} ({fusion})"
-            attributions[f"{title}: {'+'.join(names)}"] = make_cam(model, layers, method, fusion)
+            cam = make_cam(model, layers, resolve_method(method), fusion)
+            attributions[f"{title}: {'+'.join(names)}"] = cam
     return attributions
 
 

@@ -1,6 +1,6 @@
 """explain(): from a model and an input of any kind to an Explanation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -9,18 +9,27 @@ from torch import Tensor, nn
 
 from captum_3dcam._files import StrPath
 from captum_3dcam._joint_cam import JointCAM
-from captum_3dcam._layer_choice.choice import own_layers
+from captum_3dcam._layerwise_cam import LayerwiseCAM
 from captum_3dcam._validation import (
     check_choice,
     check_flag,
     check_instance,
+    check_sequence,
     noted_warnings,
     warn,
 )
 from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._explanation import Explanation
-from captum_3dcam.explanation._methods import Method, arrange, make_cam, method_name
+from captum_3dcam.explanation._methods import (
+    Method,
+    arrange,
+    find_layers,
+    layer_names,
+    make_cam,
+    method_names,
+    resolve_method,
+)
 from captum_3dcam.explanation._reading import Reading
 from captum_3dcam.explanation._scores import RETURNS, Prediction, Scores, read_names
 from captum_3dcam.explanation._sources import Source, open_source
@@ -109,15 +118,17 @@ def explain(
             check_choice("kind", kind, KINDS)
     names = read_names(class_names)
     requested = parse_target(target, names)
+    methods = dict.fromkeys(
+        map(resolve_method, (method, *check_sequence("compare", compare, of="methods")))
+    )
     notes: list[str] = []
     with noted_warnings(notes):
         if any(module.training for module in model.modules()):
             warn("The model is in train mode: call model.eval() to explain it as it predicts.")
         arranged, layout = arrange(model, input_layout)
         options: dict[str, Any] = {"fusion": fusion, "output": output, "input_layout": layout}
-        own = own_layers(model) if isinstance(layers, str) and layers == "auto" else ()
-        methods = dict.fromkeys((method, *compare))
-        cams = [make_cam(arranged, own or layers, each, **options) for each in methods]
+        chosen = find_layers(model, layers)
+        cams = [make_cam(arranged, chosen, each, **options) for each in methods]
         source, identity = open_source(
             model, input, kind, preprocessing, reading, sampling, windows, original, progress
         )
@@ -130,15 +141,16 @@ def explain(
             progress,
             source.advise,
         )
+        _check_rank(methods, source.kind)
         predictions, maps = source.explain(explainer)
         _warn_of_flat_layers(explainer.cam)
     explanation = _assemble(source, explainer, predictions, maps)
     settings = {
         "method": explanation.method,
         "compare": list(explanation.method_maps),
-        "fusion": fusion,
+        "fusion": None if fusion is None else _text(fusion),
         "per_layer": per_layer,
-        "target": repr(target),
+        "target": _text(target),
         "returns": returns,
         "input_layout": input_layout,
         "sampling": asdict(sampling) if explanation.kind == "video" else None,
@@ -150,6 +162,15 @@ def explain(
     )
 
 
+def _text(value: Any) -> str:
+    """Text as it is, a function's name, and the Python of other values."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if callable(value):
+        return str(getattr(value, "__name__", type(value).__name__))
+    return value if isinstance(value, str) else repr(value)
+
+
 def _warn_of_flat_layers(cam: JointCAM) -> None:
     for name in sorted(cam.flat_layers or ()):
         warn(
@@ -159,11 +180,23 @@ def _warn_of_flat_layers(cam: JointCAM) -> None:
         )
 
 
+def _check_rank(methods: Iterable[type[LayerwiseCAM]], kind: str) -> None:
+    """ArgumentError for a class that is pinned to inputs of other axes."""
+    name, axes = _AXES[kind]
+    for method in methods:
+        if method.rank not in (None, axes):
+            raise ArgumentError(
+                f"{method.__name__} is of {method.rank} spatial axes, and {name} has {axes}."
+            )
+
+
 def _windows_of(source: Source, windows: Windows, target: Target) -> Windows:
     """The windows, with the default size of a video; ArgumentError if they do not fit."""
     if windows.size is None and isinstance(source, VideoSource):
         windows = replace(windows, size=VIDEO_WINDOW)
     windows.check_axes(*_AXES[source.kind])
+    if source.kind != "video" and not isinstance(windows.boundaries, str):
+        raise ArgumentError("windows: boundaries are of the scenes of a video.")
     if target.each and windows.size is None:
         raise ArgumentError('target="each" is the class of each window: pass windows.')
     return windows
@@ -177,8 +210,7 @@ def _assemble(
 ) -> Explanation:
     """``maps`` are (N, k, M, *S): those of the methods, then those of the layers."""
     cam = explainer.cam
-    methods = [method_name(each) for each in cam.cams]
-    layers = [layer.name.removeprefix("module.") for layer in cam.layers]
+    methods, layers = method_names(cam.cams), layer_names(cam)
     columns = list(maps.unbind(dim=2))
     of_layers = columns[len(methods) :]
     return Explanation(

@@ -1,37 +1,56 @@
 """The attributions of a call, and models that take their input in another layout."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from captum_3dcam._layer_choice.choice import own_layers
 from captum_3dcam._layerwise_cam import LayerwiseCAM
 from captum_3dcam._layout import Layout
 from captum_3dcam._validation import check_choice, show
 from captum_3dcam.attribution import METHODS, LayerwiseWhatWhereCAM
 from captum_3dcam.explanation._errors import ArgumentError, argument_errors
+from captum_3dcam.layers import resolve_layers
 
 Method = str | type[LayerwiseCAM]
 
 
-def make_cam(
-    model: nn.Module, layers: Any, method: Method, fusion: str | None = None, **options: Any
-) -> LayerwiseCAM:
-    """The attribution of a method over layers; ArgumentError for what does not fit the model."""
+def resolve_method(method: Method) -> type[LayerwiseCAM]:
+    """The class of a method; ArgumentError for what is none."""
     if isinstance(method, str):
         with argument_errors():
             check_choice("method", method, METHODS)
-        method = METHODS[method]
-    if not (isinstance(method, type) and issubclass(method, LayerwiseCAM)):
-        raise ArgumentError(
-            f"method={show(method)}: expected one of {', '.join(METHODS)}, or an attribution class."
-        )
+        return METHODS[method]
+    if isinstance(method, type) and issubclass(method, LayerwiseCAM):
+        return method
+    raise ArgumentError(
+        f"method={show(method)}: expected one of {', '.join(METHODS)}, or an attribution class."
+    )
+
+
+def find_layers(model: nn.Module, layers: Any) -> Any:
+    """The layers of a model; "auto" for those that an input is to choose."""
+    if isinstance(layers, str) and layers == "auto":
+        return own_layers(model) or layers
+    with argument_errors("layers: ", TypeError):
+        return resolve_layers(layers, model)
+
+
+def make_cam(
+    model: nn.Module,
+    layers: Any,
+    method: type[LayerwiseCAM],
+    fusion: str | None = None,
+    **options: Any,
+) -> LayerwiseCAM:
+    """The attribution of a method over layers; ArgumentError for what does not fit the model."""
     if fusion is not None and issubclass(method, LayerwiseWhatWhereCAM):
         raise ArgumentError("WhatWhere has its own fusion of the layers: leave fusion out.")
     if fusion is not None:
         options["fusion"] = fusion
-    with argument_errors("layers: ", TypeError):
-        cam: LayerwiseCAM = method(model, layers, **options)
-        return cam
+    with argument_errors("", TypeError):
+        return method(model, layers, **options)
 
 
 class _Arranged(nn.Module):
@@ -39,8 +58,8 @@ class _Arranged(nn.Module):
 
     def __init__(self, model: nn.Module, layout: Layout) -> None:
         super().__init__()
-        self.module, self.layout = model, layout  # the name of DataParallel's: layers keep theirs
-        self.train(model.training)
+        self.module, self.layout = model, layout
+        self.training = model.training  # train() would change the modules of the model too
 
     def forward(self, x: Tensor) -> Any:
         return self.module(self.layout.restore(x))
@@ -56,7 +75,25 @@ def arrange(model: nn.Module, input_layout: str | None) -> tuple[nn.Module, str 
     return arranged, " ".join(layout.names)
 
 
-def method_name(cam: LayerwiseCAM) -> str:
-    """The short name of its class."""
+def method_names(cams: Sequence[LayerwiseCAM]) -> list[str]:
+    """The short names of their classes."""
     names = {method: name for name, method in METHODS.items()}
-    return names.get(type(cam), type(cam).__name__)
+    return _numbered([names.get(type(cam), type(cam).__name__) for cam in cams])
+
+
+def layer_names(cam: LayerwiseCAM) -> list[str]:
+    """The names of its layers in the user's model."""
+    prefix = "module." if isinstance(cam.forward_func, _Arranged) else ""
+    return _numbered([layer.name.removeprefix(prefix) for layer in cam.layers])
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """With a number where several are the same, as two calls of a layer.
+
+    >>> _numbered(["head", "cnn", "head"])
+    ['head (1)', 'cnn', 'head (2)']
+    """
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})"
+        for i, name in enumerate(names)
+    ]

@@ -113,7 +113,9 @@ def _own_names(module: Any) -> list[str]:
 def visit_formula(translator: Any, node: nodes.Element) -> None:
     """Typeset a formula as MathML, which browsers draw without a script."""
     block = isinstance(node, nodes.math_block)
-    translator.body.append(latex2mathml.tex2mathml(node.astext(), as_block=block))
+    formula = latex2mathml.tex2mathml(node.astext(), as_block=block)
+    # Arrows are operators here, which would grow to the height of what follows them.
+    translator.body.append(formula.replace("<mo>↑</mo>", '<mo stretchy="false" rspace="0">↑</mo>'))
     raise nodes.SkipNode
 
 

@@ -103,6 +103,7 @@ def explain(
     ModelError (a RuntimeError) if the model fails, FileNotFoundError, and what the readers and the
     attribution classes raise.
 
+    >>> import numpy as np
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
     >>> pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     >>> _ = model(torch.zeros(1, 3, 24, 32))

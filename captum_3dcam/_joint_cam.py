@@ -47,8 +47,10 @@ class JointCAM(LayerwiseCAM):
 
     @property
     def reduction(self) -> Reduction:
-        """Whole tensors are held, once for all methods."""
+        """That of a single method; for several, whole tensors are held, once for all."""
         of_methods = [cam.reduction for cam in self.cams]
+        if len(of_methods) == 1:
+            return of_methods[0]
 
         def join(activation: Parts, gradient: Parts) -> LayerFactors:
             each = [

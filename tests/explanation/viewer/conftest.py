@@ -1,26 +1,19 @@
 """Pages in a real browser, without a network."""
 
-import os
-import shutil
-
 import numpy as np
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+from _browser import NoBrowserError, open_browser
 
 
 @pytest.fixture(scope="session")
 def browser():
     """Chromium; the tests are skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        own = driver.chromium.executable_path
-        path = next(filter(None, map(shutil.which, _NAMES)), own if os.path.exists(own) else None)
-        if path is None:
-            pytest.skip("no Chromium in PATH, and none that playwright has installed")
-        browser = driver.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
+    try:
+        with open_browser() as browser:
+            yield browser
+    except NoBrowserError as error:
+        pytest.skip(str(error))
 
 
 class Page:

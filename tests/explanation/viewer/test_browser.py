@@ -16,6 +16,7 @@ from viewer_contents import (
     HOSTILE,
     blend,
     image_content,
+    make_maps,
     payload_of,
     random,
     unpack,
@@ -85,7 +86,7 @@ def test_the_colours_are_those_of_the_figures(show):
 
 
 def test_the_threshold_hides_what_is_at_most_its_share_of_the_maximum(show):
-    content = image_content()
+    content = replace(image_content(), maps=make_maps(40, 60))  # the maximum is in a pixel
     page = show(viewer_page(content))
     page.slide("threshold", 0.5)
     base = page.pixels(0)
@@ -95,6 +96,7 @@ def test_the_threshold_hides_what_is_at_most_its_share_of_the_maximum(show):
     assert 0.1 < is_grey < 0.9
     page.slide("threshold", 1)
     assert (np.ptp(page.pixels(1), axis=-1) == 0).all()
+    page.slide("threshold", 0)
     page.slide("opacity", 0)
     assert (np.ptp(page.pixels(1), axis=-1) == 0).all()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -55,12 +56,13 @@ class Explainer:
     def explain(self, inputs: Tensor) -> tuple[list[list[Prediction]], Tensor]:
         """Of inputs (N, C, *S): the k predictions of each, and their M maps (N, k, M, *S)."""
         size = tuple(inputs.shape[2:])
-        if self._fits(size):
+        boundaries = self.windows.known_boundaries
+        if not boundaries and self._fits(size):
             return self._explain_in_one_pass(inputs)
         predictions, maps = [], []
         for sample in inputs:
             parts: list[Tensor] = []
-            stream = Stream(lambda sample=sample: [sample], length=size[0])  # type: ignore[misc]
+            stream = Stream(partial(iter, [sample]), boundaries, size[0])
             predictions.append(self.explain_stream(stream, parts.append))
             # Class after class, each in chunks along the first axis.
             joined = torch.cat(parts, dim=1).unflatten(1, (-1, size[0]))
@@ -90,8 +92,6 @@ class Explainer:
     # ------------------------------------------------------------------------------ one pass
 
     def _explain_in_one_pass(self, inputs: Tensor) -> tuple[list[list[Prediction]], Tensor]:
-        if self.target.each:
-            raise ArgumentError('target="each" is the class of each window: pass windows.')
         targets: list[Any] = []
 
         def choose(output: Tensor) -> list[Any]:
@@ -104,7 +104,8 @@ class Explainer:
         except (ArgumentError, ModelError):
             raise
         except Exception:
-            self._run(inputs)  # if it is the model that fails, its error says so
+            scores = self._run(inputs)  # if it is the model that fails, its error says so
+            self._check(inputs, scores)
             raise
         scores = _float(output)
         self._check(inputs, scores)

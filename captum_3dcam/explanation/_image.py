@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
 from captum_3dcam.explanation._scores import Prediction
@@ -23,7 +24,13 @@ class ImageSource:
         self.originals = [pixels]
         self.preprocess = preprocess
         self.preprocessing = name_preprocessing(preprocess)
-        self.inputs = preprocess(torch.from_numpy(pixels).movedim(-1, 0))[None].to(device)
+        inputs = preprocess(torch.from_numpy(pixels).movedim(-1, 0))
+        if inputs.ndim != 3:
+            raise ArgumentError(
+                f"The preprocessing turns an image (3, H, W) into {tuple(inputs.shape)}; expected "
+                "(C, H, W)."
+            )
+        self.inputs = inputs[None].to(device)
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)

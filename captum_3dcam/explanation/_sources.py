@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_3dcam.explanation._errors import ArgumentError
@@ -22,16 +23,14 @@ from captum_3dcam.explanation._reading import (
 )
 from captum_3dcam.explanation._result_folder import fingerprint
 from captum_3dcam.explanation._tensor import TensorSource, check_tensor
-from captum_3dcam.explanation._video import VideoSource
+from captum_3dcam.explanation._video import VideoSource, known_rate, make_video
 from captum_3dcam.explanation._volume import VolumeSource
 from captum_3dcam.explanation._windows import Windows
-from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import Sampling, Video, VideoFile, Volume, open_video
 from captum_3dcam.io.medical import map_suffix
 
 Source = ImageSource | VideoSource | VolumeSource | TensorSource
-_DEFAULT_FPS = 25.0
-_HASHED_VALUES = 2**18  # that tell an array from others, with its shape
+_HASHED_VALUES = 2**18  # evenly spaced, that tell an array from others, with its shape
 
 
 def open_source(
@@ -49,14 +48,18 @@ def open_source(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     if isinstance(input, Tensor):
         kind = check_tensor(input, kind)
-        preprocess = preprocessing and _preprocess(preprocessing, model, kind)
+        _check_use(kind, input, sampling, reading)
+        preprocess = None if preprocessing is None else _preprocess(preprocessing, model, kind)
         source = TensorSource(input, kind, preprocess, original, reading.fps, device)
         return source, _hash(input)
     if original is not None:
         raise ArgumentError("original is for tensors: what is explained is shown.")
-    identity = _identity(input, reading)
     content = _read(input, kind, sampling, reading, input_channels(model))
+    if kind not in (None, _KINDS[type(content)]):
+        raise ArgumentError(f"kind={kind!r}: the input is of kind {_KINDS[type(content)]!r}.")
     kind = _KINDS[type(content)]
+    _check_use(kind, input, sampling, reading)
+    identity = _identity(input, reading)
     preprocess = _preprocess(preprocessing, model, kind)
     if kind == "image":
         return ImageSource(content, preprocess, device), identity
@@ -66,6 +69,7 @@ def open_source(
     return VideoSource(content, preprocess, device, windows.boundaries, progress), identity
 
 
+_TIMED = (Video, VideoFile)
 _KINDS = {np.ndarray: "image", VideoFile: "video", Volume: "volume"}
 
 
@@ -104,20 +108,34 @@ def _from_array(input: Any, sampling: Sampling, fps: float | None) -> Any:
         )
     if array.ndim == 3:
         return array
-    times = FrameTimes.from_rate(len(array), fps or _DEFAULT_FPS)
-    return open_video(Video(array, times.fps, times), sampling=sampling)
+    return open_video(make_video(array, known_rate(fps)), sampling=sampling)
+
+
+def _check_use(kind: str, input: Any, sampling: Sampling, reading: Reading) -> None:
+    """ArgumentError for what says how to read something else than the input."""
+    is_path = isinstance(input, (str, PathLike))
+    if sampling != Sampling() and (kind != "video" or isinstance(input, (Tensor, VideoFile))):
+        raise ArgumentError("sampling is of videos that are opened here: open_video() takes it.")
+    uses = {
+        "fps": ("videos without times", kind == "video" and not isinstance(input, _TIMED)),
+        "series": ("DICOM files", is_path),
+        **dict.fromkeys(("index", "channel_files", "nan"), ("scans", is_path and kind == "volume")),
+    }
+    for name, (inputs, is_used) in uses.items():
+        if getattr(reading, name) not in (None, ()) and not is_used:
+            raise ArgumentError(f"reading: {name} is of {inputs} that are read here.")
 
 
 def _identity(input: Any, reading: Reading) -> str:
     if isinstance(input, (str, PathLike)):
         return fingerprint([Path(input), *map(Path, reading.channel_files)])
     if isinstance(input, VideoFile):
-        is_file = input.path.exists()
-        return fingerprint([input.path]) if is_file else _hash(torch.from_numpy(next(iter(input))))
-    array = np.asarray(getattr(input, "frames", getattr(input, "data", input)))
-    return _hash(torch.from_numpy(array))
+        memory: Video | None = getattr(input.source, "video", None)
+        return fingerprint([input.path]) if memory is None else _hash(memory.frames)
+    return _hash(np.asarray(getattr(input, "frames", getattr(input, "data", input))))
 
 
-def _hash(values: Tensor) -> str:
-    head = values.detach().flatten()[:_HASHED_VALUES].double().cpu().numpy()
-    return hashlib.sha256(f"{tuple(values.shape)} ".encode() + head.tobytes()).hexdigest()[:16]
+def _hash(values: Tensor | NDArray[Any]) -> str:
+    flat = torch.as_tensor(values).detach().flatten()
+    spread = flat[:: -(-len(flat) // _HASHED_VALUES)].double().cpu().numpy()
+    return hashlib.sha256(f"{tuple(values.shape)} ".encode() + spread.tobytes()).hexdigest()[:16]

@@ -7,19 +7,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_3dcam._validation import describe, warn
+from captum_3dcam._validation import describe
 from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer
-from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
+from captum_3dcam.explanation._preprocessing import Preprocess, VolumeSteps, name_preprocessing
 from captum_3dcam.explanation._scores import Prediction
-from captum_3dcam.explanation._video import describe_times
+from captum_3dcam.explanation._video import describe_times, known_rate, make_video
 from captum_3dcam.explanation._volume import describe_scan
-from captum_3dcam.frame_times import FrameTimes
-from captum_3dcam.io import Video, Volume, open_video
+from captum_3dcam.io import Video, VideoFile, Volume, open_video
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.visualization import Scan
 
-_DEFAULT_FPS = 25.0
 _RANK = {"image": 2, "video": 3, "volume": 3}
 
 
@@ -42,12 +40,11 @@ class TensorSource:
     ) -> None:
         self.kind, self.raw, self.preprocess = kind, inputs, preprocess
         self.preprocessing = "none" if preprocess is None else name_preprocessing(preprocess)
-        if preprocess is not None:
-            inputs = torch.stack([preprocess(sample) for sample in inputs])
-        self.inputs = inputs.to(device)
-        self.times = self._make_times(fps) if kind == "video" else None
-        shown = list(self.raw) if original is None else _as_list(original, len(inputs))
-        self.originals = [self._show(each) for each in shown]
+        self.inputs = self._preprocessed().to(device)
+        samples = list(inputs) if original is None else _as_list(original, inputs)
+        self.originals = _SHOW[kind](samples, fps)
+        self.size = self._check_originals()
+        self.times = self.originals[0].times if kind == "video" else None
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)
@@ -58,37 +55,57 @@ class TensorSource:
 
     def describe(self, maps: Tensor) -> dict[str, Any]:
         """Facts for the report."""
-        size = {"size": list(self.raw.shape[2:]), "model_size": list(self.inputs.shape[2:])}
         first = self.originals[0]
-        if isinstance(first, Volume):
-            return {**describe_scan(first), **size}
-        times = {} if self.times is None else describe_times(self.times)
-        frame = {} if self.times is None else {"size": list(first.size)}
-        return {**size, **times, **frame}
+        return {
+            **(describe_scan(first) if isinstance(first, Volume) else {}),
+            **({} if self.times is None else describe_times(self.times)),
+            "size": list(self.size),
+            "model_size": list(self.inputs.shape[2:]),
+        }
 
     def advise(self, expected: int, received: int) -> str:
         """What to do about an input of other channels than the model's first convolution takes."""
         return " The axes of a tensor are (N, C, *S)."
 
-    def _make_times(self, fps: float | None) -> FrameTimes:
-        if fps is None:
-            warn(
-                f"The frame rate of a tensor is not known: {_DEFAULT_FPS:g} frames per second are "
-                "assumed. Pass reading=Reading(fps=...)."
+    def _preprocessed(self) -> Tensor:
+        if self.preprocess is None:
+            return self.raw
+        if isinstance(self.preprocess, VolumeSteps) and self.preprocess.values.resamples:
+            raise ArgumentError(
+                "preprocessing: a tensor has no spacing to resample by. Pass an io.Volume, or "
+                "leave orientation, spacing and size out."
             )
-        return FrameTimes.from_rate(self.raw.shape[2], fps or _DEFAULT_FPS)
+        inputs = torch.stack([self.preprocess(sample) for sample in self.raw])
+        if inputs.ndim != self.raw.ndim or self._frames(inputs) != self._frames(self.raw):
+            raise ArgumentError(
+                f"The preprocessing turns samples {tuple(self.raw.shape[1:])} into "
+                f"{tuple(inputs.shape[1:])}; expected as many axes, and frames."
+            )
+        return inputs
 
-    def _show(self, original: Any) -> Any:
-        """One sample as what figures and the viewer show."""
-        if self.kind == "volume":
-            return original if isinstance(original, (Volume, Scan)) else _scan(original)
-        if self.times is None:
-            return _pixels(original, 2)
-        if isinstance(original, Video) or not isinstance(original, (Tensor, np.ndarray)):
-            return open_video(original)
-        frames = _pixels(original, 3)
-        times = FrameTimes.from_rate(len(frames), self.times.fps)
-        return open_video(Video(frames, times.fps, times))
+    def _frames(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(x.shape[2:3]) if self.kind == "video" else ()
+
+    def _check_originals(self) -> tuple[int, ...]:
+        """The size that they all have."""
+        first, *others = map(_size, self.originals)
+        for other in others:
+            if other != first:
+                raise ArgumentError(
+                    f"original: expected samples of one size; received {first} and {other}."
+                )
+        if self.kind == "volume" and first != tuple(self.raw.shape[2:]):
+            raise ArgumentError(
+                f"original: expected the grid of the input, {tuple(self.raw.shape[2:])}; received "
+                f"{first}."
+            )
+        for original in self.originals if self.kind == "video" else ():
+            if len(original.times) != self.raw.shape[2]:
+                raise ArgumentError(
+                    f"original: expected {self.raw.shape[2]} frames, as the input has; received "
+                    f"{len(original.times)}."
+                )
+        return first
 
 
 def check_tensor(inputs: Tensor, kind: str | None) -> str:
@@ -109,14 +126,48 @@ def check_tensor(inputs: Tensor, kind: str | None) -> str:
     return kind
 
 
-def _as_list(original: Any, count: int) -> list[Any]:
-    is_batch = isinstance(original, (Tensor, np.ndarray)) and count > 1
+def _as_list(original: Any, inputs: Tensor) -> list[Any]:
+    count = len(inputs)
+    is_batch = isinstance(original, (Tensor, np.ndarray)) and (
+        count > 1 or original.ndim == inputs.ndim
+    )
     several = list(original) if is_batch or isinstance(original, list) else [original]
     if len(several) != count:
         raise ArgumentError(
             f"original: expected one for each of the {count} samples; received {len(several)}."
         )
     return several
+
+
+def _size(original: Any) -> tuple[int, ...]:
+    """(H, W) of pixels and of the frames of a video, (D, H, W) of a scan."""
+    if isinstance(original, VideoFile):
+        return original.size
+    shape: tuple[int, ...] = tuple(original.shape)
+    return shape[:2] if isinstance(original, np.ndarray) else shape
+
+
+def _show_images(samples: list[Any], fps: float | None) -> list[Any]:
+    return [_pixels(sample, 2) for sample in samples]
+
+
+def _show_videos(samples: list[Any], fps: float | None) -> list[Any]:
+    timed = (Video, VideoFile)
+    rate = 1.0 if all(isinstance(sample, timed) for sample in samples) else known_rate(fps)
+    return [_video(sample, rate) for sample in samples]
+
+
+def _video(sample: Any, rate: float) -> VideoFile:
+    if isinstance(sample, VideoFile):
+        return sample
+    return open_video(sample if isinstance(sample, Video) else make_video(_pixels(sample, 3), rate))
+
+
+def _show_volumes(samples: list[Any], fps: float | None) -> list[Any]:
+    return [each if isinstance(each, (Volume, Scan)) else _scan(each) for each in samples]
+
+
+_SHOW = {"image": _show_images, "video": _show_videos, "volume": _show_volumes}
 
 
 def _scan(values: Any) -> Scan:
@@ -151,4 +202,9 @@ def _array(values: Any) -> NDArray[Any]:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         return np.asarray(values.float() if values.is_floating_point() else values)
-    return np.asarray(values)
+    if isinstance(values, np.ndarray):
+        return values
+    raise ArgumentError(
+        "original: expected a tensor, an array, an io.Video, an io.VideoFile, an io.Volume or a "
+        f"visualization.Scan; received {type(values).__name__}."
+    )

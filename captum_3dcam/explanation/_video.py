@@ -17,16 +17,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_3dcam._files import check_size, max_bytes
+from captum_3dcam._validation import warn
 from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer, Stream
 from captum_3dcam.explanation._image import frame_advice
 from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
 from captum_3dcam.explanation._scores import Prediction
 from captum_3dcam.frame_times import FrameTimes
-from captum_3dcam.io import VideoFile
+from captum_3dcam.io import Video, VideoFile
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import shot_boundaries
 
+_DEFAULT_FPS = 25.0
 _CHUNK = 16  # frames at once
 _MEMORY_SHARE = 4  # what is decoded at once takes this fraction of the limit, as floats
 _BOUNDARY_HEIGHT = 64  # pixels, of the frames that scenes are found in
@@ -124,6 +126,23 @@ class VideoSource:
         if isinstance(self.preprocess, Preprocessing):
             return self.preprocess.maps_to_frame(maps, self.video.size)
         return maps
+
+
+def known_rate(fps: float | None) -> float:
+    """The frames per second, or a usual rate with a warning."""
+    if fps is not None:
+        return fps
+    warn(
+        f"The frame rate is not known: {_DEFAULT_FPS:g} frames per second are assumed. Pass "
+        "reading=Reading(fps=...)."
+    )
+    return _DEFAULT_FPS
+
+
+def make_video(frames: NDArray[np.uint8], fps: float) -> Video:
+    """Frames (T, H, W, 3) at their rate."""
+    times = FrameTimes.from_rate(len(frames), fps)
+    return Video(frames, times.fps, times)
 
 
 def describe_times(times: FrameTimes) -> dict[str, Any]:

@@ -54,11 +54,17 @@ class Windows:
             return ()
         return tuple(self.size) if isinstance(self.size, Sequence) else (self.size,)
 
+    @property
+    def known_boundaries(self) -> Sequence[int]:
+        """Those that are given, not found."""
+        return () if isinstance(self.boundaries, str) else self.boundaries
+
     def check_axes(self, kind: str, axes: int) -> None:
-        """ArgumentError for more numbers than axes, and for a stride without a size."""
+        """ArgumentError for more numbers than axes, and for what needs a size."""
         for name in ("size", "stride"):
             value = getattr(self, name)
             if isinstance(value, Sequence) and len(value) > axes:
                 raise ArgumentError(f"windows: {name}={show(value)}: {kind} has {axes} axes.")
-        if self.size is None and self.stride is not None:
-            raise ArgumentError("windows: stride needs size.")
+        for name, value in (("stride", self.stride), ("boundaries", self.known_boundaries)):
+            if value and self.size is None:
+                raise ArgumentError(f"windows: {name} needs size.")

@@ -54,6 +54,11 @@ class VolumePreprocessing:
         if isinstance(self.size, tuple | list) and len(self.size) != 3:
             raise ValueError(f"size={show(self.size)}: expected (D, H, W) for volumes.")
 
+    @property
+    def resamples(self) -> bool:
+        """Whether it has an orientation, a spacing or a size."""
+        return (self.orientation, self.spacing, self.size) != (None, None, None)
+
     def resample(self, volume: Volume) -> Volume:
         """The volume in this orientation, and in this spacing or size; itself without them.
 

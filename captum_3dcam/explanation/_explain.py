@@ -30,9 +30,9 @@ from captum_3dcam.explanation._methods import (
     method_names,
     resolve_method,
 )
-from captum_3dcam.explanation._reading import Reading
+from captum_3dcam.explanation._reading import Reading, without_names
 from captum_3dcam.explanation._scores import RETURNS, Prediction, Scores, read_names
-from captum_3dcam.explanation._sources import Source, open_source
+from captum_3dcam.explanation._sources import Source, open_source, paths_of
 from captum_3dcam.explanation._target import Target, parse_target
 from captum_3dcam.explanation._video import VideoSource
 from captum_3dcam.explanation._windows import VIDEO_WINDOW, Windows
@@ -157,9 +157,14 @@ def explain(
         "sampling": asdict(sampling) if explanation.kind == "video" else None,
         "windows": {**asdict(explainer.windows), "size": list(explainer.windows.sizes)},
     }
+    files = paths_of(input, original, reading)
     described = {"name": type(model).__name__, "preprocessing": source.preprocessing}
     return replace(
-        explanation, warnings=notes, model=described, settings=settings, fingerprint=identity
+        explanation,
+        warnings=[without_names(note, files) for note in notes],
+        model=described,
+        settings=settings,
+        fingerprint=identity,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,12 @@ class Explanation:
         return len(self.attribution)
 
     def __getitem__(self, sample: int) -> "Explanation":
-        number = range(len(self))[sample]
+        number = range(len(self))[index(sample)]
         part = slice(number, number + 1)
+        fingerprint = self.fingerprint if len(self) == 1 else f"{self.fingerprint}-{number}"
         return replace(
             self,
+            fingerprint=fingerprint,
             attribution=self.attribution[part],
             classes=self.classes[part],
             class_names=self.class_names[part],
@@ -84,6 +87,17 @@ class Explanation:
             method_maps={name: maps[part] for name, maps in self.method_maps.items()},
             windows=self.windows[part],
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle: without the other maps and samples that a map's storage holds."""
+        return {
+            **vars(self),
+            "attribution": self.attribution.clone(),
+            "layer_maps": {name: maps.clone() for name, maps in self.layer_maps.items()},
+            "method_maps": {name: maps.clone() for name, maps in self.method_maps.items()},
+            "scores": self.scores.clone(),
+            "probabilities": self.probabilities.clone(),
+        }
 
     def with_maps(self, name: str, maps: Tensor) -> "Explanation":
         """The explanation with the maps of another method beside its own, as Captum's.

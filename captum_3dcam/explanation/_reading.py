@@ -1,6 +1,6 @@
 """How a file is read, where its content leaves it open."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,15 @@ class Reading:
     """Scans on the grid of the input, the channels after its own."""
     nan: float | None = None
     """What replaces NaN and infinite voxels, which are otherwise an error."""
+
+
+def without_names(text: str, paths: Iterable[Path]) -> str:
+    """A message without the names of files, and of those in folders: they may be a patient's."""
+    for path in paths:
+        for file in (path, *path.rglob("*")):
+            for name in (str(file), file.name):
+                text = text.replace(repr(name), "the input")
+    return text
 
 
 def find_kind(path: Path, kind: str | None) -> str:

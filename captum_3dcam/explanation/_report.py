@@ -48,14 +48,13 @@ def make_report(explanation: Explanation, files: Mapping[str, str], command: str
 
 
 def _describe(explanation: Explanation, rank: int) -> dict[str, Any]:
+    name = explanation.class_names[0][rank]
     fields = {
-        "class": explanation.classes[0][rank],
-        "name": explanation.class_names[0][rank],
+        "class": as_json(explanation.classes[0][rank], name),
+        "name": name,
         "score": float(explanation.scores[0, rank]),
         "probability": float(explanation.probabilities[0, rank]),
     }
-    if callable(fields["class"]):
-        fields["class"] = fields["name"]
     rows = []
     times = explanation.times
     for window in explanation.windows[0][rank]:
@@ -63,8 +62,14 @@ def _describe(explanation: Explanation, rank: int) -> dict[str, Any]:
         if times is not None:
             row["seconds"] = np.array([times.at(window.start[0]), times.at(window.stop[0])])
         scores = {"score": window.score, "probability": window.factor}
-        rows.append({**row, "class": window.target, "predicted": window.predicted, **scores})
+        target = as_json(window.target, name)
+        rows.append({**row, "class": target, "predicted": window.predicted, **scores})
     return {**fields, "windows": rows} if rows else fields
+
+
+def as_json(target: Any, name: str) -> Any:
+    """A target, and of a function its name."""
+    return name if callable(target) else target
 
 
 def find_regions(explanation: Explanation, rank: int) -> dict[str, Any]:

@@ -19,10 +19,10 @@ from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._figures import draw
 from captum_3dcam.explanation._overlay import write_overlay
-from captum_3dcam.explanation._report import make_report, to_json
+from captum_3dcam.explanation._report import as_json, make_report, to_json
 from captum_3dcam.explanation._result_folder import REPORT, read_report, resolve_folder, writing
 from captum_3dcam.frame_times import FrameTimes
-from captum_3dcam.io import Volume, load_map, save_map, write_volume
+from captum_3dcam.io import VideoFile, Volume, load_map, save_map, write_volume
 from captum_3dcam.sliding import Window
 
 _OVERLAYS = ("mp4", "gif", "none")
@@ -80,7 +80,9 @@ def _write_maps(explanation: Explanation, folder: Path) -> dict[str, Path]:
     if named:
         files["maps"] = folder / "maps.npz"
         groups, names, maps = zip(*named, strict=True)
-        save_map(torch.stack(maps), files["maps"], {"groups": groups, "names": names})
+        identity = explanation.fingerprint
+        metadata = {"groups": groups, "names": names, "fingerprint": identity}
+        save_map(torch.stack(maps), files["maps"], metadata)
     (scan,) = explanation.originals
     if isinstance(scan, Volume):
         suffix = explanation.facts.get("map_suffix", ".nii.gz")
@@ -93,9 +95,10 @@ def _write_maps(explanation: Explanation, folder: Path) -> dict[str, Path]:
 
 
 def _metadata(explanation: Explanation) -> dict[str, Any]:
+    classes, names = explanation.classes[0], explanation.class_names[0]
     described = {
-        "classes": make_classes(explanation),
-        "names": explanation.class_names[0],
+        "classes": [as_json(*each) for each in zip(classes, names, strict=True)],
+        "names": names,
         "layers": explanation.layers,
         "preprocessing": explanation.model.get("preprocessing"),
         "method": explanation.method,
@@ -105,12 +108,6 @@ def _metadata(explanation: Explanation) -> dict[str, Any]:
     }
     metadata: dict[str, Any] = json.loads(to_json(described))
     return metadata
-
-
-def make_classes(explanation: Explanation) -> list[Any]:
-    """Targets as JSON has them: of a function its name."""
-    pairs = zip(explanation.classes[0], explanation.class_names[0], strict=True)
-    return [name if callable(target) else target for target, name in pairs]
 
 
 def _write_figures(explanation: Explanation, folder: Path) -> dict[str, bytes]:
@@ -131,19 +128,24 @@ def _write_figures(explanation: Explanation, folder: Path) -> dict[str, bytes]:
 def load(folder: Path, original: Any) -> Explanation:
     """The explanation that :func:`save` wrote for one sample."""
     report = read_report(folder)
-    if not report:
+    if report is None:
         raise FileNotFoundError(f"There is no {REPORT} of an explanation in {str(folder)!r}.")
     main = load_map(folder / "map.npz")
     try:
         explanation = _from_report(report, torch.from_numpy(main.data)[None])
+        _check_maps(explanation)
         explanation = _with_maps(explanation, folder)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
             f"{str(folder / REPORT)!r} is not a report of save(): {error!r}"
         ) from error
     if main.metadata.get("fingerprint") != explanation.fingerprint:
-        raise ValueError(f"map.npz and {REPORT} in {str(folder)!r} are not of the same input.")
+        raise ValueError(_different(folder, "map.npz"))
     return explanation if original is None else _with_original(explanation, original)
+
+
+def _different(folder: Path, name: str) -> str:
+    return f"{name} and {REPORT} in {str(folder)!r} are not of the same explanation."
 
 
 def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
@@ -155,20 +157,33 @@ def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
         attribution=attribution,
         classes=[[_target(each["class"]) for each in results]],
         class_names=[[each["name"] for each in results]],
-        scores=torch.tensor([[each["score"] for each in results]]),
-        probabilities=torch.tensor([[each["probability"] for each in results]]),
+        scores=torch.tensor([[float(each["score"]) for each in results]]),
+        probabilities=torch.tensor([[float(each["probability"]) for each in results]]),
         kind=kind,
         originals=[None],
         method=report["settings"]["method"],
         layers=layers,
         times=FrameTimes(facts["times"]) if "times" in facts else None,
         windows=[[[_window(row) for row in each.get("windows", ())] for each in results]],
-        warnings=report["warnings"],
+        warnings=list(map(str, report["warnings"])),
         facts=facts,
         model=model,
         settings=report["settings"],
         fingerprint=identity,
     )
+
+
+def _check_maps(explanation: Explanation) -> None:
+    """ValueError for maps of other classes, axes or frames than the report's."""
+    *_, classes = explanation.scores.shape
+    axes = {"image": 2, "video": 3, "volume": 3}[explanation.kind]
+    shape = tuple(explanation.attribution.shape[1:])
+    frames = () if explanation.times is None else (len(explanation.times),)
+    if len(shape) != axes + 1 or shape[: 1 + len(frames)] != (classes, *frames):
+        raise ValueError(
+            f"map.npz has maps of shape {shape}, and {REPORT} {classes} classes of kind "
+            f"{explanation.kind!r}: they are not of the same explanation."
+        )
 
 
 def _target(target: Any) -> Any:
@@ -190,25 +205,29 @@ def _with_maps(explanation: Explanation, folder: Path) -> Explanation:
     if not (folder / "maps.npz").is_file():
         return explanation
     data, metadata = load_map(folder / "maps.npz")
+    names = list(zip(metadata["groups"], metadata["names"], strict=False))
+    expected = (len(names), *explanation.attribution.shape[1:])
+    if metadata["fingerprint"] != explanation.fingerprint or data.shape != expected:
+        raise ValueError(_different(folder, "maps.npz"))
     maps: dict[str, dict[str, Tensor]] = {"method": {}, "layer": {}}
-    for group, name, each in zip(metadata["groups"], metadata["names"], data, strict=True):
+    for (group, name), each in zip(names, data, strict=True):
         maps[group][name] = torch.from_numpy(np.array(each))[None]
     return replace(explanation, method_maps=maps["method"], layer_maps=maps["layer"])
 
 
 def _with_original(explanation: Explanation, original: Any) -> Explanation:
     """Raises ArgumentError for another original than the one that was explained."""
-    size = original.shape[:2] if explanation.kind == "image" else getattr(original, "size", None)
-    size = getattr(original, "shape", None) if explanation.kind == "volume" else size
-    if size is None or tuple(size) != explanation.size:
+    is_video = explanation.kind == "video"
+    size = getattr(original, "size" if is_video else "shape", ())
+    size = tuple(size[:2] if explanation.kind == "image" else size)
+    if isinstance(original, VideoFile) != is_video or size != explanation.size:
         raise ArgumentError(
             f"original: expected the {explanation.kind} of size {explanation.size} that was "
-            f"explained; received {type(original).__name__} of {size}."
+            f"explained; received {type(original).__name__}{f' of {size}' if size else ''}."
         )
-    times = getattr(original, "times", None)
-    if explanation.kind == "video" and len(times or ()) != len(explanation.times or ()):
+    if explanation.times is not None and len(original.times) != len(explanation.times):
         raise ArgumentError(
-            f"original: expected the {len(explanation.times or ())} frames that were explained; "
-            f"received {len(times or ())}. Open the video with the same sampling."
+            f"original: expected the {len(explanation.times)} frames that were explained; "
+            f"received {len(original.times)}. Open the video with the same sampling."
         )
     return replace(explanation, originals=[original])

@@ -126,6 +126,13 @@ def _check_use(kind: str, input: Any, sampling: Sampling, reading: Reading) -> N
             raise ArgumentError(f"reading: {name} is of {inputs} that are read here.")
 
 
+def paths_of(input: Any, original: Any, reading: Reading) -> list[Path]:
+    """The files that were read."""
+    files = [each.path for each in (input, original) if isinstance(each, VideoFile)]
+    paths = [input] if isinstance(input, (str, PathLike)) else []
+    return [*files, *map(Path, (*paths, *reading.channel_files))]
+
+
 def _identity(input: Any, reading: Reading) -> str:
     if isinstance(input, (str, PathLike)):
         return fingerprint([Path(input), *map(Path, reading.channel_files)])

@@ -1,6 +1,7 @@
 """Figures of maps over images, videos and volumes.
 
-Each function returns its figure and axes, and shows nothing unless ``Style(use_pyplot=True)``.
+Each function returns its figure and axes, which a notebook shows as the result of a cell; a script
+shows nothing unless ``Style(use_pyplot=True)``.
 Images and videos are channels-last, (H, W[, 3]) and (T, H, W[, 3]), as bytes or as floats in
 [0, 1]; volumes are (D, H, W), of any range. A map is what an attribution class returns for one
 sample, ``attribution[i]`` or a batch of one, on any device and in any precision. It may be coarser
@@ -16,6 +17,7 @@ from captum_3dcam.visualization.animation import (
     save_animation,
 )
 from captum_3dcam.visualization.image import render_image_attr, visualize_image_attr
+from captum_3dcam.visualization.overlay_video import OverlayRenderer, overlay_frames
 from captum_3dcam.visualization.overlays import Overlays
 from captum_3dcam.visualization.panels import visualize_attr_panels
 from captum_3dcam.visualization.profile import visualize_temporal_profile
@@ -31,11 +33,13 @@ from captum_3dcam.visualization.volume import (
 __all__ = [
     "METHODS",
     "SIGNS",
+    "OverlayRenderer",
     "Overlays",
     "Scan",
     "Style",
     "VideoAnimation",
     "animate_video_attr",
+    "overlay_frames",
     "render_image_attr",
     "save_animation",
     "visualize_attr_panels",

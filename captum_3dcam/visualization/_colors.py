@@ -21,10 +21,13 @@ _LABELS = {"absolute_value": "|attribution|", "negative": "−attribution"}
 
 @dataclass(frozen=True)
 class ColorScale:
-    """A style with its sign and the top of its scale chosen for the maps that are drawn."""
+    """A style with its sign and the top of its scale chosen for the maps that are drawn.
+
+    A ``vmax`` of 0 is that of maps without any value to draw.
+    """
 
     style: Style
-    vmax: float = 1.0
+    vmax: float = 0.0
     unit: str = ""
 
     @classmethod
@@ -37,7 +40,7 @@ class ColorScale:
     def fit(self, values: Sequence[Array]) -> "ColorScale":
         """With the largest magnitude of the values at the top, unless the style has a ``vmax``."""
         peak = max(float(np.abs(heat).max()) for heat in values)
-        return replace(self, vmax=self.style.vmax or peak or 1.0)
+        return replace(self, vmax=self.style.vmax or peak)
 
     def select(self, heat: Array) -> Array:
         """The values of the chosen sign, 0 elsewhere."""
@@ -56,11 +59,32 @@ class ColorScale:
             return list(images), self
         peaks = [np.abs(image).max() for image in images]
         relative = [image / (peak or 1) for image, peak in zip(images, peaks, strict=True)]
-        return relative, replace(self, vmax=1.0, unit=f" / {kind}'s maximum")
+        return relative, replace(self, vmax=float(self.vmax > 0), unit=f" / {kind}'s maximum")
+
+    def note(self, heat: Array) -> str:
+        """What a reader must know of a map of which nothing is drawn."""
+        if self.style.method == "original_image" or self.select(heat).any():
+            return ""
+        return f"no {self.style.sign} values" if heat.any() else "the map is zero"
+
+    @property
+    def plain(self) -> "ColorScale":
+        """The same, to draw what was explained without a map."""
+        return replace(self, style=replace(self.style, method="original_image"))
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether colours are drawn that need a scale."""
+        return self.vmax > 0 and self.style.method in ("heat_map", "blended_heat_map")
+
+    def strength(self, heat: Any) -> Any:
+        """The magnitudes of a map by that at the top of the scale, 0 to 1."""
+        return abs(heat / (self.vmax or 1.0)).clip(0, 1)
 
     @property
     def norm(self) -> Normalize:
-        return Normalize(-self.vmax if self.style.sign == "all" else 0, self.vmax)
+        top = self.vmax or 1.0
+        return Normalize(-top if self.style.sign == "all" else 0, top)
 
     @property
     def cmap(self) -> str | Colormap:
@@ -83,15 +107,16 @@ class ImageLayer(NamedTuple):
 def image_layers(heat: Array, image: Array, colors: ColorScale) -> list[ImageLayer]:
     """The layers of the style's method, from the bottom up."""
     method = colors.style.method
-    strength = np.clip(np.abs(heat) / colors.vmax, 0, 1)
+    strength = colors.strength(heat)
     if method == "heat_map":
         return [ImageLayer(heat, colors.cmap, colors.norm)]
     if method == "blended_heat_map":
-        grey = image.mean(axis=-1) if image.ndim == 3 else image
+        is_base = image.ndim == 2 or colors.style.base == "color"
+        base = image if is_base else image.mean(axis=-1)
         # The square root, because low values would vanish twice: dark and transparent.
         opacity = colors.style.alpha_overlay * np.sqrt(strength)
         return [
-            ImageLayer(grey, "gray", _GREY_LEVELS),
+            ImageLayer(base, "gray", _GREY_LEVELS),
             ImageLayer(heat, colors.cmap, colors.norm, opacity),
         ]
     below = ImageLayer(image, "gray", _GREY_LEVELS)

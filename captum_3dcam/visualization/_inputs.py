@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_3dcam._validation import check_integers, check_tensor, is_number, show
+from captum_3dcam.visualization.style import Style
 
 Array = NDArray[Any]
 Values = Tensor | Array
@@ -55,20 +56,20 @@ def as_map(attr: Values, rank: int) -> Array:
     return heat
 
 
-def as_images(images: Values | None, rank: int, heat: Array, method: str) -> Array:
+def as_images(images: Values | None, rank: int, heat: Array, style: Style) -> Array:
     """Grey or RGB floats in [0, 1], channels last; without images, black ones of the map's size.
 
     ``rank`` is 2 for an image, 3 for a video.
     """
     if images is None:
-        return blank(heat, method)
+        return blank(heat, style)
     return _as_floats(_channels_last(images, rank))
 
 
-def as_pixels(images: Values | None, rank: int, heat: Array, method: str) -> Array:
+def as_pixels(images: Values | None, rank: int, heat: Array, style: Style) -> Array:
     """The same as bytes."""
     if images is None:
-        return blank(heat, method).astype(np.uint8)
+        return blank(heat, style).astype(np.uint8)
     array = _channels_last(images, rank)
     if array.dtype == np.uint8:
         return array
@@ -107,23 +108,22 @@ def _as_floats(array: Array) -> Array:
     return np.clip(array, 0, 1).astype(np.float32)
 
 
-def as_video(original_video: Values | None, maps: Sequence[Array], method: str) -> Array:
-    """The video (T, H, W[, 3]) of maps (T, H', W')."""
-    video = as_images(original_video, 3, maps[0], method)
+def check_lengths(maps: Sequence[Array], video: Array) -> None:
+    """ValueError unless maps (T, H', W') are of as many frames as their video (T, H, W[, 3])."""
     for heat in maps:
         if len(heat) != len(video):
             raise ValueError(
                 f"The map has {len(heat)} frames and the video {len(video)}. Pass the clip that "
                 "was explained, or give attribute() output_size=(T, H, W)."
             )
-    return video
 
 
-def blank(heat: Array, method: str) -> Array:
-    """Zeros in place of what was explained; ValueError if the method draws that."""
-    if method != "heat_map":
+def blank(heat: Array, style: Style) -> Array:
+    """Zeros in place of what was explained; ValueError if the style draws that."""
+    if style.method != "heat_map" or style.raw:
+        setting = "raw=True" if style.raw else f"method={style.method!r}"
         raise ValueError(
-            f"method={method!r} needs the image, video or volume that was explained: pass it after "
+            f"{setting} needs the image, video or volume that was explained: pass it after "
             "attr, or choose method='heat_map', which draws the map alone."
         )
     return np.zeros_like(heat)

@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib import colormaps
 from torch import Tensor
 
@@ -14,24 +15,49 @@ from captum_3dcam.visualization._inputs import Array
 _MAX_LEVEL = 1023
 
 
-def render_pixels(heat: Tensor, image: Array, colors: ColorScale) -> Array:
-    """RGB bytes (H, W, 3) of a map (H, W) over an image of its size, (H, W) or (H, W, 3) bytes."""
+def render_pixels(heat: Array, image: Array, colors: ColorScale) -> Array:
+    """RGB bytes (H, W, 3) of a map (h, w) over an image, (H, W) or (H, W, 3) bytes.
+
+    With the image itself to the left of it, (H, 2 W, 3), if the style says so.
+    """
+    values = torch.from_numpy(colors.select(heat))[None, None]
+    resized = F.interpolate(values, image.shape[:2], mode="bilinear")[0, 0]
+    pixels = _blend(resized, image, colors)
+    return np.concatenate([_rgb(image), pixels], axis=1) if colors.style.raw else pixels
+
+
+def _blend(heat: Tensor, image: Array, colors: ColorScale) -> Array:
     method = colors.style.method
     if method in ("heat_map", "blended_heat_map"):
-        index = _levels(heat, colors).mul_(256).add_(_grey(image))
-        return np.take(_table_of(colors), index.numpy(), axis=0)
-    rgb = np.broadcast_to(image if image.ndim == 3 else image[..., None], (*heat.shape, 3))
+        return _look_up(_levels(heat, colors).mul_(256), image, colors)
+    rgb = _rgb(image)
     if method == "original_image":
         return np.array(rgb)
-    strength = (heat.abs() / colors.vmax).clamp(max=1)[..., None]
+    strength = colors.strength(heat)[..., None]
     white = 0 if method == "masked_image" else 255
     blended = (torch.from_numpy(rgb.astype(np.float32)) - white) * strength + white
     return np.asarray(blended.round().byte())
 
 
+def _rgb(image: Array) -> Array:
+    return np.broadcast_to(image if image.ndim == 3 else image[..., None], (*image.shape[:2], 3))
+
+
+def _look_up(first: Tensor, image: Array, colors: ColorScale) -> Array:
+    """Colours from the table, from its rows ``first`` on: those of grey, or of each channel."""
+    table = _table_of(colors)
+    if image.ndim == 2 or colors.style.base == "grey":
+        return np.take(table, first.add_(_grey(image)).numpy(), axis=0)
+    pixels = np.empty_like(image)
+    for channel in range(3):
+        rows = first.numpy() + image[..., channel]
+        pixels[..., channel] = np.take(table[:, channel], rows)
+    return pixels
+
+
 def _levels(heat: Tensor, colors: ColorScale) -> Tensor:
     """The row of the palette for each value, int32."""
-    levels = (heat.abs() / colors.vmax).clamp_(max=1).sqrt_().mul_(_MAX_LEVEL).round_()
+    levels: Tensor = colors.strength(heat).sqrt_().mul_(_MAX_LEVEL).round_()
     if colors.style.sign == "all":
         levels = torch.where(heat < 0, -levels, levels) + _MAX_LEVEL
     return levels.int()
@@ -58,7 +84,7 @@ def _table_of(colors: ColorScale) -> Array:
 
 @lru_cache(maxsize=4)
 def _table(palette: bytes, opacity: bytes) -> Array:
-    """RGB bytes (levels * 256, 3): each level's colour over each of 256 greys."""
+    """RGB bytes (levels * 256, 3): each level's colour over each of 256 values of a channel."""
     colours = np.frombuffer(palette).reshape(-1, 1, 3)
     opacities = np.frombuffer(opacity).reshape(-1, 1, 1)
     grey = np.linspace(0, 1, 256)[:, None]

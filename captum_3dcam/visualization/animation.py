@@ -1,8 +1,11 @@
 """One map over its video as an animation, and its file."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from io import BytesIO
 from os import PathLike, devnull
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,19 +18,37 @@ from captum_3dcam.frame_times import FrameRate, FrameTimes, check_rate
 from captum_3dcam.io import write_video
 from captum_3dcam.visualization._colors import ColorScale, draw_map
 from captum_3dcam.visualization._figures import finish_figure, hide_frame, make_axes
-from captum_3dcam.visualization._inputs import Array, Values, as_map, as_video
+from captum_3dcam.visualization._inputs import Array, Values, as_images, as_map, check_lengths
+from captum_3dcam.visualization._text import write_note
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.profile import TimeAxis, draw_profile
 from captum_3dcam.visualization.style import Style, check_drawing
 
+_MIN_GIF_DURATION = 0.02 - 1e-6  # seconds
 # A letter of less would be smaller than a pixel; a frame of more would fill the memory.
 _MIN_DPI, _MAX_DPI = 10, 2400
 
 
 class VideoAnimation(FuncAnimation):
-    """Matplotlib's animation, and its rate in frames per second, or its frames' times."""
+    """Matplotlib's animation, and its rate in frames per second, or its frames' times.
+
+    A notebook shows it as a GIF, with the times of the frames; faster ones than a GIF can be, with
+    Matplotlib's player.
+    """
 
     fps: FrameRate
+
+    def _repr_html_(self) -> str:
+        shortest = (
+            np.diff(self.fps.edges).min() if isinstance(self.fps, FrameTimes) else 1 / self.fps
+        )
+        if shortest < _MIN_GIF_DURATION:
+            return str(self.to_jshtml())
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "animation.gif"
+            save_animation(self, path)
+            data = b64encode(path.read_bytes()).decode()
+        return f'<img src="data:image/gif;base64,{data}">'
 
 
 def animate_video_attr(
@@ -43,8 +64,7 @@ def animate_video_attr(
     """Animate a map over its video, with a cursor that moves along the temporal profile.
 
     The arguments are those of :func:`visualize_video_attr`. Save the animation with
-    :func:`save_animation`, which keeps the times of the frames, or show it in a notebook with
-    ``animation.to_jshtml()``, which shows all frames for the same time.
+    :func:`save_animation`, which keeps the times of the frames; a notebook shows it.
 
     >>> import torch
     >>> animation = animate_video_attr(torch.rand(4, 2, 2), torch.rand(4, 8, 8))
@@ -57,24 +77,30 @@ def animate_video_attr(
     times.check_length(len(heat))
     if isinstance(fps, FrameTimes):
         fps = fps.take(range(start, start + len(heat)))
-    video = as_video(original_video, [heat], style.method)
+    video = as_images(original_video, 3, heat, style)
+    check_lengths([heat], video)
     artist = OverlayArtist(overlays, len(heat), heat.shape[1:], video.shape[1:3])
     colors = ColorScale.from_maps(style, [heat])
     values = colors.select(heat)
     images, frame_colors = colors.apply(list(values), "frame")
     height = 5 * video.shape[1] / video.shape[2]
-    fig, (frame_ax, profile_ax) = make_axes(
-        style, [[0], [1]], (6, height + 1.6), height_ratios=(height, 1.1)
-    )
-    hide_frame(frame_ax)
+    mosaic = [[0, 1], [2, 2]] if style.raw else [[0], [1]]
+    size = 1 + 5.0 * len(mosaic[0]), height + 1.8
+    fig, axes = make_axes(style, mosaic, size, height_ratios=(height, 1.1))
+    *raw_axes, frame_ax, profile_ax = axes
+    for ax in (*raw_axes, frame_ax):
+        hide_frame(ax)
     time, _ = draw_profile(profile_ax, values, colors, times, artist.segments)
     cursor = profile_ax.axvline(time[0], color="black", linewidth=1)
     artist.add_legend(profile_ax, range(len(heat)))
+    write_note(frame_ax, colors.note(heat))
     drawn: list[Artist] = []
 
     def show_frame(t: int) -> list[Artist]:
         while drawn:
             drawn.pop().remove()
+        for ax in raw_axes:
+            drawn.extend(draw_map(ax, images[t], video[t], colors.plain))
         drawn.extend(draw_map(frame_ax, images[t], video[t], frame_colors))
         drawn.extend(artist.draw(frame_ax, t))
         frame_ax.set_title(times.format(t), fontsize="medium")

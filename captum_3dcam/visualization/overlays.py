@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from captum_3dcam._validation import (
@@ -19,8 +19,8 @@ from captum_3dcam._validation import (
     show,
 )
 from captum_3dcam.localization import Boxes, Segment, Tube
-from captum_3dcam.visualization._figures import LITERAL, OUTLINED
 from captum_3dcam.visualization._inputs import Array, as_array
+from captum_3dcam.visualization._text import LITERAL, OUTLINED, size_of, wrap_to
 from captum_3dcam.visualization.style import repr_changed
 
 Size = tuple[int, int]
@@ -28,6 +28,9 @@ Size = tuple[int, int]
 # Of Okabe and Ito's colours those that stand out from black and from the map.
 _COLORS = ("#56B4E9", "#FFFFFF", "#009E73", "#F0E442", "#CC79A7")
 _LINE_STYLES = ("-", "--", "-.", ":")
+SEGMENT: dict[str, Any] = {"color": "#E69F00", "alpha": 0.4, "linewidth": 0}
+# Of a legend, in inches: a line with the gaps beside it, and a letter.
+_HANDLE, _LETTER = 0.6, 0.08
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,19 +173,35 @@ class OverlayArtist:
         return artists
 
     def add_legend(self, ax: Axes, frames: Sequence[int]) -> None:
-        """Add a legend that names the tubes in these frames."""
-        names, handles = [], []
+        """Add a legend above the axes that names the tubes in these frames, and the segments."""
+        width = size_of(ax)[0]
+        entries: list[tuple[str, Artist]] = []
         for number, (name, tube) in enumerate(self._tubes.items(), start=bool(self._boxes)):
             if any(tube.start <= frame < tube.end for frame in frames):
-                names.append(name)
-                handles.append(Line2D([], [], label=str(number), **_line(number)))
-        if handles:
-            # A white or yellow line is visible on grey only.
-            options: dict[str, Any] = {"loc": "lower center", "ncols": min(len(handles), 4)}
-            legend = ax.legend(handles=handles, fontsize="small", facecolor="0.6", **options)
-            # Not as labels of the lines: matplotlib leaves out those that begin with "_".
-            for text, name in zip(legend.get_texts(), names, strict=True):
-                text.set(text=name, **LITERAL)
+                line = Line2D([], [], label=str(number), **_line(number))
+                entries.append((wrap_to(name, width - _HANDLE, "small"), line))
+        if self.segments:
+            entries.append(("segment", Patch(label="segment", **SEGMENT)))
+        if not entries:
+            return
+        longest = max(len(line) for name, _ in entries for line in name.split("\n"))
+        columns = int(width / (_LETTER * longest + _HANDLE))
+        options: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+        legend = ax.legend(
+            handles=[handle for _, handle in entries],
+            ncols=min(max(columns, 1), len(entries)),
+            fontsize="small",
+            facecolor="0.6",  # a white or yellow line is visible on grey only
+            **options,
+        )
+        # Not as labels of the lines: matplotlib leaves out those that begin with "_".
+        for text, (name, _) in zip(legend.get_texts(), entries, strict=True):
+            text.set(text=name, **LITERAL)
+
+    @property
+    def legend_height(self) -> float:
+        """Inches, at most."""
+        return 0.1 + 0.2 * len(self._tubes) if self._tubes or self.segments else 0.0
 
     def _draw_box(self, ax: Axes, box: Array, number: int, label: str = "") -> list[Artist]:
         x0, y0, x1, y1 = box * self._factor - 0.5  # pixel 0 goes from -0.5 to 0.5 on the axis

@@ -1,35 +1,25 @@
 """Several maps of one input, below or beside each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from captum_3dcam._validation import check_sequence, check_text
 from captum_3dcam.frame_times import FrameRate
 from captum_3dcam.io import Volume
-from captum_3dcam.visualization._colors import ColorScale, draw_map
-from captum_3dcam.visualization._figures import (
-    LITERAL,
-    MARGIN,
-    WIDTH,
-    AnyFigure,
-    FigureAxes,
-    clip_aspect,
-    finish_figure,
-    grid_mosaic,
-    hide_frame,
-    make_axes,
-)
+from captum_3dcam.visualization._colors import ColorScale
+from captum_3dcam.visualization._figures import FigureAxes
+from captum_3dcam.visualization._frames import FrameView
+from captum_3dcam.visualization._grid import View, draw_grid, map_row, raw_rows
 from captum_3dcam.visualization._inputs import (
     Array,
     Values,
     as_array,
     as_images,
     as_map,
-    as_video,
+    check_lengths,
     choose_frames,
     squeeze_leading,
 )
@@ -40,27 +30,7 @@ from captum_3dcam.visualization.style import Style, check_drawing
 Maps = Values | Sequence[Values]
 
 
-@dataclass(frozen=True)
-class _FrameView:
-    """A frame of a video, or an image as a video of one frame."""
-
-    image: Array
-    index: int
-    label: str
-
-    @property
-    def aspect(self) -> float:
-        return float(self.image.shape[0] / self.image.shape[1])
-
-    def cut(self, values: Array) -> Array:
-        image: Array = values[self.index]
-        return image
-
-    def draw(self, ax: Axes, heat: Array, colors: ColorScale) -> None:
-        draw_map(ax, heat, self.image, colors)
-
-
-Views = Sequence[_FrameView | SliceView]
+_COMPARABLE = 5  # how many times the maxima of maps on one scale may differ
 
 
 def visualize_attr_panels(
@@ -68,7 +38,7 @@ def visualize_attr_panels(
     original: AnyVolume,
     names: Sequence[str],
     *,
-    frames: int | Sequence[int] = 8,
+    frames: int | Sequence[int] = 4,
     fps: FrameRate | None = None,
     start: int = 0,
     title: str | None = None,
@@ -76,8 +46,8 @@ def visualize_attr_panels(
 ) -> FigureAxes:
     """Draw several maps of one input: of classes, layers, methods, or the counterfactual.
 
-    Each map is a row, with frames or slices as columns (the paper's Figures 6 to 8). The maps of
-    an image, or of a single frame, are side by side.
+    Each map is a row, with frames or slices as columns (the paper's Figures 6 to 8), and its name
+    above. The maps of an image, or of a single frame, are side by side.
 
     Args:
         attr: k maps of any sizes: a list, or (k, *S) from ``attribute_top_k(inputs, k)[0][i]``.
@@ -85,18 +55,18 @@ def visualize_attr_panels(
             a :class:`Scan`, which tells an array (D, H, W) from a grey video.
         names: k names of the maps.
         frames: how many frames of a video, or slices D of a volume, evenly spaced, or their
-            indices.
+            indices. More than fit into a row continue below, after all maps of the first ones.
         fps, start: of a video, as in :func:`visualize_video_attr`.
         style: ``scale="row"`` gives each map a colour scale of its own, as for layers beside
-            their sum.
+            their sum; ``raw=True`` begins with a row "input".
 
-    Returns the figure and its axes, row by row. Raises ValueError for arguments out of range, for
+    Returns the figure and its axes, map by map. Raises ValueError for arguments out of range, for
     shapes or values that are not a map, image, video or volume, and for too many or few names.
 
     >>> import torch
     >>> top, clip = torch.rand(1, 2, 8, 4, 4), torch.rand(8, 16, 16, 3)
-    >>> fig, axes = visualize_attr_panels(top, clip, ["run (0.9)", "jump (0.1)"], frames=4)
-    >>> [ax.get_ylabel() for ax in axes[::4]]
+    >>> fig, axes = visualize_attr_panels(top, clip, ["run (0.9)", "jump (0.1)"])
+    >>> [ax.get_title(loc="left").rstrip() for ax in axes[::4]]
     ['run (0.9)', 'jump (0.1)']
     """
     check_drawing(style, title)
@@ -107,58 +77,29 @@ def visualize_attr_panels(
         raise ValueError(
             f"There are {len(maps)} maps and {len(names)} names. Choose one sample: attr[i]."
         )
-    fig, rows = _make_rows(style, views, names)
+    scales = _choose_scales(maps, style)
+    rows = raw_rows(views, scales[0], "input")
+    for heat, colors, name in zip(maps, scales, names, strict=True):
+        rows.append(map_row(heat, views, colors, "image", name))
+    grid = draw_grid(rows, views, style)
+    grid.finish(rows, style, title)
+    return FigureAxes(grid.figure, grid.axes)
+
+
+def _choose_scales(maps: Sequence[Array], style: Style) -> list[ColorScale]:
+    """The colour scale of each map: one for all, unless some would be dark on it."""
     shared = ColorScale.from_maps(style, maps)
-    bars = []
-    for row, heat in zip(rows, maps, strict=True):
-        values = shared.select(heat)
-        colors = shared.fit([values]) if style.scale == "row" else shared
-        images, colors = colors.apply([view.cut(values) for view in views], "image")
-        bars.append((row, colors))
-        for ax, view, image in zip(row, views, images, strict=True):
-            view.draw(ax, image, colors)
-            hide_frame(ax)
-            ax.set(xlabel="", ylabel="")
-    _add_names(rows, views, names)
-    axes = [ax for row in rows for ax in row]
-    if style.scale != "row":
-        bars = [(axes, bars[0][1])]
-    finish_figure(fig, style, title, bars, "right" if len(views) > 1 else "bottom")
-    return fig, axes
-
-
-def _make_rows(
-    style: Style, views: Views, names: Sequence[str]
-) -> tuple[AnyFigure, list[list[Axes]]]:
-    """A row of axes for each name; the rows of a single image are side by side."""
-    if len(views) > 1:
-        across, down, beside, below = len(views), len(names), 0.08 * max(map(len, names)), 0.2
-    else:
-        across, down, beside, below = len(names), 1, 0, 0.9
-    side = min(WIDTH / across, 4.0)
-    height = side * clip_aspect(views[0].aspect)
-    size = (side * across + MARGIN + beside, (height + below) * down + 0.4)
-    fig, axes = make_axes(style, grid_mosaic(across * down, across), size)
-    return fig, [axes[i : i + len(views)] for i in range(0, len(axes), len(views))]
-
-
-def _add_names(rows: list[list[Axes]], views: Views, names: Sequence[str]) -> None:
-    """Names beside their rows and labels above their columns; of single images both above."""
-    for row, name in zip(rows, names, strict=True):
-        if len(views) > 1:
-            row[0].set_ylabel(name, rotation="horizontal", ha="right", va="center", **LITERAL)
-        else:
-            label = ", ".join(filter(None, (name, views[0].label)))
-            row[0].set_title(label, fontsize="medium", **LITERAL)
-    if len(views) > 1:
-        for ax, view in zip(rows[0], views, strict=True):
-            label = view.label.replace(", ", "\n") if isinstance(view, SliceView) else view.label
-            ax.set_title(label, fontsize="medium")
+    own = [shared.fit([shared.select(heat)]) for heat in maps]
+    peaks = [colors.vmax for colors in own if colors.vmax]
+    is_uneven = style.scale is None and peaks and max(peaks) > _COMPARABLE * min(peaks)
+    if len(maps) > 1 and (style.scale == "row" or is_uneven):
+        return [replace(colors, unit=" (this map)") for colors in own]
+    return [shared] * len(maps)
 
 
 def _read(
     attr: Maps, original: AnyVolume, frames: int | Sequence[int], times: TimeAxis, style: Style
-) -> tuple[list[Array], Views, Style]:
+) -> tuple[list[Array], Sequence[View], Style]:
     """The maps, the images that each is drawn over, and the style with a window for a volume."""
     if isinstance(original, (Volume, Scan)):
         if times != TimeAxis():
@@ -170,13 +111,14 @@ def _read(
     shape = as_array(original, "original").shape
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)):
         maps = _as_maps(attr, 2)
-        image = as_images(original, 2, maps[0], style.method)
-        return [heat[None] for heat in maps], [_FrameView(image, 0, "")], style
+        image = as_images(original, 2, maps[0], style)
+        return [heat[None] for heat in maps], [FrameView(image)], style
     maps = _as_maps(attr, 3)
-    video = as_video(original, maps, style.method)
+    video = as_images(original, 3, maps[0], style)
+    check_lengths(maps, video)
     times.check_length(len(video))
     shown = choose_frames(frames, len(video))
-    return maps, [_FrameView(video[t], t, times.format(t)) for t in shown], style
+    return maps, [FrameView(video[t], t, times.format(t)) for t in shown], style
 
 
 def _as_maps(attr: Maps, rank: int) -> list[Array]:

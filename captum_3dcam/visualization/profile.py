@@ -13,12 +13,13 @@ from captum_3dcam.frame_times import FrameRate, FrameTimes, check_rate, frame_ti
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.localization import Segment
 from captum_3dcam.visualization._colors import ColorScale
-from captum_3dcam.visualization._figures import LITERAL, FigureAxis, finish_figure, make_axes
+from captum_3dcam.visualization._figures import FigureAxis, finish_figure, make_axes
 from captum_3dcam.visualization._inputs import Array, Values, as_array, as_map, squeeze_leading
-from captum_3dcam.visualization.overlays import Overlays
+from captum_3dcam.visualization._text import LITERAL, size_of, wrap_to, write_note
+from captum_3dcam.visualization.overlays import SEGMENT, Overlays
 from captum_3dcam.visualization.style import Style, check_drawing
 
-_LINE, _SEGMENT = "#0072B2", "#E69F00"
+_LINE = "#0072B2"
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,11 @@ def visualize_temporal_profile(
     colors = ColorScale.from_maps(style, [heat])
     fig, (ax,) = make_axes(style, [[0]], (8, 2.5))
     draw_profile(ax, colors.select(heat), colors, times, segments)
+    write_note(ax, colors.note(heat))
     if title is not None:
-        ax.set_title(title, **LITERAL)
+        ax.set_title(wrap_to(title, size_of(ax)[0] - 1, "large"), **LITERAL)
     finish_figure(fig, style, None)
-    return fig, ax
+    return FigureAxis(fig, ax)
 
 
 def draw_profile(
@@ -113,11 +115,11 @@ def draw_profile(
     profile = temporal_profile(torch.as_tensor(values)[None, None])[0].numpy()
     for segment in segments:
         first, last = times.edge(segment.start), times.edge(segment.end)
-        ax.axvspan(first, last, color=_SEGMENT, alpha=0.4, linewidth=0)
+        ax.axvspan(first, last, **SEGMENT)
     ax.fill_between(time, profile, alpha=0.3, color=_LINE)
     ax.plot(time, profile, color=_LINE)
     ax.set_xlabel(times.label)
-    ax.set_ylabel(f"mean {colors.label}")
+    ax.set_ylabel(f"mean {colors.label}", labelpad=2)
     if profile.min() < 0:
         ax.axhline(0, color="black", linewidth=0.8)
     else:

@@ -11,13 +11,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from captum_3dcam._validation import check_numbers, show
 from captum_3dcam.io import Volume
 from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization._colors import ColorScale, draw_map
-from captum_3dcam.visualization._figures import OUTLINED
 from captum_3dcam.visualization._inputs import Array, Values, as_array, blank, squeeze_leading
+from captum_3dcam.visualization._text import OUTLINED, size_of, wrap_to
 from captum_3dcam.visualization.style import Style
 
 _OPPOSITE = dict(zip("LRAPSI", "RLPAIS", strict=True))
@@ -236,7 +237,7 @@ def resolve_scan(
     do not darken the rest.
     """
     if original is None:
-        scan = Scan(blank(maps[0], style.method))
+        scan = Scan(blank(maps[0], style))
     elif isinstance(original, Volume):
         scan = PatientScan.from_volume(original)
     else:
@@ -294,6 +295,11 @@ class SliceView:
         return self.size[1] / self.size[0]
 
     @property
+    def margins(self) -> tuple[float, float]:
+        """Inches to the left and below, for the numbers on its axes."""
+        return 0.7, 0.5
+
+    @property
     def image(self) -> Array:
         image: Array = self.scan.array.take(self.index, self.plane.axis)
         return image
@@ -320,9 +326,18 @@ class SliceView:
             ax.invert_yaxis()
         if not plane.right:
             ax.invert_xaxis()
-        labels = (scan.axis_label(plane.horizontal), scan.axis_label(plane.vertical))
         is_long = not 1 / _MAX_ASPECT <= self.aspect <= _MAX_ASPECT
-        ax.set(aspect="auto" if is_long else "equal", xlabel=labels[0], ylabel=labels[1])
+        ax.set_aspect("auto" if is_long else "equal")
+        width, height = size_of(ax)
+        if not is_long:
+            width, height = min(width, height / self.aspect), min(height, width * self.aspect)
+        for axis, side, number in zip(
+            (ax.xaxis, ax.yaxis), (width, height), (plane.horizontal, plane.vertical), strict=True
+        ):
+            axis.set_label_text(wrap_to(scan.axis_label(number), side))
+            # Numbers at the ends would stand beside those of the next axes.
+            count = min(max(int(side / 0.6), 1), 6)
+            axis.set_major_locator(MaxNLocator(count, prune="both", min_n_ticks=1))
         for letter, (x, y, ha, va) in zip(plane.edges, _EDGES, strict=False):
             ax.text(x, y, letter, ha=ha, va=va, transform=ax.transAxes, weight="bold", **OUTLINED)
 

@@ -26,6 +26,7 @@ from captum_3dcam._validation import (
 METHODS = ("blended_heat_map", "heat_map", "masked_image", "alpha_scaling", "original_image")
 SIGNS = ("positive", "absolute_value", "negative", "all")
 _SCALES = ("shared", "row", "each")
+_BASES = ("grey", "color")
 
 
 def repr_changed(settings: Any) -> str:
@@ -47,15 +48,19 @@ class Style:
             or "all", under a diverging scale centred at zero. By default "all" if a map has a
             negative value, else "positive".
         scale: "shared", one colour scale for the figure; "row", one for each map in panels; or
-            "each", one for each image, which shows where but hides in which frame or slice.
+            "each", one for each image, which shows where but hides in which frame or slice. By
+            default "shared", but "row" in panels of maps whose maxima differ more than 5 times.
         vmax: the value at the top of the colour scale, by default the largest magnitude. Give the
             same one to compare figures.
         cmap: by default inferno, and red against blue for "all".
         alpha_overlay: opacity of a blended heat map at the top of the scale, 0 to 1.
+        base: "grey", or "color" for a blended map over the image's own colours.
+        raw: draw what was explained without the map, too: to the left of a map, or above a row of
+            frames or slices. Of the figure's axes, those of it are the first.
         window: (low, high), the values of a volume that are black and white. By default its
             0.5th and 99.5th percentile.
         show_colorbar: draw the colour scale beside the images.
-        columns: images in a row, of a video by default all, of a montage 6.
+        columns: images in a row, by default at most 4; the others go into further rows.
         fig_size: (width, height) in inches, by default what suits the images.
         plt_fig_axis: a figure and its axes to draw on, one for each image; by default a new figure.
         use_pyplot: make the figure with pyplot, and show it.
@@ -70,10 +75,12 @@ class Style:
 
     method: str = "blended_heat_map"
     sign: str | None = None
-    scale: str = "shared"
+    scale: str | None = None
     vmax: float | None = None
     cmap: str | Colormap | None = None
     alpha_overlay: float = 0.8
+    base: str = "grey"
+    raw: bool = False
     window: tuple[float, float] | None = None
     show_colorbar: bool = True
     columns: int | None = None
@@ -88,7 +95,10 @@ class Style:
         check_choice("method", self.method, METHODS)
         if self.sign is not None:
             check_choice("sign", self.sign, SIGNS)
-        check_choice("scale", self.scale, _SCALES)
+        check_choice("base", self.base, _BASES)
+        check_flag("raw", self.raw)
+        if self.scale is not None:
+            check_choice("scale", self.scale, _SCALES)
         if self.vmax is not None:
             object.__setattr__(self, "vmax", check_positive("vmax", self.vmax))
         if self.columns is not None:
@@ -101,7 +111,7 @@ class Style:
         _check_window(self.window)
         _check_fig_size(self.fig_size)
         _check_figure(self.plt_fig_axis)
-        if self.vmax is not None and self.scale != "shared":
+        if self.vmax is not None and self.scale in ("row", "each"):
             raise ValueError(
                 f"vmax={self.vmax} sets one scale for all images, scale={self.scale!r} several. "
                 "Leave one of them out."

@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 
 from captum_3dcam.frame_times import FrameRate
-from captum_3dcam.visualization._colors import ColorScale, draw_map
-from captum_3dcam.visualization._figures import FigureAxes, finish_figure, hide_frame, make_grid
-from captum_3dcam.visualization._inputs import Values, as_map, as_video, choose_frames
+from captum_3dcam.visualization._colors import ColorScale
+from captum_3dcam.visualization._figures import FigureAxes
+from captum_3dcam.visualization._frames import FrameView
+from captum_3dcam.visualization._grid import draw_grid, map_row, raw_rows
+from captum_3dcam.visualization._inputs import (
+    Values,
+    as_images,
+    as_map,
+    check_lengths,
+    choose_frames,
+)
 from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.profile import TimeAxis, draw_profile
 from captum_3dcam.visualization.style import Style, check_drawing
@@ -47,23 +55,19 @@ def visualize_video_attr(
     times = TimeAxis(fps, start)
     heat = as_map(attr, 3)
     times.check_length(len(heat))
-    video = as_video(original_video, [heat], style.method)
+    video = as_images(original_video, 3, heat, style)
+    check_lengths([heat], video)
     artist = OverlayArtist(overlays, len(heat), heat.shape[1:], video.shape[1:3])
     shown = choose_frames(frames, len(heat))
     colors = ColorScale.from_maps(style, [heat])
-    values = colors.select(heat)
-    images, frame_colors = colors.apply([values[t] for t in shown], "frame")
-    columns = min(style.columns or len(shown), len(shown))
-    aspect = video.shape[1] / video.shape[2]
-    fig, axes = make_grid(style, len(shown), columns, aspect, profile=True)
-    *frame_axes, profile_ax = axes
-    for ax, t, image in zip(frame_axes, shown, images, strict=True):
-        hide_frame(ax)
-        draw_map(ax, image, video[t], frame_colors)
+    views = [FrameView(video[t], t, times.format(t)) for t in shown]
+    rows = [*raw_rows(views, colors), map_row(heat, views, colors, "frame")]
+    grid = draw_grid(rows, views, style, profile=2.0 + artist.legend_height)
+    for ax, t in zip(grid.rows[-1], shown, strict=True):
         artist.draw(ax, t)
-        ax.set_title(times.format(t), fontsize="medium")
-    time, profile = draw_profile(profile_ax, values, colors, times, artist.segments)
+    (profile_ax,) = grid.profile
+    time, profile = draw_profile(profile_ax, colors.select(heat), colors, times, artist.segments)
     profile_ax.plot(time[shown], profile[shown], "o", color="black")
     artist.add_legend(profile_ax, shown)
-    finish_figure(fig, style, title, [(axes, frame_colors)])
-    return fig, axes
+    grid.finish(rows, style, title)
+    return FigureAxes(grid.figure, grid.axes)

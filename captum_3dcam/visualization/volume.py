@@ -8,8 +8,10 @@ import numpy as np
 from captum_3dcam._validation import check_choice, check_integers, show
 from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization._colors import ColorScale
-from captum_3dcam.visualization._figures import FigureAxes, finish_figure, make_grid, make_row
+from captum_3dcam.visualization._figures import FigureAxes, finish_figure, make_row
+from captum_3dcam.visualization._grid import draw_grid, map_row, raw_rows
 from captum_3dcam.visualization._inputs import Array, Values, as_map, choose_frames
+from captum_3dcam.visualization._text import size_of, wrap_to, write_note
 from captum_3dcam.visualization.scan import (
     AnyVolume,
     ProjectionView,
@@ -19,6 +21,7 @@ from captum_3dcam.visualization.scan import (
 )
 from captum_3dcam.visualization.style import Style, check_drawing
 
+_NUMBERS = 0.6  # inches, of those on the vertical axes
 _CROSSHAIR: dict[str, Any] = {"color": "#56B4E9", "linewidth": 0.8, "linestyle": "--"}
 
 
@@ -55,10 +58,10 @@ def visualize_volume_attr(
     >>> [ax.get_title() for ax in axes]
     ['D = 6 (30 mm)', 'H = 10 (10 mm)', 'W = 14 (14 mm)']
     """
-    scan, values, colors = _read(attr, original_volume, style, title)
-    voxel = _peak(values, scan.shape) if at is None else _check_voxel(at, scan.shape)
+    scan, heat, colors = _read(attr, original_volume, style, title)
+    voxel = _peak(colors.select(heat), scan.shape) if at is None else _check_voxel(at, scan.shape)
     views = [SliceView(scan, plane, voxel[plane.axis], voxel) for plane in scan.planes]
-    return _draw_planes(views, values, colors, "slice", title, boxes, crosshair=voxel)
+    return _draw_planes(views, heat, colors, "slice", title, boxes, crosshair=voxel)
 
 
 def visualize_volume_projections(
@@ -81,9 +84,9 @@ def visualize_volume_projections(
     >>> [ax.get_title() for ax in axes]
     ['axial, maximum over D', 'coronal, maximum over H', 'sagittal, maximum over W']
     """
-    scan, values, colors = _read(attr, original_volume, style, title)
+    scan, heat, colors = _read(attr, original_volume, style, title)
     views = [ProjectionView(scan, plane, 0) for plane in scan.planes]
-    return _draw_planes(views, values, colors, "projection", title, boxes)
+    return _draw_planes(views, heat, colors, "projection", title, boxes)
 
 
 def visualize_volume_montage(
@@ -111,43 +114,34 @@ def visualize_volume_montage(
     ['D = 0', 'D = 4', 'D = 7']
     """
     check_choice("axis", axis, range(3))
-    scan, values, colors = _read(attr, original_volume, style, title)
+    scan, heat, colors = _read(attr, original_volume, style, title)
     plane = scan.plane(axis)
     shown = choose_frames(slices, scan.shape[axis], "slices")
-    peak = _peak(values, scan.shape)  # the slices are labelled as those through it
+    peak = _peak(colors.select(heat), scan.shape)  # the slices are labelled as those through it
     views = [SliceView(scan, plane, index, peak) for index in shown]
-    heats, colors = colors.apply([view.cut(values) for view in views], "slice")
-    columns = min(style.columns or 6, len(shown))
-    fig, axes = make_grid(style, len(shown), columns, views[0].aspect)
-    for number, (ax, view, heat) in enumerate(zip(axes, views, heats, strict=True)):
-        view.draw(ax, heat, colors)
-        if boxes is not None:
-            view.draw_boxes(ax, boxes, values.shape)
-        ax.set_title(view.label, fontsize="medium")
-        # All slices share the labels of the first column and of the last slice in each column.
-        if number % columns:
-            ax.set(ylabel="", yticks=[])
-        if number + columns < len(shown):
-            ax.set(xlabel="", xticks=[])
+    rows = [*raw_rows(views, colors), map_row(heat, views, colors, "slice")]
+    grid = draw_grid(rows, views, style)
+    if boxes is not None:
+        for view, ax in zip(views, grid.rows[-1], strict=True):
+            view.draw_boxes(ax, boxes, heat.shape)
     title = ", ".join(filter(None, (title, plane.name))) or None
-    finish_figure(fig, style, title, [(axes, colors)])
-    return fig, axes
+    grid.finish(rows, style, title)
+    return FigureAxes(grid.figure, grid.axes)
 
 
 def _read(
     attr: Values, original_volume: AnyVolume | None, style: Style, title: str | None
 ) -> tuple[Scan, Array, ColorScale]:
-    """The volume, the map's values to draw, and their colour scale."""
+    """The volume, the map, and its colour scale, whose style has a window."""
     check_drawing(style, title)
     heat = as_map(attr, 3)
     scan, style = resolve_scan(original_volume, [heat], style)
-    colors = ColorScale.from_maps(style, [heat])
-    return scan, colors.select(heat), colors
+    return scan, heat, ColorScale.from_maps(style, [heat])
 
 
 def _draw_planes(
     views: Sequence[SliceView],
-    values: Array,
+    heat: Array,
     colors: ColorScale,
     kind: str,
     title: str | None,
@@ -155,19 +149,23 @@ def _draw_planes(
     crosshair: Sequence[int] | None = None,
 ) -> FigureAxes:
     """Draw three planes in a row, on one scale of length."""
-    heats, colors = colors.apply([view.cut(values) for view in views], kind)
-    fig, axes = make_row(colors.style, [view.size for view in views])
-    for ax, view, heat in zip(axes, views, heats, strict=True):
-        view.draw(ax, heat, colors)
-        if boxes is not None:
-            view.draw_boxes(ax, boxes, values.shape)
-        ax.set_title(", ".join(filter(None, (view.plane.name, view.label))))
-        if crosshair is not None:
-            x, y = view.plane.horizontal, view.plane.vertical
-            ax.axvline(view.scan.position(x, crosshair[x]), **_CROSSHAIR)
-            ax.axhline(view.scan.position(y, crosshair[y]), **_CROSSHAIR)
-    finish_figure(fig, colors.style, title, [(axes, colors)])
-    return fig, axes
+    rows = [*raw_rows(views, colors), map_row(heat, views, colors, kind)]
+    fig, axes = make_row(colors.style, [view.size for view in views], len(rows))
+    for number, row in enumerate(rows):
+        for view, image, ax in zip(views, row.images, axes[number * len(views) :], strict=False):
+            view.draw(ax, image, row.colors)
+            write_note(ax, row.note)
+            name = ", ".join(filter(None, (view.plane.name, view.label)))
+            ax.set_title(wrap_to(name, size_of(ax)[0] - _NUMBERS), fontsize="medium")
+            if crosshair is not None:
+                x, y = view.plane.horizontal, view.plane.vertical
+                ax.axvline(view.scan.position(x, crosshair[x]), **_CROSSHAIR)
+                ax.axhline(view.scan.position(y, crosshair[y]), **_CROSSHAIR)
+    if boxes is not None:
+        for view, ax in zip(views, axes[-len(views) :], strict=True):
+            view.draw_boxes(ax, boxes, heat.shape)
+    finish_figure(fig, colors.style, title, [(axes, rows[-1].colors)])
+    return FigureAxes(fig, axes)
 
 
 def _peak(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:

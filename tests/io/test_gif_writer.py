@@ -71,8 +71,8 @@ def test_colours_of_all_frames_are_in_the_palette(tmp_path):
     write_video(frames, tmp_path / "spot.gif", 10)
     error = np.linalg.norm(read_gif(tmp_path / "spot.gif") - frames, axis=-1)
     assert error.mean() < 9
-    hot = frames[-1, ..., 0].astype(int) - frames[-1, ..., 2] > 150
-    assert error[-1][hot].mean() < 20
+    hot = frames[-1, :40, :, 0].astype(int) - frames[-1, :40, :, 2] > 150
+    assert error[-1, :40][hot].mean() < 20
 
 
 def test_256_colours_are_kept(tmp_path):

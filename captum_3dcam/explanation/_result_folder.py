@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -68,9 +69,11 @@ def resolve_folder(requested: Path | None, default: str, identity: str) -> Path:
     """The folder of a result: the one requested, or the default with a number if it is another's.
 
     ``identity`` is the input's :func:`fingerprint`, as in the report. Raises ArgumentError if the
-    requested folder holds the result of another input, or other files that could be overwritten.
+    requested folder holds the result of another input, or other files that could be overwritten,
+    and if nothing can be written to it.
     """
     folder = _choose(default, identity) if requested is None else requested
+    _check_writable(folder)
     if _owner(folder) not in (None, identity):
         raise ArgumentError(
             f"output {str(folder)!r}: the folder holds the result of another input. Pass another "
@@ -112,6 +115,16 @@ def _choose(default: str, identity: str) -> Path:
     )
 
 
+def _check_writable(folder: Path) -> None:
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise ArgumentError(f"output {str(folder)!r}: a file of that name exists.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ArgumentError(
+            f"output {str(folder)!r}: the folder {str(existing)!r} cannot be written to."
+        )
+
+
 def _owner(folder: Path) -> str | None:
     """The fingerprint of the input whose result the folder holds; "" if it is not known."""
     report = read_report(folder)
@@ -135,10 +148,7 @@ def read_report(folder: Path) -> dict[str, Any] | None:
 def _make(folder: Path) -> list[Path]:
     """Make the folder; return those that are new, the innermost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ArgumentError(f"output {str(folder)!r}: a file of that name exists.") from error
+    folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 

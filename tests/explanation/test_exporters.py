@@ -379,19 +379,19 @@ def test_napari_receives_a_video_in_seconds_and_pixels():
 
 
 @pytest.mark.parametrize("orientation", ["SPL", "RAS", "PSR", "LIA"])
-def test_napari_receives_a_scan_in_the_coordinates_of_dicom_reversed(orientation):
+def test_napari_receives_a_scan_in_mm_to_the_feet_the_back_and_the_left(orientation):
     explanation = volume_explanation(orientation)
     scan = explanation.originals[0]
     base, heat, _ = to_napari(explanation)
     peak = np.unravel_index(heat[0].argmax(), heat[0].shape)
     right, front, head = scan.to_world((2, 1, 4))
     for layer in (base, heat):
-        np.testing.assert_allclose(world_of(layer, peak), (head, -front, -right, 1))
+        np.testing.assert_allclose(world_of(layer, peak), (-head, -front, -right, 1))
         # Each axis of the array is closest to the coordinate at its position.
         directions = abs(layer[1]["affine"][:3, :3])
         assert directions.argmax(axis=0).tolist() == [0, 1, 2]
     assert base[0][peak] == scan.data[2, 1, 4]
-    assert heat[1]["axis_labels"] == ("S", "P", "L")
+    assert heat[1]["axis_labels"] == ("I", "P", "L")
     assert heat[1]["units"] == ("mm", "mm", "mm")
 
 

@@ -12,9 +12,10 @@ from captum_3dcam.io import VideoFile, Volume
 
 Layer = tuple[NDArray[Any], dict[str, Any], str]
 
-# From (R, A, S) to (S, P, L): napari draws its last axes down and to the right, and a slice of a
-# scan has the patient's back and left there.
-_TO_SPL = np.array([[0.0, 0, 1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+# From (R, A, S) to (I, P, L). napari draws its last axes down and to the right, where a slice of a
+# scan has the patient's back and left. Its 3D view takes the axes in their order as right-handed:
+# with S as the first, the patient would be mirrored there.
+_TO_IPL = np.array([[0.0, 0, -1, 0], [0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
 _BLACK_AND_WHITE = (0.5, 99.5)  # percentiles of a scan
 
 
@@ -44,8 +45,9 @@ def to_napari(explanation: Explanation, sample: int = 0) -> list[Layer]:
 
     ``napari.layers.Layer.create(*layer)`` makes a layer of each. Their affines put the maps on the
     original. The axes of an image are in pixels, those of a video in seconds, by the frames' mean
-    duration, and pixels. Those of a scan are in mm to the patient's head, back and left: DICOM's
-    coordinates, in reverse. Of a scan without an affine they are in its spacing, or in voxels.
+    duration, and pixels. Those of a scan are in mm to the patient's feet, back and left: the
+    coordinates (R, A, S), negative and in reverse. Of a scan without an affine they are in its
+    spacing, or in voxels.
 
     Raises ValueError for a video that does not fit in memory.
     """
@@ -80,8 +82,8 @@ def _make_world(explanation: Explanation) -> _World:
         return _World((len(times), *size), affine, ("t", "y", "x"), ("s", "pixel", "pixel"))
     size = getattr(original, "shape", size)
     if "affine" in explanation.facts:
-        affine = _TO_SPL @ np.array(explanation.facts["affine"])
-        return _World(size, affine, ("S", "P", "L"), ("mm",) * 3)
+        affine = _TO_IPL @ np.array(explanation.facts["affine"])
+        return _World(size, affine, ("I", "P", "L"), ("mm",) * 3)
     spacing = getattr(original, "spacing", None)
     unit = "pixel" if spacing is None else "mm"
     return _World(size, np.diag([*(spacing or (1, 1, 1)), 1]), ("d", "h", "w"), (unit,) * 3)

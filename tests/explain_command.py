@@ -103,9 +103,13 @@ class Lesion(nn.Module):
 
 
 def run(capsys, path, name, *more):
-    """The report of a successful run into a new folder, which prints nothing else."""
+    """The report of a successful run into a new folder, which prints nothing else.
+
+    The method is 3DCAM, unless ``more`` has another.
+    """
     rmtree("out", ignore_errors=True)
     words = ["explain", str(path), "--model", f"model.py:{name}", "--output", "out", "--json"]
+    words += ["--method", "GlobalLocal"]
     code = main([*words, *map(str, more)])
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")

@@ -125,7 +125,8 @@ class Explainer:
         try:
             output = select_output(returned, self.cam.output)
         except TypeError as error:
-            raise ModelError(str(error).replace("forward_func", "The model")) from error
+            text = str(error).replace("forward_func", "The model")
+            raise ModelError(f"{text} Or wrap the model in a module that returns it.") from error
         self._check_output(inputs, output)
         return _float(output)
 

@@ -50,4 +50,6 @@ class ImageSource:
 
 
 def frame_advice(expected: int) -> str:
-    return f" Pass a Preprocessing with channels={expected}." if expected in (1, 3) else ""
+    if expected not in (1, 3):
+        return ""
+    return f" Pass a Preprocessing with channels={expected}: --channels on the command line."

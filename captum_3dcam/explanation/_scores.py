@@ -56,8 +56,10 @@ class Scores:
                 select_scores(scores, each)
             if target.classes:
                 return list(target.classes)
-            if scores.numel() == len(scores) and target.top == 1:
-                return [None]
+            if target.top == 1:
+                select_scores(scores)  # what needs a target says so
+                if scores.numel() == len(scores):
+                    return [None]
             return [classes.tolist() for classes in top_classes(scores, target.top).unbind(dim=1)]
 
     def predictions(self, scores: Tensor, targets: Sequence[Any]) -> list[list[Prediction]]:

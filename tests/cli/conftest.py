@@ -20,7 +20,7 @@ def figures_not_drawn(monkeypatch):
     """Figures take most of the time, and few tests read them."""
 
     def save(figure, path, **options):
-        Image.new("RGB", (1, 1)).save(path)
+        Image.new("RGB", (1, 1)).save(path, "png")
 
     monkeypatch.setattr(Figure, "savefig", save)
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 import captum_3dcam
 from captum_3dcam import functional
-from captum_3dcam.attribution import LayerwiseCAM
+from captum_3dcam.attribution import METHODS
 from captum_3dcam.cli import _parser as parser
 from captum_3dcam.cli import main
 from captum_3dcam.cli._output import shows_progress
@@ -55,6 +55,15 @@ class Deep(nn.Module):
         self.layer = nn.Conv2d(3, 2, 3)
     def forward(self, x):
         return {"scores": self.layer(x)}
+
+class Pair(Deep):
+    def forward(self, x):
+        scores = self.layer(x).flatten(1)
+        return {"first": scores, "second": scores}
+
+class Joined(Deep):
+    def forward(self, x):
+        return self.layer(x).mean(0)
 """
 INPUT_SIZE = ["--input-size", "3", "16", "16"]
 
@@ -168,32 +177,33 @@ USAGE_ERRORS = {
     ),
     "no such layer": (
         explain("--layers", "feature"),
-        "captum-3dcam explain: error: --layers: The model has no layer named 'feature'. The "
+        "captum-3dcam explain: error: layers: The model has no layer named 'feature'. The "
         "nearest names are '0', '0.0', '0.1'; model.named_modules() lists them all.",
     ),
     "no such method": (
         explain("--layers", "0", "--method", "CAM"),
         "captum-3dcam explain: error: argument --method: invalid choice: 'CAM' (choose from "
-        "GlobalLocal, Counterfactual, WhatWhere, GradCAM, GradCAM++, LayerCAM, HiResCAM, XGradCAM)",
+        "WhatWhere, GlobalLocal, Counterfactual, GradCAM, GradCAM++, LayerCAM, HiResCAM, XGradCAM)",
     ),
     "a fusion of what has its own": (
         explain("--layers", "0", "2", "--method", "whatwhere", "--fusion", "max"),
-        "captum-3dcam explain: error: --method WhatWhere has its own fusion of the layers: omit "
-        "--fusion.",
+        "captum-3dcam explain: error: WhatWhere has its own fusion of the layers: leave fusion "
+        "out.",
     ),
     "a class beyond the last": (
         explain("--layers", "0", "--target", "3"),
-        "captum-3dcam explain: error: --target: target 3 is out of range: axis 1 of the output, of "
+        "captum-3dcam explain: error: target: target 3 is out of range: axis 1 of the output, of "
         "shape (1, 3), takes 0 to 2.",
     ),
     "more classes than there are": (
         explain("--layers", "0", "--target", "top4"),
-        "captum-3dcam explain: error: --target: k must be from 1 to the 3 classes; received 4.",
+        "captum-3dcam explain: error: target: k must be from 1 to the 3 classes; received 4.",
     ),
     "a name without names": (
         explain("--layers", "0", "--target", "golf"),
-        "captum-3dcam explain: error: --target golf: expected a class index, top3 or another "
-        "count, each, an index such as 1,4,8, or a class name (--classes).",
+        "captum-3dcam explain: error: target='golf': expected a class index, \"top3\" or another "
+        'count, "each", an index into an output with more axes such as (1, 4, 8), a class name, or '
+        "a list of indices and names. For a name, pass class_names.",
     ),
     "an option of another input": (
         explain("--layers", "0", "--spacing", "1.5"),
@@ -201,7 +211,7 @@ USAGE_ERRORS = {
     ),
     "more windows than axes": (
         explain("--layers", "0", "--window", "8", "8", "8"),
-        "captum-3dcam explain: error: --window 8 8 8: an image has 2 axes.",
+        "captum-3dcam explain: error: windows: size=(8, 8, 8): an image has 2 axes.",
     ),
     "a stride longer than its window": (
         explain("--layers", "0", "--window", "8", "8", "--stride", "9"),
@@ -209,7 +219,7 @@ USAGE_ERRORS = {
     ),
     "a stride of no window": (
         explain("--layers", "0", "--stride", "4"),
-        "captum-3dcam explain: error: --stride needs --window.",
+        "captum-3dcam explain: error: windows: stride needs size.",
     ),
     "a size of three sides": (
         explain("--layers", "0", "--size", "8", "8", "8"),
@@ -219,15 +229,16 @@ USAGE_ERRORS = {
         explain("--layers", "0", "--std", "0"),
         "captum-3dcam explain: error: std=0.0: expected numbers above 0.",
     ),
-    "scores in a dict": (
+    "a class for each pixel": (
         explain("--layers", "layer", name="Deep"),
-        "captum-3dcam explain: error: The model must return a tensor of scores, one row per "
-        "sample; for an input of shape (1, 3, 20, 24) it returned dict. Wrap it in a module that "
-        "does.",
+        "captum-3dcam explain: error: target: An output of shape (1, 2, 18, 22) needs a target: of "
+        "a segmentation, a class or a tuple (class, y, x) for one pixel; a function of the output "
+        "that returns one score per sample; or reduce it to (N, classes), e.g. by a mean over "
+        "time.",
     ),
     "a file where the folder should be": (
         explain("--layers", "0", "--output", "model.py"),
-        "captum-3dcam explain: error: --output model.py: a file of that name exists.",
+        "captum-3dcam explain: error: output 'model.py': a file of that name exists.",
     ),
     "a dataset without its folder": (
         ["evaluate", "jhmdb", "--model", "model.py:net", "--layers", "0"],
@@ -278,6 +289,22 @@ def test_usage_errors_exit_with_2(case, folder, capsys):
 def test_failures_of_the_users_code_exit_with_1(name, message, folder, capsys):
     assert main(["layers", "--model", f"model.py:{name}", "--input-size", "7", "8", "8"]) == 1
     assert capsys.readouterr().err == f"captum-3dcam layers: error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("Pair", "The model must return a tensor of scores; it returned dict with ['first', "
+         "'second']. Choose the tensor with output=: a key, an attribute, an index, or a function "
+         "of what the model returns. Or wrap the model in a module that returns it."),
+        ("Joined", "The model must return scores, one row per sample; for an input of shape (1, 3, "
+         "20, 24) it returned (2, 18, 22). Wrap it in a module that does, or choose them with "
+         "output=."),
+    ],
+)  # fmt: skip
+def test_a_model_without_scores_exits_with_1(name, message, folder, capsys):
+    assert main(explain("--layers", "layer", name=name)) == 1
+    assert capsys.readouterr().err == f"captum-3dcam explain: error: {message}\n"
 
 
 def test_a_model_file_that_cannot_be_imported(folder, capsys):
@@ -398,9 +425,7 @@ def test_a_device_that_is_not_there(folder, capsys):
 def test_methods_and_fusions_are_those_of_the_package():
     assert parser.FUSIONS == functional.FUSIONS
     public = {name for name in captum_3dcam.__all__ if name.startswith("Layerwise")}
-    assert set(parser.METHODS.values()) == {*public, "CounterfactualCAM"}
-    for name in parser.METHODS.values():
-        assert issubclass(getattr(captum_3dcam, name), LayerwiseCAM)
+    assert {each.__name__ for each in METHODS.values()} == {*public, "CounterfactualCAM"}
 
 
 def options_of(subparser):
@@ -477,7 +502,6 @@ def test_a_command_imports_only_what_it_needs(folder):
     for name in ("captum_3dcam.visualization", "captum_3dcam.datasets", "captum_3dcam.evaluation"):
         assert name not in imported["LAYERS"], name
     assert "captum_3dcam.evaluation" not in imported["IMAGE"]
-    assert "captum_3dcam.cli._video" not in imported["IMAGE"]
 
 
 def test_ctrl_c_in_a_terminal_leaves_no_file(folder):

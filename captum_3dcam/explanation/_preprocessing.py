@@ -24,7 +24,8 @@ def frame_preprocessing(requested: Any, model: nn.Module) -> Preprocess:
     chosen = _choose(requested, model, PRESETS, VolumePreprocessing, "images and videos")
     if not isinstance(chosen, Preprocessing):
         return chosen  # type: ignore[no-any-return]
-    is_preset = isinstance(requested, str) or chosen == PRESETS["none"]
+    is_default = requested is None and not hasattr(model, "PREPROCESSING")
+    is_preset = isinstance(requested, str) or is_default
     return as_grey(chosen) if is_preset and input_channels(model) == 1 else chosen
 
 

@@ -67,7 +67,7 @@ def find_kind(path: Path, kind: str | None) -> str:
         try:
             return input_kind(path)
         except ValueError as error:
-            raise ValueError(f"{error} Or say what it is: kind={'|'.join(KINDS)}.") from error
+            raise ValueError(f"{error} (kind={'|'.join(KINDS)})") from error
 
 
 def read_pixels(path: Path, reading: Reading) -> NDArray[uint8]:

@@ -5,6 +5,9 @@ from explain_command import MODEL, SEED
 from matplotlib.figure import Figure
 from PIL import Image
 
+from captum_3dcam.explanation import _saving
+from captum_3dcam.explanation._figures import draw
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -23,6 +26,20 @@ def figures_not_drawn(monkeypatch):
         Image.new("RGB", (1, 1)).save(path, "png")
 
     monkeypatch.setattr(Figure, "savefig", save)
+
+
+@pytest.fixture
+def figures(figures_not_drawn, monkeypatch):
+    """The figures of the last result by their names."""
+    drawn = {}
+
+    def draw_and_keep(explanation):
+        drawn.clear()
+        drawn.update(draw(explanation))
+        return drawn
+
+    monkeypatch.setattr(_saving, "draw", draw_and_keep)
+    return drawn
 
 
 @pytest.fixture

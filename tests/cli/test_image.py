@@ -12,8 +12,8 @@ from PIL import Image
 
 from captum_3dcam import CounterfactualCAM, GlobalLocalCAM2D, LayerwiseHiResCAM
 from captum_3dcam import localization as loc
-from captum_3dcam.cli import _image, main
-from captum_3dcam.cli._result_folder import fingerprint
+from captum_3dcam.cli import main
+from captum_3dcam.explanation._result_folder import fingerprint
 from captum_3dcam.io import load_map, read_image
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import SlidingWindowCAM
@@ -39,7 +39,7 @@ def test_an_image(image_file, capsys):
         "kind": "image", "fingerprint": fingerprint([Path(path)]), "size": [24, 32],
         "model_size": [24, 32],
     }  # fmt: skip
-    assert set(report["files"]) == {"map", "figure"}
+    assert set(report["files"]) == {"report", "map", "figure"}
     assert read_image("out/figure.png").std() > 10
     metadata = load_map("out/map.npz").metadata
     assert metadata["layers"] == ["first", "second"]
@@ -91,7 +91,10 @@ def test_a_pixel_of_a_segmentation(image_file, figures_not_drawn, capsys):
     assert report["results"][0]["class"] == [1, 8, 9]
     message, code = fails(capsys, path, "Segmentation", "--layers", "first")
     assert code == 2
-    assert message.startswith("--target: attribute_top_k needs scores of shape (N, classes)")
+    assert message.startswith("target: An output of shape (1, 2, 24, 32) needs a target: of a seg")
+    message, code = fails(capsys, path, "Segmentation", "--layers", "first", "--target", "top2")
+    assert code == 2
+    assert message.startswith("target: attribute_top_k needs scores of shape (N, classes)")
 
 
 def test_the_models_own_layers_and_preprocessing(image_file, figures_not_drawn, capsys):
@@ -125,7 +128,7 @@ def test_a_preprocessing_that_is_a_function(image_file, figures_not_drawn, capsy
     _, received = network("halves")
     torch.testing.assert_close(received[0], pixels.movedim(-1, 0)[None, :, ::2, ::2] / 255)
     assert fails(capsys, path, "halves", "--layers", "first", "--std", "2", "--size", "8") == (
-        "The model's PREPROCESSING is of type function, which --size, --std cannot change.", 2,
+        "The model's PREPROCESSING is of type function, which size, std cannot change.", 2,
     )  # fmt: skip
 
 
@@ -164,15 +167,13 @@ def test_a_cropped_image_is_explained_where_the_network_saw_it(image_file, capsy
     )
 
 
-def test_the_boxes_drawn_are_those_printed_and_written(image_file, monkeypatch, capsys):
+def test_the_boxes_drawn_are_those_printed_and_written(image_file, figures, capsys):
     path, _ = image_file
-    drawn = []
-    monkeypatch.setattr(_image, "save_figure", lambda figure, path: drawn.append(figure))
     words = ["explain", path, "--model", "model.py:image", "--layers", "first", "--output", "out"]
     assert main(words) == 0
     summary = capsys.readouterr().out
     boxes = json.loads(Path("out/report.json").read_text())["results"][0]["boxes"]
-    ax = drawn[0].axes[0]
+    ax = figures["figure"].axes[0]
     corners = [patch.get_bbox().extents + 0.5 for patch in ax.patches]
     assert len(boxes) > 1
     assert np.allclose(corners, [each["box"] for each in boxes], atol=1e-3)
@@ -186,7 +187,7 @@ def test_a_file_of_several_pages_read_as_an_image(folder, figures_not_drawn, cap
     assert code == 2
     assert message == (
         "'stack.tif' is a TIFF of 3 pages, which may be frames or slices. Say what it is: a video "
-        "of so many frames, or an image, the first page. (--kind image|video|volume)"
+        "of so many frames, or an image, the first page. (kind=image|video|volume)"
     )
     words = ["explain", "stack.tif", "--model", "model.py:image", "--layers", "first"]
     with warnings.catch_warnings():
@@ -217,4 +218,4 @@ def test_a_folder_is_no_image(folder, capsys):
     Path("frames").mkdir()
     Image.new("RGB", (16, 16)).save("frames/1.png")
     message, code = fails(capsys, "frames", "image", "--layers", "first", "--kind", "image")
-    assert (message, code) == ("--kind image: the folder 'frames' has no DICOM image.", 2)
+    assert (message, code) == ("kind=image: the folder 'frames' has no DICOM image.", 2)

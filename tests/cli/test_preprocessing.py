@@ -148,7 +148,7 @@ def test_figures_of_three_channels_are_refused_for_one(
     path, _ = image_file
     message, code = fails(capsys, path, "grey", "--preprocessing", "imagenet", *more)
     assert (message, code) == (
-        f"The {value}, and the network takes one channel, grey. Pass the --mean and --std of its "
+        f"The {value}, and the network takes one channel, grey. Pass the mean and std of its "
         "training, one number each.", 2,
     )  # fmt: skip
     words = ["--layers", "1", "--preprocessing", "imagenet"]
@@ -159,9 +159,11 @@ def test_figures_of_three_channels_are_refused_for_one(
     ("name", "words", "end"),
     [
         ("image", ["--channels", "1"],
-         "Its first convolution takes 3 channels; the input has 1. Pass --channels 3."),
+         "Its first convolution takes 3 channels; the input has 1. Pass a Preprocessing with "
+         "channels=3: --channels on the command line."),
         ("grey", ["--channels", "3"],
-         "Its first convolution takes 1 channels; the input has 3. Pass --channels 1."),
+         "Its first convolution takes 1 channels; the input has 3. Pass a Preprocessing with "
+         "channels=1: --channels on the command line."),
         ("two", [], "Its first convolution takes 2 channels; the input has 3."),
     ],
 )  # fmt: skip
@@ -178,8 +180,8 @@ def test_an_error_of_the_model_names_the_channels(
     ("words", "message"),
     [
         (["--preprocessing", "ct-lung"],
-         "--preprocessing ct-lung is for volumes: pass one of none, imagenet, inception, kinetics, "
-         "pytorchvideo."),
+         "preprocessing='ct-lung': expected for images and videos one of 'none', 'imagenet', "
+         "'inception', 'kinetics', 'pytorchvideo'."),
         (["--mean", "123.7", "116.3", "103.5"],
          "mean=(123.7, 116.3, 103.5): values in [0, 1] have none above 1. If it is of values from "
          "0 to 255, divide mean and std by 255."),
@@ -247,13 +249,13 @@ def test_an_input_out_of_range_is_warned_of_once(more_models, image_file, capsys
     ("name", "words", "message"),
     [
         ("Sure", [], ", and their sum over the classes is 1: these are probabilities already. Pass "
-         "--returns probabilities."),
+         'returns="probabilities".'),
         ("Sure", ["--returns", "probabilities"], None),
         ("image", ["--returns", "probabilities"], ": these are no probabilities. If the model "
-         "returns logits, omit --returns probabilities."),
+         'returns logits, leave out returns="probabilities".'),
         ("image", [], None),
         ("Sharp", [], ": no classifier is trained to such logits. Check the preprocessing "
-         "(--preprocessing, --mean, --std), and whether the weights are loaded."),
+         "(mean, standard deviation), and whether the weights are loaded."),
     ],
 )  # fmt: skip
 def test_scores_that_cannot_be(name, words, message, more_models, image_file, capsys):

@@ -49,7 +49,8 @@ def save(
         files = {"report": staging / "report.html", **_write_maps(explanation, staging)}
         images = _write_figures(explanation, staging)
         files |= {name: staging / f"{name}.png" for name in images}
-        if explanation.kind == "video" and overlay != "none":
+        has_video = explanation.kind == "video" and explanation.originals[0] is not None
+        if has_video and overlay != "none":
             for rank, name in enumerate(_stems(explanation, "overlay")):
                 files[name] = staging / f"{name}.{overlay}"
                 write_overlay(explanation, rank, files[name], progress)

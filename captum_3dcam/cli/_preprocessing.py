@@ -25,11 +25,13 @@ def of_volumes(options: Namespace, model: nn.Module) -> Any:
         "normalize": options.normalize,
         "size": _value(options, "size", (3,), "D H W for volumes"),
         "spacing": _value(options, "spacing", (1, 3), "one number, or D H W"),
-        "window": options.clip and tuple(options.clip),
     }
     given = {name: value for name, value in values.items() if value is not None}
-    if "window" in given:
-        given["units"] = None
+    if options.clip is not None:
+        low, high = options.clip
+        if not low < high:
+            raise ArgumentError(f"--clip {low:g} {high:g}: expected LOW < HIGH.")
+        given |= {"window": (low, high), "units": None}
     return replace_volume_values(options.preprocessing, model, given)
 
 

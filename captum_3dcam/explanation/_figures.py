@@ -69,7 +69,7 @@ def _draw_video(explanation: Explanation) -> dict[str, Any]:
         return {"figure": _draw_rows(explanation, dict(enumerate(explanation.attribution[0])))}
     heat_map = explanation.heat_map()
     step, frames, times = _sampled(explanation)
-    shown = np.array(heat_map[::step])
+    shown = heat_map[::step].numpy().copy()  # it may be on disk
     tubes = every_nth(step, explanation.tubes())[:_MAX_TUBES]
     middles = [(tube.start + tube.end) // 2 for tube in tubes]
     peak = int(shown.max(axis=(1, 2)).argmax())
@@ -125,7 +125,7 @@ def _draw_rows(
         original = np.zeros(next(iter(maps.values())).shape[:3], np.uint8)
     if explanation.kind == "video":
         step, frames, times = _sampled(explanation)
-        rows = [np.array(each[::step]) for each in maps.values()]
+        rows = [each[::step].numpy().copy() for each in maps.values()]
         peak = int(rows[0].max(axis=(1, 2)).argmax())
         shown = spread(len(rows[0]), peak, count=_ROW)
         original = frames if frames is not None else np.zeros(rows[0].shape, np.uint8)

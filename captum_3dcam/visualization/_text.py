@@ -17,6 +17,9 @@ OUTLINED: dict[str, Any] = {
 # For what a user wrote: matplotlib would read what stands between dollar signs as a formula.
 LITERAL: dict[str, Any] = {"parse_math": False, "usetex": False}
 
+# A word with what follows it. No line ends within "D = 3" or before "mm".
+_PART = re.compile(r"(?:[^\s_/]|(?<==) | (?=mm\b|= ))*[\s_/]*")
+
 
 def wrap_text(text: str, fits: Callable[[str], bool]) -> str:
     """The text with line breaks after words, or at worst within one, so that all lines fit.
@@ -27,7 +30,7 @@ def wrap_text(text: str, fits: Callable[[str], bool]) -> str:
     lines = []
     for line in text.split("\n"):
         wrapped = ""
-        for part in [line] if fits(line) else re.findall(r"[^\s_/]*[\s_/]*", line):
+        for part in [line] if fits(line) else _PART.findall(line):
             if wrapped and not fits((wrapped + part).rstrip()):
                 lines.append(wrapped.rstrip())
                 wrapped = ""

@@ -1,5 +1,7 @@
 """Animations: what moves, and the files they are saved as."""
 
+from base64 import b64decode
+from io import BytesIO
 from itertools import pairwise
 
 import numpy as np
@@ -146,3 +148,34 @@ def test_frames_are_saved_at_their_own_times(tmp_path):
     assert durations == [100, 400, 100, 1400, 100]
     with pytest.raises(ValueError, match="fps holds the times of 6 frames"):
         small_animation(fps=times, start=2)
+
+
+def shown(animation):
+    """The figure of an animation that is not saved."""
+    animation._draw_was_started = True  # else Matplotlib warns when it is deleted
+    return animation._fig
+
+
+def test_the_raw_video_is_to_the_left_and_a_zero_map_says_so():
+    clip = np.random.default_rng(0).random((5, 40, 60, 3))
+    figure = shown(animate_video_attr(MOVING * 0, clip, style=Style(raw=True)))
+    raw, own, profile = figure.axes
+    assert [len(ax.images) for ax in (raw, own, profile)] == [1, 2, 0]
+    np.testing.assert_allclose(values(raw.images[0]), clip[0], rtol=1e-6)
+    assert [text.get_text() for text in own.texts] == ["the map is zero"]
+    assert not raw.texts
+
+
+def test_a_notebook_shows_an_animation_at_its_own_times(tmp_path):
+    times = FrameTimes([0.0, 1.0, 1.1, 1.5, 1.6, 3.0])
+    html = small_animation(fps=times)._repr_html_()
+    prefix, data = html.removesuffix('">').split(",")
+    assert prefix == '<img src="data:image/gif;base64'
+    with Image.open(BytesIO(b64decode(data))) as image:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
+    assert durations == [1000, 100, 400, 100, 1400]
+
+
+def test_a_notebook_shows_what_is_too_fast_for_a_gif_in_a_player():
+    html = small_animation(fps=100)._repr_html_()
+    assert "<script" in html

@@ -101,6 +101,9 @@ FIGURES = {
     "grid": lambda: visualize_video_attr(
         CLIP, VIDEO, frames=6, style=Style(columns=3, scale="each", fig_size=(4, 3.6))
     )[0],
+    "raw": lambda: visualize_video_attr(
+        CLIP, VIDEO, frames=3, style=Style(raw=True, base="color", fig_size=(4, 3.6))
+    )[0],
     "animation": lambda: last_frame(overlays=Overlays(tubes=TUBES), style=Style(fig_size=(3, 3.4))),
     "profile": lambda: visualize_temporal_profile(
         CLIP, [Segment(0, 2, 1.0), Segment(4, 5, 1.0)], style=Style(fig_size=(4, 1.5))

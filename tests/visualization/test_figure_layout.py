@@ -36,7 +36,7 @@ def written(figure):
     """The texts that are drawn, and the boxes in pixels that they cover."""
     shown = []
     for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
+        for axis in (ax.xaxis, ax.yaxis) if ax.axison else ():
             low, high = sorted(axis.get_view_interval())
             ticks = zip(axis.get_majorticklocs(), axis.get_ticklabels(), strict=True)
             margin = 1e-6 * (high - low)
@@ -109,15 +109,9 @@ VOLUMES = {
     "thick": volume(),
     "thin": volume((0.7, 0.7, 5.0), (40, 40, 4)),
     "long": volume((1.0, 1.0, 1.0), (8, 8, 90)),
-    "small": volume((0.002, 0.001, 0.001), offset=(0, 0, 0)),
     "oblique": volume(turn=0.5),
-    "voxels": volume().data[0] if volume().data.ndim == 4 else volume().data,
-    "large": volume((500.0, 300.0, 200.0)),
+    "voxels": Scan(np.random.default_rng(0).random((10, 24, 16))),
 }
-
-
-def zero(maps):
-    return [heat * 0 for heat in maps] if isinstance(maps, list) else maps * 0
 
 
 def panels(maps, original):
@@ -160,9 +154,14 @@ def animated(animation):
 
 
 @pytest.mark.parametrize(
-    "style", [Style(), Style(raw=True, show_colorbar=False), Style(scale="each")]
+    ("name", "style"),
+    [
+        (SHORT, Style()),
+        (LONG, Style()),
+        (LONG, Style(raw=True, show_colorbar=False)),
+        (CODE, Style(scale="each")),
+    ],
 )
-@pytest.mark.parametrize("name", [SHORT, LONG, CODE])
 @pytest.mark.parametrize("kind", FIGURES)
 def test_texts_of_any_length_overlap_nothing(kind, name, style):
     check_layout(FIGURES[kind](name, style)[0])
@@ -183,7 +182,37 @@ def test_texts_of_any_length_overlap_nothing(kind, name, style):
     ids=["planes", "projections", "coronal", "axial", "panels"],
 )
 def test_the_millimetres_of_volumes_overlap_nothing(draw, kind):
-    scan = VOLUMES[kind]
-    scan = scan if isinstance(scan, Volume) else Scan(scan)
-    check_layout(draw(scan, title=LONG)[0])
-    check_layout(draw(scan, style=Style(raw=True))[0])
+    check_layout(draw(VOLUMES[kind], title=LONG, style=Style(raw=kind in ("thick", "oblique")))[0])
+
+
+@pytest.mark.parametrize("kind", ["video", "panels", "panels of an image"])
+def test_frames_are_large_enough_to_see(kind):
+    """When the figure is as wide as a page, a frame is almost a quarter of it."""
+    figure, axes = FIGURES[kind](SHORT, Style())[:2]
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    share = axes[0].get_window_extent().width / figure.bbox.width
+    assert share * README_WIDTH > 175
+
+
+def test_own_bars_stand_below_each_other_though_the_last_line_is_shorter():
+    figure, axes = visualize_attr_panels(THREE, VIDEO, ["a", "b", "c"], frames=[0, 2, 3, 4, 9])
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    bars = figure.axes[-6:]
+    assert [bar.get_ylabel() for bar in bars] == ["attribution (this map)"] * 6
+    lefts = [bar.get_window_extent().x0 for bar in bars]
+    assert max(lefts) - min(lefts) < 1
+    assert min(lefts) > max(ax.get_window_extent().x1 for ax in axes)
+
+
+def test_legends_are_between_the_frames_and_the_profile():
+    figure, axes = visualize_video_attr(CLIP, VIDEO, overlays=OVERLAYS)
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    legend = axes[-1].get_legend()
+    names = [text.get_text().replace("\n", "") for text in legend.get_texts()]
+    assert names == [*TUBES, "segment"]
+    box = legend.get_window_extent()
+    assert box.y0 >= axes[-1].get_window_extent().y1 - 3
+    assert box.y1 < min(ax.get_window_extent().y0 for ax in axes[:-1])

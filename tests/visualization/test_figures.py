@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
 from figures import CLIP, HEAT, IMAGE, MOVING
+from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from captum_3dcam.localization import Segment, Tube
 from captum_3dcam.visualization import (
@@ -34,6 +37,35 @@ def test_use_pyplot_shows_the_figure(monkeypatch):
     figure, _ = visualize_video_attr(MOVING, CLIP, style=Style(use_pyplot=True))
     assert shown[1:] == [[figure.number]]
     plt.close(figure)
+
+
+RESULTS = {
+    "image": lambda **style: visualize_image_attr(HEAT, IMAGE, **style),
+    "video": lambda **style: visualize_video_attr(MOVING, CLIP, frames=1, style=Style(**style)),
+    "panels": lambda **style: visualize_attr_panels([HEAT], IMAGE, ["a"], style=Style(**style)),
+    "profile": lambda **style: visualize_temporal_profile(MOVING, style=Style(**style)),
+    "planes": lambda **style: visualize_volume_attr(MOVING, VOLUME, style=Style(**style)),
+    "montage": lambda **style: visualize_volume_montage(
+        MOVING, VOLUME, slices=1, style=Style(**style)
+    ),
+    "projections": lambda **style: visualize_volume_projections(
+        MOVING, VOLUME, style=Style(**style)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_notebook_shows_a_result_as_its_figure(name, monkeypatch):
+    result = RESULTS[name](fig_size=(6, 4))
+    figure, axes = result
+    assert isinstance(figure, Figure)
+    assert axes is result[1]
+    with Image.open(BytesIO(result._repr_png_())) as image:
+        assert image.size == (600, 400)
+    monkeypatch.setattr(plt, "show", lambda: None)
+    result = RESULTS[name](use_pyplot=True)
+    assert result._repr_png_() is None  # it has been shown
+    plt.close(result.figure)
 
 
 def test_an_error_leaves_no_figure_in_pyplot():

@@ -150,13 +150,14 @@ def test_outliers_of_a_zero_map_and_invalid_percentages():
     "method", ["blended_heat_map", "heat_map", "masked_image", "alpha_scaling"]
 )
 @pytest.mark.parametrize("floats", [False, True])
-def test_rendered_pixels_are_the_blend_of_image_and_colours(sign, method, floats):
+@pytest.mark.parametrize("base", ["grey", "color"])
+def test_rendered_pixels_are_the_blend_of_image_and_colours(sign, method, floats, base):
     if sign == "all" and method in ("masked_image", "alpha_scaling"):
         return  # refused by Style
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
     heat = rng.uniform(-1, 2, (4, 6)).astype(np.float32)
-    style = Style(method, sign, vmax=1.5)
+    style = Style(method, sign, vmax=1.5, base=base)
     rendered = render_image_attr(heat, frame / np.float32(255) if floats else frame, style)
     assert rendered.dtype == np.uint8
     for y in range(4):
@@ -165,13 +166,14 @@ def test_rendered_pixels_are_the_blend_of_image_and_colours(sign, method, floats
             value = selected.get(sign, heat[y, x] if sign == "all" else abs(heat[y, x]))
             share = np.clip(value / 1.5, -1, 1)
             errors = [
-                np.abs(rendered[y, x] - 255 * _blended(frame[y, x] / 255, near, method, sign)).max()
+                np.abs(rendered[y, x] - 255 * _blended(rgb, near, method, sign, base)).max()
+                for rgb in [frame[y, x] / 255]
                 for near in (share - 1 / 512, share, share + 1 / 512)
             ]
             assert min(errors) <= 1.5  # a colour map has 256 colours: one or its neighbour
 
 
-def _blended(rgb, share, method, sign):
+def _blended(rgb, share, method, sign, base):
     if method == "masked_image":
         return rgb * min(abs(share), 1)
     if method == "alpha_scaling":
@@ -179,8 +181,8 @@ def _blended(rgb, share, method, sign):
     colour = colormaps["RdBu_r"]((share + 1) / 2) if sign == "all" else colormaps["inferno"](share)
     if method == "heat_map":
         return np.array(colour[:3])
-    grey = rgb.mean()
-    return grey + 0.8 * math.sqrt(min(abs(share), 1)) * (np.array(colour[:3]) - grey)
+    below = rgb.mean() if base == "grey" else rgb
+    return below + 0.8 * math.sqrt(min(abs(share), 1)) * (np.array(colour[:3]) - below)
 
 
 def test_rendered_pixels_have_the_size_of_the_image_and_the_style():
@@ -191,6 +193,68 @@ def test_rendered_pixels_have_the_size_of_the_image_and_the_style():
     assert (10 <= row < 20, 40 <= column < 50) == (True, True)
     assert 100 < rendered.max() <= 128  # half of vmax
     assert (render_image_attr(HEAT, IMAGE, Style("original_image")) == 255).all()
+
+
+def test_a_grey_image_has_no_other_base():
+    grey = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    pixels = [render_image_attr(HEAT, grey, Style(base=base)) for base in ("grey", "color")]
+    np.testing.assert_array_equal(*pixels)
+
+
+@pytest.mark.parametrize("image", [IMAGE // 2, IMAGE[..., 0] // 2])
+def test_raw_pixels_are_to_the_left(image):
+    both = render_image_attr(HEAT, image, Style(raw=True))
+    assert both.shape == (40, 120, 3)
+    assert (both[:, :60] == 127).all()
+    np.testing.assert_array_equal(both[:, 60:], render_image_attr(HEAT, image))
+
+
+# ----------------------------------------------------------------------- the image below and beside
+
+
+def test_the_base_of_a_blended_map_is_grey_or_in_colour():
+    image = np.random.default_rng(0).random((4, 6, 3))
+    below = values(visualize_image_attr(HEAT, image)[1].images[0])
+    np.testing.assert_allclose(below, image.mean(axis=-1), rtol=1e-6)
+    _, ax = visualize_image_attr(HEAT, image, base="color")
+    np.testing.assert_allclose(values(ax.images[0]), image, rtol=1e-6)
+    np.testing.assert_array_equal(values(ax.images[1]), HEAT[0, 0])
+
+
+def test_the_raw_image_is_to_the_left_of_its_map():
+    image = np.random.default_rng(0).random((4, 6, 3))
+    figure, ax = visualize_image_attr(HEAT, image, raw=True, show_colorbar=True, title="lion")
+    raw, own, _ = figure.axes
+    assert own is ax
+    assert [len(each.images) for each in (raw, own)] == [1, 2]
+    np.testing.assert_allclose(values(raw.images[0]), image, rtol=1e-6)
+    pixels(figure)
+    assert raw.get_window_extent().x1 <= own.get_window_extent().x0
+    assert own.get_title() == "lion"
+    with pytest.raises(ValueError, match="raw=True needs the image, video or volume that was expl"):
+        visualize_image_attr(HEAT, method="heat_map", raw=True)
+
+
+@pytest.mark.parametrize(
+    ("heat", "sign", "note"),
+    [
+        (HEAT * 0, None, ["the map is zero"]),
+        (-HEAT, "positive", ["no positive values"]),
+        (HEAT, "negative", ["no negative values"]),
+        (HEAT * 1e-30, None, []),
+        (-HEAT, None, []),
+    ],
+)
+def test_a_map_of_which_nothing_is_drawn_says_why(heat, sign, note):
+    figure, ax = visualize_image_attr(heat, IMAGE, sign=sign, show_colorbar=True)
+    assert [text.get_text() for text in ax.texts] == note
+    assert len(figure.axes) == (1 if note else 2)  # a colour bar would show a scale of nothing
+
+
+@pytest.mark.parametrize("method", ["masked_image", "alpha_scaling", "original_image"])
+def test_what_draws_no_colours_has_no_colour_bar(method):
+    figure, ax = visualize_image_attr(HEAT, IMAGE, method, show_colorbar=True)
+    assert figure.axes == [ax]
 
 
 # ------------------------------------------------------------------------------------ overlays

@@ -17,6 +17,11 @@ VIDEO = torch.rand(6, 8, 10, 3, generator=GENERATOR)
 NAMES = ["run", "jump", "fall"]
 
 
+def name_of(ax):
+    """The name of a row, above its first image and that one's label."""
+    return next(text.get_text().rstrip("\n") for text in ax.texts)
+
+
 def heat(ax):
     return values(ax.images[-1])
 
@@ -34,7 +39,7 @@ def test_rows_are_maps_and_columns_are_frames():
             grey = VIDEO[frame].mean(dim=-1)
             np.testing.assert_allclose(values(ax.images[0]), grey, rtol=1e-6)
             assert ax.images[1].get_clim() == (0, pytest.approx(float(MAPS.max())))
-    assert [ax.get_ylabel() for ax in axes[::2]] == names
+    assert [name_of(ax) for ax in axes[::2]] == names
     assert [ax.get_title() for ax in axes[:4]] == ["2.00 s", "3.50 s", "", ""]
     assert figure.get_suptitle() == "why"
     assert len(figure.axes) == len(axes) + 1  # one bar for all
@@ -54,6 +59,48 @@ def test_scale_row_gives_each_map_its_own_scale_and_bar():
     np.testing.assert_allclose(heat(axes[-1]), maps[-1][-1])
 
 
+@pytest.mark.parametrize(("factor", "own"), [(1.0, False), (4.9, False), (5.1, True)])
+def test_maps_that_are_not_comparable_have_scales_of_their_own(factor, own):
+    maps = [heat / heat.max() * scale for heat, scale in zip(MAPS, (1, factor, 0), strict=True)]
+    figure, axes = visualize_attr_panels(maps, VIDEO, NAMES, frames=2)
+    tops = [pytest.approx(top) for top in ((1, factor) if own else (factor, factor))]
+    assert [ax.images[1].get_clim()[1] for ax in (axes[0], axes[2])] == tops
+    labels = [bar.get_ylabel() or bar.get_xlabel() for bar in figure.axes[6:]]
+    # The zero map has the space of a bar.
+    assert labels == (["attribution (this map)"] * 2 + [""] if own else ["attribution"])
+    assert [[text.get_text().rstrip() for text in ax.texts] for ax in axes[::2]] == [
+        ["run"], ["jump"], ["the map is zero", "fall"]
+    ]  # fmt: skip
+    _, axes = visualize_attr_panels(maps, VIDEO, NAMES, frames=2, style=Style(scale="shared"))
+    assert axes[0].images[1].get_clim() == axes[2].images[1].get_clim()
+    _, axes = visualize_attr_panels(maps, VIDEO, NAMES, frames=2, style=Style(vmax=3.0))
+    assert {ax.images[1].get_clim() for ax in axes} == {(0, 3)}
+
+
+def test_more_frames_than_fit_continue_below_all_maps():
+    _, axes = visualize_attr_panels(MAPS[:2], VIDEO, NAMES[:2], frames=6)
+    first, second = grid_positions(axes[:6]), grid_positions(axes[6:])
+    assert first == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]
+    assert second == [(1, 0), (1, 1), (1, 2), (3, 0), (3, 1), (3, 2)]
+    assert [ax.get_title() for ax in axes] == [*"012345", *[""] * 6]
+    assert [name_of(axes[i]) for i in (0, 3, 6, 9)] == ["run", "run", "jump", "jump"]
+    np.testing.assert_allclose(heat(axes[9]), MAPS[1, 3])
+
+
+def test_raw_panels_are_the_first_row():
+    _, axes = visualize_attr_panels(MAPS, VIDEO, NAMES, frames=2, style=Style(raw=True))
+    assert [name_of(ax) for ax in axes[::2]] == ["input", *NAMES]
+    assert [len(ax.images) for ax in axes] == [1] * 2 + [2] * 6
+    np.testing.assert_allclose(values(axes[1].images[0]), VIDEO[5], rtol=1e-6)
+    maps = [torch.rand(4, 5)] * 3
+    _, axes = visualize_attr_panels(maps, VIDEO[0], NAMES, style=Style(raw=True))
+    assert [ax.get_title() for ax in axes] == ["input", *NAMES]
+    assert {row for row, _ in grid_positions(axes)} == {0}
+    scan = Scan(np.random.default_rng(0).random((6, 8, 10)))
+    _, axes = visualize_attr_panels(MAPS, scan, NAMES, frames=2, style=Style(raw=True))
+    assert [len(ax.images) for ax in axes] == [1] * 2 + [2] * 6
+
+
 def test_scale_each_divides_each_image_by_its_maximum():
     figure, axes = visualize_attr_panels(
         MAPS, VIDEO, NAMES, frames=[1, 2], style=Style(scale="each")
@@ -62,14 +109,16 @@ def test_scale_each_divides_each_image_by_its_maximum():
         attr = MAPS[i // 2, 1 + i % 2]
         np.testing.assert_allclose(heat(ax), attr / attr.max(), rtol=1e-6)
         assert ax.images[1].get_clim() == (0, 1)
-    assert figure.axes[-1].get_ylabel() == "attribution / image's maximum"
+    assert figure.axes[-1].get_xlabel() == "attribution / image's maximum"
 
 
 def test_one_negative_value_makes_every_scale_diverging():
     signed = MAPS.clone()
     signed[1, 0, 0, 0] = -9.0
-    _, axes = visualize_attr_panels(signed, VIDEO, NAMES, frames=1)
+    _, axes = visualize_attr_panels(signed, VIDEO, NAMES, frames=1, style=Style(scale="shared"))
     assert [ax.images[1].get_clim() for ax in axes] == [(-9, 9)] * 3
+    _, axes = visualize_attr_panels(signed, VIDEO, NAMES, frames=1, style=Style(scale="row"))
+    assert [ax.images[1].get_clim()[0] < 0 for ax in axes] == [True] * 3
 
 
 def test_maps_of_an_image_are_side_by_side_whatever_their_sizes():
@@ -95,7 +144,7 @@ def test_a_volume_is_cut_into_slices_with_its_spacing_and_letters():
     assert [ax.get_title() for ax in axes[:2]] == ["D = 0 (0 mm)", "D = 5 (20 mm)"]
     np.testing.assert_allclose(heat(axes[1]), attr[0, 0, 2])  # the last of three covers 4 and 5
     assert axes[0].images[1].get_extent() == [-1, 19, 7.5, -0.5]
-    assert {text.get_text() for text in axes[0].texts} == set("RLAP")
+    assert {text.get_text() for text in axes[1].texts} == set("RLAP")
     np.testing.assert_allclose(values(axes[1].images[0]), values(axes[3].images[0]))
     pixels(figure)
 
@@ -103,8 +152,16 @@ def test_a_volume_is_cut_into_slices_with_its_spacing_and_letters():
 def test_a_volume_of_io_is_drawn_with_its_affine():
     volume = Volume(np.random.default_rng(0).random((6, 8, 10)), np.diag([2.0, 1.0, 1.0, 1.0]))
     _, axes = visualize_attr_panels(torch.rand(1, 6, 8, 10), volume, ["a"], frames=[0, 5])
-    assert [ax.get_title() for ax in axes] == ["D = 0\nR (0 mm)", "D = 5\nR (10 mm)"]
-    assert {text.get_text() for text in axes[0].texts} == set("APSI")  # RAS: D is sagittal
+    assert [ax.get_title() for ax in axes] == ["D = 0, R (0 mm)", "D = 5, R (10 mm)"]
+    assert {text.get_text() for text in axes[1].texts} == set("APSI")  # RAS: D is sagittal
+
+
+def test_the_panels_of_a_volume_share_the_patients_axes():
+    volume = Volume(np.random.default_rng(0).random((6, 8, 10)), np.diag([2.0, 1.0, 1.0, 1.0]))
+    _, axes = visualize_attr_panels(torch.rand(2, 6, 8, 10), volume, ["a", "b"], frames=2)
+    assert [ax.get_ylabel() for ax in axes] == ["S (mm)", "", "S (mm)", ""]
+    assert [ax.get_xlabel() for ax in axes] == ["", "", "A (mm)", "A (mm)"]
+    assert [bool(len(ax.get_xticks())) for ax in axes] == [False, False, True, True]
 
 
 def test_extreme_voxels_make_panels_of_usual_size():

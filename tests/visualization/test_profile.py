@@ -68,3 +68,10 @@ def test_a_clip_of_a_video_with_times():
     for start in (-1, 6):
         with pytest.raises(ValueError, match="times of 10 frames; expected those of the clip's 5"):
             visualize_temporal_profile(MOVING, fps=times, start=start)
+
+
+def test_the_profile_of_a_zero_map_says_so():
+    _, ax = visualize_temporal_profile(MOVING * 0)
+    assert [text.get_text() for text in ax.texts] == ["the map is zero"]
+    _, ax = visualize_temporal_profile(MOVING)
+    assert not ax.texts

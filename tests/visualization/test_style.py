@@ -26,6 +26,7 @@ def test_a_style_is_frozen_and_replaced():
         ({"scale": "frame"}, "scale='frame' is not known. Choose one of 'shared', 'row', 'each'"),
         ({"scale": "each", "vmax": 2.0}, "vmax=2.0 sets one scale for all images, scale='each'"),
         ({"scale": "row", "vmax": 2.0}, "vmax=2.0 sets one scale for all images, scale='row'"),
+        ({"base": "gray"}, "base='gray' is not known. Choose one of 'grey', 'color'"),
         ({"vmax": 0}, "vmax=0: expected a finite number above 0"),
         ({"vmax": float("nan")}, "vmax=nan: expected a finite number"),
         ({"alpha_overlay": 1.1}, "alpha_overlay=1.1: expected an opacity, 0 to 1"),
@@ -51,6 +52,7 @@ def test_invalid_settings_raise(settings, message):
         ({"alpha_overlay": None}, "alpha_overlay=None: expected a number"),
         ({"window": 5}, "window=5: expected a list of numbers"),
         ({"show_colorbar": 1}, "show_colorbar=1: expected True or False"),
+        ({"raw": "yes"}, "raw='yes': expected True or False"),
         ({"use_pyplot": "yes"}, "use_pyplot='yes': expected True or False"),
         ({"fig_size": "large"}, "fig_size='large': expected a list of numbers"),
         ({"plt_fig_axis": 3}, r"plt_fig_axis=3: expected a figure and its axes, \(fig, ax\)"),
@@ -115,7 +117,7 @@ def test_scale_each_divides_each_frame_by_its_maximum_and_leaves_the_profile():
     for ax, frame in zip(axes, range(5), strict=False):
         np.testing.assert_allclose(values(ax.images[1]), MOVING[0, 0, frame] / (frame + 1))
         assert ax.images[1].get_clim() == (0, 1)
-    assert figure.axes[-1].get_ylabel() == "attribution / frame's maximum"
+    assert figure.axes[-1].get_xlabel() == "attribution / frame's maximum"
     assert axes[-1].get_ylabel() == "mean attribution"
     np.testing.assert_allclose(axes[-1].get_lines()[0].get_ydata(), temporal_profile(MOVING)[0])
 

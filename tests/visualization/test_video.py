@@ -42,6 +42,37 @@ def test_columns_make_a_grid_with_the_profile_below():
     pixels(figure)
 
 
+def test_no_more_than_four_frames_are_in_a_row():
+    attr, clip = torch.rand(12, 4, 6), torch.rand(12, 8, 8, 3)
+    for frames, columns in ((3, 3), (4, 4), (5, 3), (8, 4), (9, 3)):
+        _, axes = visualize_video_attr(attr, clip, frames=frames)
+        expected = [(i // columns, i % columns) for i in range(frames)]
+        assert grid_positions(axes[:-1]) == expected
+    _, axes = visualize_video_attr(attr, clip, frames=12, style=Style(columns=12))
+    assert {row for row, _ in grid_positions(axes[:-1])} == {0}
+
+
+def test_raw_frames_are_above_their_maps():
+    clip = torch.rand(5, 8, 8, 3)
+    style = Style(raw=True, columns=2)
+    figure, axes = visualize_video_attr(MOVING, clip, frames=[0, 2, 4], style=style)
+    assert grid_positions(axes) == [(0, 0), (0, 1), (2, 0), (1, 0), (1, 1), (3, 0), (4, 0)]
+    for raw, own, frame in zip(axes[:3], axes[3:6], (0, 2, 4), strict=True):
+        (image,) = raw.images
+        np.testing.assert_allclose(values(image), clip[frame], rtol=1e-6)
+        np.testing.assert_array_equal(values(own.images[1]), MOVING[0, 0, frame])
+    assert [ax.get_title() for ax in axes] == ["0", "2", "4", "", "", "", ""]
+    pixels(figure)
+
+
+def test_a_zero_map_says_so_on_its_frames():
+    figure, axes = visualize_video_attr(MOVING * 0, CLIP, frames=2)
+    assert [[text.get_text() for text in ax.texts] for ax in axes[:2]] == [["the map is zero"]] * 2
+    assert figure.axes == axes  # without a colour bar
+    _, axes = visualize_video_attr(MOVING, CLIP, frames=2, style=Style(raw=True))
+    assert not any(ax.texts for ax in axes)
+
+
 def test_the_figure_and_axes_given_are_drawn_on():
     figure = Figure()
     given = list(figure.subplots(1, 3))

@@ -73,7 +73,7 @@ def test_millimetres_set_the_aspect_and_the_axes():
 def test_the_position_of_a_small_voxel_is_not_rounded_to_zero():
     _, axes = visualize_volume_attr(HEAT, Scan(VOLUME, spacing=(0.002, 0.0005, 0.5)))
     titles = ["D = 4 (0.008 mm)", "H = 2 (0.001 mm)", "W = 5 (2.5 mm)"]
-    assert [ax.get_title() for ax in axes] == titles
+    assert [ax.get_title().replace("\n", " ") for ax in axes] == titles
 
 
 def test_at_chooses_the_voxel():
@@ -98,6 +98,31 @@ def test_the_peak_of_a_signed_map_is_its_largest_magnitude_of_what_is_drawn():
 def test_a_zero_map_is_cut_through_the_middle_and_drawn_without_a_warning():
     figure, axes = visualize_volume_attr(HEAT * 0, VOLUME * 0)
     assert [ax.get_title() for ax in axes] == ["D = 3", "H = 5", "W = 4"]
+    pixels(figure)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_zero_map_says_so(view):
+    figure, axes = view(HEAT * 0, VOLUME)
+    assert [[text.get_text() for text in ax.texts] for ax in axes] == [["the map is zero"]] * len(
+        axes
+    )
+    assert figure.axes == axes  # without a colour bar
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_raw_slices_are_above_their_maps(view):
+    _, plain = view(HEAT, VOLUME)
+    figure, axes = view(HEAT, VOLUME, style=Style(raw=True))
+    raw, own = axes[: len(plain)], axes[len(plain) :]
+    for above, below, expected in zip(raw, own, plain, strict=True):
+        assert len(above.images) == 1
+        for image, other in zip(below.images, expected.images, strict=True):
+            np.testing.assert_array_equal(values(image), values(other))
+        np.testing.assert_array_equal(values(above.images[0]), values(expected.images[0]))
+    assert all(
+        a < b for (a, _), (b, _) in zip(grid_positions(raw), grid_positions(own), strict=True)
+    )
     pixels(figure)
 
 
@@ -191,7 +216,8 @@ def test_scale_each_divides_each_image_by_its_maximum(view):
         np.testing.assert_allclose(values(after.images[1]), expected, rtol=1e-6)
         assert before.images[1].get_clim() == (0, 3)
         assert after.images[1].get_clim() == (0, 1)
-    assert "'s maximum" in figure.axes[-1].get_ylabel()
+    bar = figure.axes[-1]
+    assert "'s maximum" in bar.get_xlabel() + bar.get_ylabel()
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -295,7 +321,7 @@ def test_titles_and_axes_are_the_patients_coordinates(codes):
     for ax, name in zip(axes, ("axial", "coronal", "sagittal"), strict=True):
         across = {"axial": 2, "coronal": 1, "sagittal": 0}[name]
         axis = scan.world_axes.index(across)
-        assert ax.get_title() == (
+        assert ax.get_title().replace("\n", " ") == (
             f"{name}, {'DHW'[axis]} = {PEAK[axis]}, {'RAS'[across]} ({world[across]:g} mm)"
         )
         upright, level = ax.get_lines()

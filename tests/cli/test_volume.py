@@ -98,7 +98,7 @@ def test_the_files_of_a_scan(scan, capsys):
     model, _ = network("scan")
     expected = GlobalLocalCAM3D(model, ["first", "second"]).attribute(scan.to_tensor())
     torch.testing.assert_close(maps(), expected[0])
-    assert set(report["files"]) == {"map", "nifti", "figure", "montage"}
+    assert set(report["files"]) == {"report", "map", "nifti", "figure", "montage"}
     for name in ("figure", "montage"):
         assert read_image(Path("out") / report["files"][name]).std() > 10
     assert report["input"]["size"] == list(SIZE)
@@ -117,7 +117,8 @@ def test_the_summary_of_a_scan(scan, figures_not_drawn, capsys):
     corners = ", ".join(f"{a}:{b}" for a, b in zip(box["start"], box["stop"], strict=True))
     assert f"; peak at voxel ({voxel}), {mm} mm RAS; box [{corners}]" in line
     assert wrote == (
-        "wrote map.npz, map.nii.gz, figure.png, montage.png, report.json into scan_explained"
+        "wrote report.html, map.npz, map.nii.gz, figure.png, montage.png, report.json into "
+        "scan_explained"
     )
 
 
@@ -134,7 +135,7 @@ def test_a_map_of_zeros_has_no_peak_and_no_boxes(scan, figures_not_drawn, capsys
 def test_several_classes_of_a_scan(scan, capsys):
     report = run(capsys, "scan.nii.gz", "scan", "--layers", "first", "--target", "top2")
     a, b = (result["class"] for result in report["results"])
-    assert set(report["files"]) == {"map", f"nifti_{a}", f"nifti_{b}", "figure"}
+    assert set(report["files"]) == {"report", "map", f"nifti_{a}", f"nifti_{b}", "figure"}
     for number, target in enumerate((a, b)):
         written = read_nifti(f"out/map_{target}.nii.gz")
         np.testing.assert_allclose(written.data, maps()[number], rtol=1e-6)
@@ -168,7 +169,7 @@ def test_the_models_own_preprocessing(scan, figures_not_drawn, capsys):
     np.testing.assert_allclose(network("scan_prepared")[1][0][0, 0], scan.data, rtol=1e-5)
     assert fails(capsys, "scan.nii.gz", "scan_cut", "--layers", "first") == (
         "The model's PREPROCESSING turns (1, D, H, W) = (1, 14, 22, 18) into (1, 13, 22, 18); it "
-        "must keep the grid. Resample with --size or --spacing.", 2,
+        "must keep the grid. Resample with size or spacing.", 2,
     )  # fmt: skip
 
 
@@ -176,16 +177,16 @@ def test_the_models_own_preprocessing(scan, figures_not_drawn, capsys):
     "more, message",
     [
         (["--size", "8", "8", "8", "--spacing", "2"],
-         "--size and --spacing both resample: pass one of them."),
+         "size and spacing both resample: pass one of them."),
         (["--size", "8", "8"], "--size 8 8: expected D H W for volumes."),
-        (["--spacing", "2", "2"], "--spacing 2.0 2.0: expected D H W for volumes."),
+        (["--spacing", "2", "2"], "--spacing 2.0 2.0: expected one number, or D H W."),
         (["--spacing", "-1"], "resample to -1.0: expected positive numbers, one or three."),
         (["--spacing", "500"],
-         "--spacing: of the 14 x 22 x 18 voxels, 1 x 1 x 1 are left. Pass it in mm."),
+         "spacing=500.0: of the 14 x 22 x 18 voxels, 1 x 1 x 1 are left. Pass it in mm."),
         (["--clip", "3", "1"], "--clip 3 1: expected LOW < HIGH."),
-        (["--series", "1.2"], "--series is for DICOM files."),
+        (["--series", "1.2"], "series is for DICOM files."),
         (["--mean", "1", "1", "1"], "--mean is for image and video input; INPUT is a volume."),
-        (["--target", "each"], "--target each needs --window."),
+        (["--target", "each"], 'target="each" is the class of each window: pass windows.'),
     ],
 )  # fmt: skip
 def test_usage_errors(more, message, scan, figures_not_drawn, capsys):
@@ -368,12 +369,12 @@ def test_the_advice_for_another_number_of_channels_works(folder, figures_not_dra
     write_nifti(four_channels(), "case.nii.gz")
     words = ["--layers", "first", "--normalize", "unit"]
     message, code = fails(capsys, "case.nii.gz", "scan", *words, "--index", "all")
-    end = "takes 1 channels; the input has 4. Pass --index N to choose one of them."
+    end = "takes 1 channels; the input has 4. Choose one of them with index."
     assert (message[-len(end) :], code) == (end, 1)
     run(capsys, "case.nii.gz", "scan", *words, "--index", "1")
     write_nifti(Volume(four_channels().data[0], oblique()), "t1.nii")
     message, code = fails(capsys, "t1.nii", "channels", *words)
-    end = "the input has 1. Pass the files of all channels: INPUT and --channel-files."
+    end = "the input has 1. Pass the files of all channels, as channel_files."
     assert (message[-len(end) :], code) == (end, 1)
     run(capsys, "t1.nii", "channels", *words, "--channel-files", *["t1.nii"] * 3)
 
@@ -439,7 +440,7 @@ def test_a_scan_in_microns(folder, figures_not_drawn, capsys):
     heat = nibabel.load("out/map.nii.gz")
     assert heat.header.get_xyzt_units()[0] == "micron"
     np.testing.assert_array_equal(heat.affine, image.affine)
-    words = ["--layers", "bright", "--target", "1", "--output", "out"]
+    words = ["--layers", "bright", "--target", "1", "--output", "out", "--method", "GlobalLocal"]
     assert main(["explain", "cell.nii", "--model", "model.py:Lesion", *words]) == 0
     expected = f"peak at voxel ({d}, {h}, {w}), {0.002 * w:g}, {0.003 * h:g}, {0.004 * d:g} mm RAS"
     assert expected in capsys.readouterr().out
@@ -468,17 +469,8 @@ def test_two_forms_are_warned_of_and_kept(folder, figures_not_drawn, capsys):
 # ------------------------------------------------------------------------------------ figures
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The axes of the figures that are saved, by the name of the file."""
-    saved = {}
-
-    def save(figure, path):
-        saved[path.name] = figure.axes
-        path.write_bytes(b"")
-
-    monkeypatch.setattr("captum_3dcam.cli._volume.save_figure", save)
-    return saved
+def titles_of(figure):
+    return [" ".join(ax.get_title().split()) for ax in figure.axes]
 
 
 def test_the_figures_show_the_peak_and_the_boxes_of_the_report(folder, figures, capsys):
@@ -489,13 +481,13 @@ def test_the_figures_show_the_peak_and_the_boxes_of_the_report(folder, figures, 
     report = run(capsys, "scan.nii", "Lesion", "--layers", "bright", "--target", "1")
     (result,) = report["results"]
     peak, box = result["peak"], result["boxes"][0]
-    titles = [ax.get_title() for ax in figures["figure.png"][:3]]
+    titles = titles_of(figures["figure"])[:3]
     shown = {title.split("(")[1].split(" mm")[0]: title for title in titles}
     assert sorted(map(float, shown)) == sorted(peak["mm"])
     # The first axis of the scan runs to the patient's right: its slices are sagittal.
     (slice_title,) = [title for title in titles if title.startswith("sagittal")]
     assert slice_title == f"sagittal, D = {peak['voxel'][0]}, R ({peak['mm'][0]:g} mm)"
-    ax = figures["figure.png"][titles.index(slice_title)]
+    ax = figures["figure"].axes[titles.index(slice_title)]
     corners = ax.patches[0].get_corners()
     for axis, values in ((1, corners[:, 0]), (2, corners[:, 1])):
         ends = np.array([box["start"][axis] - 0.5, box["stop"][axis] - 0.5])
@@ -504,17 +496,17 @@ def test_the_figures_show_the_peak_and_the_boxes_of_the_report(folder, figures, 
     crossing = [b for b in result["boxes"] if b["start"][0] <= peak["voxel"][0] < b["stop"][0]]
     assert len(ax.patches) == len(crossing)
     assert peak["voxel"][0] not in {round(i * 52 / 11) for i in range(12)}  # the even spacing
-    montage = [ax.get_title() for ax in figures["montage.png"]]
-    assert f"D = {peak['voxel'][0]}, R ({peak['mm'][0]:g} mm)" in montage
+    slices = titles_of(figures["montage"])
+    assert f"D = {peak['voxel'][0]}, R ({peak['mm'][0]:g} mm)" in slices
 
 
 def test_the_panels_of_several_classes_show_all_peaks(folder, figures, capsys):
     pytest.importorskip("nibabel")
     write_nifti(Volume(scan_with_lesion().data, np.eye(4)), "scan.nii")
     report = run(capsys, "scan.nii", "scan", "--layers", "first", "--target", "top3")
-    titles = [ax.get_title().split("\n")[0] for ax in figures["figure.png"]]
+    shown = {title.partition(",")[0] for title in titles_of(figures["figure"])}
     for result in report["results"]:
-        assert result["peak"] is None or f"D = {result['peak']['voxel'][0]}" in titles
+        assert result["peak"] is None or f"D = {result['peak']['voxel'][0]}" in shown
 
 
 # ------------------------------------------------------------------------------ preprocessing
@@ -536,8 +528,8 @@ def test_a_preset_and_what_replaces_its_parts(scan, figures_not_drawn, capsys):
     message, code = fails(capsys, *words[:-1], "imagenet")
     assert code == 2
     assert message == (
-        "--preprocessing imagenet is for images and videos: pass one of ct-brain, ct-lung, "
-        "ct-soft-tissue, ct-bone, or --clip and --normalize."
+        "preprocessing='imagenet': expected for volumes one of 'ct-brain', 'ct-lung', "
+        "'ct-soft-tissue', 'ct-bone'."
     )
 
 

@@ -44,7 +44,7 @@ def make_maps(*size):
 def image_content():
     y, x = np.mgrid[:40, :60]
     pixels = np.stack([4 * x, 6 * y, 255 - 2 * (x + y)], -1).astype(np.uint8)
-    boxes = Boxes(torch.tensor([[15.0, 10.0, 45.0, 30.0]]), torch.tensor([0.9]))
+    boxes = Boxes(torch.tensor([[15.0, 8.0, 45.0, 30.0]]), torch.tensor([0.9]))
     regions = [Regions(boxes=[boxes]), Regions()]
     return ViewerContent("image.png", ImageContent(pixels), CLASSES, make_maps(7, 9), regions)
 

@@ -89,7 +89,8 @@ function boxLines({ number, style, corners: [y0, x0, y1, x1] }) {
   return edged("rect", rectangle, style ?? lineStyle(number));
 }
 
-function boxLabel({ label, corners: [y0, x0] }) {
-  const style = { left: `${100 * x0}%`, top: `${100 * y0}%` };
-  return h("span", { textContent: label, style });
+/** Above the box, or below where there is no space above. */
+function boxLabel({ label, corners: [y0, x0, y1] }) {
+  const vertical = y0 > 0.1 ? { bottom: `${100 - 100 * y0}%` } : { top: `${100 * y1}%` };
+  return h("span", { textContent: label, style: { left: `${100 * x0}%`, ...vertical } });
 }

@@ -6,7 +6,7 @@ import { fromBase64, Grid } from "./data.js";
 import { FrameView } from "./frames.js";
 import { lineStyle } from "./stage.js";
 import { PlanesView } from "./planes.js";
-import { format, percent } from "./text.js";
+import { format, formatProbability, percent } from "./text.js";
 import { Timeline } from "./timeline.js";
 
 const GROUPS = { method: "Methods", layer: "Layers", counterfactual: "Against the class" };
@@ -131,11 +131,11 @@ class Viewer {
 
   helpKeys() {
     const { classes, maps } = this.payload;
-    const numbers = classes.length > 1 ? [["1", "…", String(Math.min(classes.length, 9))]] : [["1"]];
+    const numbers = ["1", "…", String(Math.min(classes.length, 9))];
     return [
       ...this.view.help,
       ...(this.timeline?.help ?? []),
-      [numbers[0], "class"],
+      ...(classes.length > 1 ? [[numbers, "class"]] : []),
       ...(maps.length > 1 ? [[["["], "previous map"], [["]"], "next map"]] : []),
       [["+", "−"], "opacity"],
       [["<", ">"], "threshold"],
@@ -250,5 +250,5 @@ class Viewer {
 }
 
 function describeClass({ name, score, probability }) {
-  return `${name}: probability ${format(probability)}, score ${format(score)}`;
+  return `${name}: probability ${formatProbability(probability)}, score ${format(score)}`;
 }

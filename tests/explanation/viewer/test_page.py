@@ -218,7 +218,7 @@ def test_a_scan_is_shown_by_its_window():
 
 def test_regions_are_fractions_of_the_original():
     image, video, volume = (payload_of(viewer_page(make()))["regions"][0] for make in CONTENTS)
-    box = {"number": 0, "label": "0.9", "corners": [0.25, 0.25, 0.75, 0.75]}
+    box = {"number": 0, "label": "0.9", "corners": [0.2, 0.25, 0.75, 0.75]}
     assert image["frames"] == [[box]]
     tube = {"number": 1, "label": "1", "corners": [0.125, 0.125, 0.25, 0.25]}
     assert video["frames"] == [[], [], [tube], [tube], [tube], [], [], []]

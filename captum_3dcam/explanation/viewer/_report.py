@@ -94,7 +94,8 @@ def _region(item: Mapping[str, Any]) -> str:
     for key, value in item.items():
         numbers = value if isinstance(value, list) else [value]
         if len(numbers) <= _MAX_NUMBERS and not any(isinstance(n, list | dict) for n in numbers):
-            parts.append(f"{key} {' '.join(_number(n) for n in numbers)}")
+            between = " to " if key == "seconds" else " "
+            parts.append(f"{key} {between.join(_number(n) for n in numbers)}")
     return ", ".join(parts)
 
 
@@ -150,6 +151,8 @@ def _number(value: Any) -> str:
 
 def _value(value: Any) -> str:
     """Any value of a report as text; a long one is folded away."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ", ".join(value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, str) or len(text) <= _MAX_INLINE:
         return escape(text)

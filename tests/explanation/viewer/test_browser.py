@@ -191,7 +191,7 @@ def frame_number(page):
 
 def test_the_keys_of_time(show):
     page = show(viewer_page(video_content()))
-    page.press("Home")
+    page.press("Home", "ArrowLeft")
     assert frame_number(page) == 1
     page.press("ArrowRight", "ArrowRight", "ArrowLeft")
     assert frame_number(page) == 2
@@ -453,7 +453,7 @@ def test_a_report_has_all_that_was_stated(show):
         ],
         "input": {"path": HOSTILE, "times": EDGES},
         "model": {"name": "net.py:load"},
-        "settings": {"fusion": "sum", HOSTILE: None},
+        "settings": {"fusion": "sum", HOSTILE: None, "compare": ["GradCAM", HOSTILE]},
         "versions": {"torch": "2.6"},
         "files": {"overlay": "overlay <1>.mp4"},
         "command": f"captum-3dcam explain '{HOSTILE}'",
@@ -466,11 +466,12 @@ def test_a_report_has_all_that_was_stated(show):
     text = page.page.inner_text("body")
     for expected in (
         f"The map of layer1 is zero. {HOSTILE}",
-        "tubes: start 2, end 5, seconds 0.3 1",
+        "tubes: start 2, end 5, seconds 0.3 to 1",
         f"captum-3dcam explain '{HOSTILE}'",
         f"layers {HOSTILE}",
         "net.py:load",
         "fusion\tsum",
+        f"compare\tGradCAM, {HOSTILE}",
         "times\t[0.0, 0.1, 0.3, 0.35, 0.6, 1.0, 1.1, 1.5, 2.0]",
         "overlay <1>.mp4 (overlay)",
     ):

@@ -1,16 +1,18 @@
-"""``captum-3dcam explain``: the report, the summary, and the kinds of input."""
+"""``captum-3dcam explain``: the report, the summary, and what is common to all inputs."""
 
 import json
 import math
 from pathlib import Path
 
 import torch
-from explain_command import run
+from explain_command import maps, network, run
 
+from captum_3dcam import (
+    CounterfactualCAM2D,
+    GlobalLocalCAM2D,
+    LayerwiseWhatWhereCAM,
+)
 from captum_3dcam.cli import main
-from captum_3dcam.cli._explanation import Explanation
-from captum_3dcam.cli._prediction import Prediction
-from captum_3dcam.cli._report import summarize
 from captum_3dcam.io import load_map
 from captum_3dcam.models import Preprocessing
 
@@ -22,9 +24,42 @@ def test_the_report_has_model_settings_and_versions(image_file, figures_not_draw
         "preprocessing": repr(Preprocessing()),
     }  # fmt: skip
     assert report["settings"]["method"] == "HiResCAM"
-    assert report["settings"]["target"] == {"top": 1, "index": None, "name": None, "each": False}
+    assert report["settings"]["target"] == "top1"
+    assert report["warnings"] == []
     assert set(report["versions"]) == {"python", "captum_3dcam", "torch", "captum", "numpy"}
     assert report["versions"]["torch"] == torch.__version__
+
+
+def test_the_default_method_is_what_where(image_file, figures_not_drawn, capsys):
+    path, pixels = image_file
+    words = ["explain", path, "--model", "model.py:image", "--layers", "first", "second"]
+    assert main([*words, "--output", "out", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    model, _ = network("image")
+    cam = LayerwiseWhatWhereCAM(model, ["first", "second"])
+    torch.testing.assert_close(maps(), cam.attribute(pixels.movedim(-1, 0)[None] / 255)[0])
+    assert report["settings"]["method"] == "WhatWhere"
+
+
+def test_other_methods_and_the_layers_beside_the_map(image_file, capsys):
+    path, pixels = image_file
+    more = ["--layers", "first", "second", "--compare", "counterfactual", "--per-layer"]
+    report = run(capsys, path, "image", *more, "--target", "2")
+    assert set(report["files"]) == {"report", "map", "maps", "figure", "layers", "methods"}
+    model, _ = network("image")
+    x = pixels.movedim(-1, 0)[None] / 255
+    expected = {
+        ("method", "Counterfactual"): CounterfactualCAM2D(model, ["first", "second"]),
+        ("layer", "first"): GlobalLocalCAM2D(model, "first"),
+        ("layer", "second"): GlobalLocalCAM2D(model, "second"),
+    }
+    written = load_map("out/maps.npz")
+    names = zip(written.metadata["groups"], written.metadata["names"], strict=True)
+    assert list(names) == list(expected)
+    for data, cam in zip(written.data, expected.values(), strict=True):
+        torch.testing.assert_close(torch.from_numpy(data), cam.attribute(x, 2)[0])
+    page = Path("out/report.html").read_text()
+    assert all(name in page for name in ("Counterfactual", "first", "second"))
 
 
 def test_the_summary(image_file, figures_not_drawn, capsys):
@@ -39,14 +74,8 @@ def test_the_summary(image_file, figures_not_drawn, capsys):
     box = f"{math.floor(x0)}, {math.floor(y0)}, {math.ceil(x1)}, {math.ceil(y1)}"
     assert lines == [
         f"1 swim: score {result['score']:.2f}, probability {result['probability']:.2f}; box {box}",
-        "wrote map.npz, figure.png, report.json into image_explained",
+        "wrote report.html, map.npz, figure.png, report.json into image_explained",
     ]
-
-
-def test_a_class_index_is_in_the_names_of_files_of_several_classes():
-    one, other = (Prediction(target, "name", 0.0, 0.0, []) for target in (3, 17))
-    assert Explanation([one], None, []).file_stems("map") == ["map"]
-    assert Explanation([one, other], None, []).file_stems("map") == ["map_3", "map_17"]
 
 
 def test_the_report_names_the_preprocessing(image_file, figures_not_drawn, capsys):
@@ -56,10 +85,3 @@ def test_the_report_names_the_preprocessing(image_file, figures_not_drawn, capsy
     assert load_map("out/map.npz").metadata["preprocessing"] == repr(Preprocessing(std=0.5))
     report = run(capsys, path, "halves", "--layers", "first")
     assert report["model"]["preprocessing"] == "Halves.<lambda>"
-
-
-def test_a_thin_box_is_not_printed_as_empty():
-    box = {"box": torch.tensor([0.06, 249.56, 0.94, 250.44])}
-    prediction = Prediction(3, "class 3", 1.0, 0.5, [])
-    text = summarize(Explanation([prediction], None, [{"boxes": [box]}]), ["map.npz"], Path("out"))
-    assert text.startswith("class 3: score 1.00, probability 0.50; box 0, 249, 1, 251\n")

@@ -18,12 +18,13 @@ from captum_3dcam.io import write_video
 
 SLOW = """
 import sys, time
-from captum_3dcam.cli import _video, main
-render = _video.render_image_attr
+from captum_3dcam.cli import main
+from captum_3dcam.visualization import OverlayRenderer
+render = OverlayRenderer.render
 def render_slowly(*arguments):
     time.sleep(0.05)
     return render(*arguments)
-_video.render_image_attr = render_slowly
+OverlayRenderer.render = render_slowly
 sys.exit(main(sys.argv[1:]))
 """
 SLEEPING = """

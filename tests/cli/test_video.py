@@ -528,7 +528,12 @@ def test_what_is_missing_is_said_and_written(folder, figures_not_drawn, capsys):
     out, err = capsys.readouterr()
     assert err.startswith("captum-3dcam: warning: 'cut.avi' is truncated or damaged: ")
     assert err.count("damaged:") == 1
-    damage = json.loads(out)["input"]["damage"]
+    report = json.loads(out)
+    damage = report["input"]["damage"]
+    (warning,) = report["warnings"]
+    assert warning.startswith("the input is truncated or damaged: ")
+    for name in ("report.json", "report.html"):
+        assert "cut.avi" not in Path("out", name).read_text()
     assert "of 20 frames are missing" in damage
     assert damage in err
 

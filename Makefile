@@ -24,7 +24,7 @@ extra = sed -n '/^$(1) =/,/^[^ ]* =/s/^    //p' setup.cfg
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/explain_video.py --output out
-	$(BIN)/python examples/explain_actions.py --output out
+	$(BIN)/python examples/explain_directions.py --output out
 
 test: $(INSTALLED) $(ZOO)/.installed
 	$(BIN)/python -m pytest

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trained_networks import bikes
-from trained_networks.rider_net import RiderNet
+from trained_networks.direction_net import DirectionNet
 
 MOVING = 1.0  # pixels per frame, at the network's size
 
@@ -35,7 +35,7 @@ class Footage(NamedTuple):
 def read_shot(name: str) -> Footage:
     """A shot by its name in ``bikes.SHOTS``."""
     clip = torch.from_numpy(bikes.read_clip(*bikes.SHOTS[name]).frames)
-    frames = RiderNet.PREPROCESSING(clip.movedim(-1, 0))
+    frames = DirectionNet.PREPROCESSING(clip.movedim(-1, 0))
     return Footage(frames, horizontal_speed(frames))
 
 

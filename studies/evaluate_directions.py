@@ -1,8 +1,8 @@
 """Does the map of "right" lie on what goes right? Whole frames of real footage, by optical flow.
 
-    python studies/evaluate_riders.py
+    python studies/evaluate_directions.py
 
-asks the network of ``train_riders.py`` about clips of 16 frames of the two shots that its training
+asks the network of ``train_directions.py`` about clips of 16 frames of the two shots that its training
 did not see, each above its own mirror image: what goes right above goes left below, and nothing
 else differs. Of each map, it measures the share of its sum on pixels that move in the direction of
 the class and on pixels that move in the other, and whether its highest voxel moves in that
@@ -21,12 +21,12 @@ from _report import table, write_report
 from captum_3dcam import GlobalLocalCAM3D, LayerwiseLayerCAM, LayerwiseWhatWhereCAM
 from captum_3dcam.metrics import energy_inside
 from trained_networks.bikes import SHOTS
-from trained_networks.rider_net import (
+from trained_networks.direction_net import (
     CLIP_LENGTH,
     HELD_OUT_SHOTS,
     WEIGHTS,
-    RiderNet,
-    load_rider_net,
+    DirectionNet,
+    load_direction_net,
 )
 
 METHODS = {
@@ -70,7 +70,7 @@ def mean(rows: Sequence[Row]) -> Row:
     return {name: sum(row[name] for row in rows) / len(rows) for name in COLUMNS}
 
 
-def evaluate(network: RiderNet, shot: Footage, stride: int) -> dict[str, Row]:
+def evaluate(network: DirectionNet, shot: Footage, stride: int) -> dict[str, Row]:
     """The mean over both classes and all clips, by method and layers."""
     chosen = list(clips(shot, stride))
     rows = {"chance": mean([chance(clip, label) for clip in chosen for label in (0, 1)])}
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Row]]:
     add("--output", type=Path, default=Path("out"), help="folder to write to (default: out)")
     options = parser.parse_args(arguments)
 
-    network = load_rider_net(options.weights)
+    network = load_direction_net(options.weights)
     shots = {name: read_shot(name) for name in options.shots}
     report = {name: evaluate(network, shot, options.stride) for name, shot in shots.items()}
     tables = []
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Row]]:
         count = len(list(clips(shots[name], options.stride)))
         cells = [[key, *(f"{value:.3f}" for value in row.values())] for key, row in rows.items()]
         tables.append(f"{name}, {count} clips\n\n{table(['', *COLUMNS], cells)}")
-    write_report(options.output, "riders", report, "\n\n".join(tables))
+    write_report(options.output, "directions", report, "\n\n".join(tables))
     return report
 
 

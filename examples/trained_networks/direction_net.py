@@ -1,7 +1,7 @@
 """A small 3D ResNet that tells whether what moves in real footage goes left or right.
 
 It was trained on the vehicles of two shots of ``bikes.mp4``, and recognises the direction of a
-cyclist and of a pedestrian in two other shots. ``studies/train_riders.py`` made the weights;
+cyclist and of a pedestrian in two other shots. ``studies/train_directions.py`` made the weights;
 ``examples/weights/README.md`` is their model card.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from captum_3dcam.models import Preprocessing
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "rider_net.pt"
+WEIGHTS = Path(__file__).parents[1] / "weights" / "direction_net.pt"
 CLASSES = ("left", "right")
 CLIP_LENGTH = 16  # frames
 SIZE = 68  # the shorter side of a frame, a quarter of the footage's
@@ -41,7 +41,7 @@ class Block(nn.Module):
         return self.relu(self.norm2(self.conv2(y)) + self.shortcut(x))
 
 
-class RiderNet(nn.Module):
+class DirectionNet(nn.Module):
     """(N, 3, T, H, W), RGB in [0, 1] -> (N, 2) logits of CLASSES; any T, H, W."""
 
     LAYERS = ("layer2", "layer3")
@@ -64,13 +64,13 @@ class RiderNet(nn.Module):
         return self.fc(self.pool(x).flatten(1))
 
 
-def load_rider_net(path: Path = WEIGHTS) -> RiderNet:
+def load_direction_net(path: Path = WEIGHTS) -> DirectionNet:
     """The trained network in eval mode, on the CPU. Raises FileNotFoundError without weights."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"There are no weights at {str(path)!r}. Train them: python studies/train_riders.py "
+            f"There are no weights at {str(path)!r}. Train them: python studies/train_directions.py "
             f"--output {path}"
         )
-    network = RiderNet()
+    network = DirectionNet()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return network.eval()

@@ -140,7 +140,7 @@ def _add_bar(fig: AnyFigure, axes: Sequence[Axes], colors: ColorScale, location:
     """Add a colour bar; if these axes have no colours, leave its space, as others beside them."""
     box = Bbox.union([ax.bbox for ax in axes])
     # Of the height, titles will take a part.
-    length = (box.width if location == "bottom" else 0.8 * box.height) / fig.dpi
+    length = (box.width if location == "bottom" else 0.7 * box.height) / fig.dpi
     options: dict[str, Any] = {"location": location, "pad": 0.02, "aspect": 25, "panchor": False}
     if location == "bottom":
         options["aspect"] = min(10 * length, 60)

@@ -31,6 +31,7 @@ _LINE_STYLES = ("-", "--", "-.", ":")
 SEGMENT: dict[str, Any] = {"color": "#E69F00", "alpha": 0.4, "linewidth": 0}
 # Of a legend, in inches: a line with the gaps beside it, and a letter.
 _HANDLE, _LETTER = 0.6, 0.08
+_NUMBERS = 0.9  # inches, of those beside the axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,7 @@ class OverlayArtist:
 
     def add_legend(self, ax: Axes, frames: Sequence[int]) -> None:
         """Add a legend above the axes that names the tubes in these frames, and the segments."""
-        width = size_of(ax)[0]
+        width = size_of(ax)[0] - _NUMBERS
         entries: list[tuple[str, Artist]] = []
         for number, (name, tube) in enumerate(self._tubes.items(), start=bool(self._boxes)):
             if any(tube.start <= frame < tube.end for frame in frames):

@@ -335,7 +335,7 @@ class SliceView:
             (ax.xaxis, ax.yaxis), (width, height), (plane.horizontal, plane.vertical), strict=True
         ):
             axis.set_label_text(wrap_to(scan.axis_label(number), side))
-            # Numbers at the ends would stand beside those of the next axes.
+            # Numbers at the ends would part the axes from those beside them.
             count = min(max(int(side / 0.6), 1), 6)
             axis.set_major_locator(MaxNLocator(count, prune="both", min_n_ticks=1))
         for letter, (x, y, ha, va) in zip(plane.edges, _EDGES, strict=False):

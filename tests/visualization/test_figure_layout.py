@@ -92,7 +92,11 @@ FRAMES = 12
 CLIP = torch.rand(FRAMES, 9, 16, generator=torch.Generator().manual_seed(0))
 VIDEO = np.random.default_rng(0).random((FRAMES, 36, 64, 3))
 BOX = torch.tensor([[2.0, 2, 6, 6]]).repeat(FRAMES, 1)
-TUBES = {"ground truth": Tube(0, BOX, 1.0), LONG: Tube(2, BOX[:5], 0.4), CODE: Tube(1, BOX[:9], 1)}
+TUBES = {
+    "ground truth": Tube(0, BOX, 1.0),
+    f"{LONG}, {LONG}": Tube(2, BOX[:5], 0.4),
+    CODE: Tube(1, BOX[:9], 1),
+}
 OVERLAYS = Overlays(tubes=TUBES, segments=[Segment(2, 5, 1.0)])
 HEAT = torch.rand(5, 6, 7, generator=torch.Generator().manual_seed(0))
 
@@ -110,6 +114,8 @@ VOLUMES = {
     "thin": volume((0.7, 0.7, 5.0), (40, 40, 4)),
     "long": volume((1.0, 1.0, 1.0), (8, 8, 90)),
     "oblique": volume(turn=0.5),
+    # Its axes begin and end at round numbers.
+    "round": volume((12.5, 12.5, 12.5), (8, 8, 8), offset=(6.25, 6.25, 6.25)),
     "voxels": Scan(np.random.default_rng(0).random((10, 24, 16))),
 }
 
@@ -211,8 +217,8 @@ def test_legends_are_between_the_frames_and_the_profile():
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     legend = axes[-1].get_legend()
-    names = [text.get_text().replace("\n", "") for text in legend.get_texts()]
-    assert names == [*TUBES, "segment"]
+    names = ["".join(text.get_text().split()) for text in legend.get_texts()]
+    assert names == ["".join(name.split()) for name in (*TUBES, "segment")]
     box = legend.get_window_extent()
     assert box.y0 >= axes[-1].get_window_extent().y1 - 3
     assert box.y1 < min(ax.get_window_extent().y0 for ax in axes[:-1])

@@ -66,7 +66,7 @@ def visualize_attr_panels(
     >>> import torch
     >>> top, clip = torch.rand(1, 2, 8, 4, 4), torch.rand(8, 16, 16, 3)
     >>> fig, axes = visualize_attr_panels(top, clip, ["run (0.9)", "jump (0.1)"])
-    >>> [ax.get_title(loc="left").rstrip() for ax in axes[::4]]
+    >>> [ax.texts[0].get_text().strip() for ax in axes[::4]]
     ['run (0.9)', 'jump (0.1)']
     """
     check_drawing(style, title)

@@ -206,7 +206,8 @@ def test_own_bars_stand_below_each_other_though_the_last_line_is_shorter():
     FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     bars = figure.axes[-6:]
-    assert [bar.get_ylabel() for bar in bars] == ["attribution (this map)"] * 6
+    labels = {bar.get_ylabel().replace("\n", " ") for bar in bars}
+    assert labels == {"attribution (this map)"}
     lefts = [bar.get_window_extent().x0 for bar in bars]
     assert max(lefts) - min(lefts) < 1
     assert min(lefts) > max(ax.get_window_extent().x1 for ax in axes)

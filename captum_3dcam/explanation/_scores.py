@@ -1,6 +1,6 @@
 """The scores of the classes that are explained, and whether they can be what they should be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from captum_3dcam._targets import select_scores, top_classes
+from captum_3dcam._validation import check_integer, show
 from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._target import Target
 from captum_3dcam.sliding import Window
@@ -129,10 +130,23 @@ def read_names(class_names: Any) -> list[str]:
     if isinstance(class_names, (str, PathLike)):
         return _lines(Path(class_names))
     if isinstance(class_names, Mapping):
-        count = max((int(index) for index in class_names), default=-1) + 1
-        by_index = {int(index): str(name) for index, name in class_names.items()}
+        by_index = {_index(key): str(name) for key, name in class_names.items()}
+        count = max(by_index, default=-1) + 1
         return [by_index.get(index, f"class {index}") for index in range(count)]
+    if not isinstance(class_names, Iterable):
+        raise ArgumentError(
+            f"class_names={show(class_names)}: expected names, a dict from indices to names, or a "
+            "text file with a name per line."
+        )
     return [str(name) for name in class_names]
+
+
+def _index(key: Any) -> int:
+    """The class index that a key is, also as text, as JSON has it."""
+    try:
+        return check_integer("index", int(key), minimum=0)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"class_names: {show(key)} is no class index.") from error
 
 
 def _lines(path: Path) -> list[str]:

@@ -348,9 +348,12 @@ def _visualization() -> dict[str, Call]:
             "fig_size": (3, 2),
             "use_pyplot": False,
             "vmax": 1.0,
+            "base": "color",
+            "raw": True,
             "overlays": visualization.Overlays(),
         },
         "render_image_attr": {"attr": heat, "original_image": clip[0], "style": style},
+        "overlay_frames": {"attr": clip_heat, "original_video": clip, **timed},
         "visualize_video_attr": {"frames": [0, 1], **video},
         "animate_video_attr": video,
         "visualize_temporal_profile": {
@@ -381,6 +384,16 @@ def _settings() -> dict[str, Call]:
     box = torch.tensor([[0.0, 0.0, 2.0, 2.0]])
     frame = localization.Boxes(box, torch.tensor([0.5]))
     return {
+        "OverlayRenderer": (
+            visualization.OverlayRenderer,
+            {
+                "size": (4, 6),
+                "vmax": 1.0,
+                "title": "lion",
+                "timed": True,
+                "style": visualization.Style(),
+            },
+        ),
         "Overlays": (
             visualization.Overlays,
             {
@@ -403,6 +416,8 @@ def _settings() -> dict[str, Call]:
                 "vmax": 1.0,
                 "cmap": "jet",
                 "alpha_overlay": 0.5,
+                "base": "color",
+                "raw": True,
                 "window": (0.0, 1.0),
                 "show_colorbar": True,
                 "columns": 2,

@@ -67,5 +67,6 @@ def _index(text: str, names: Sequence[str]) -> Any:
         return int(text)
     if re.fullmatch("-?[0-9]{1,9}(,-?[0-9]{1,9})+", text):
         return tuple(map(int, text.split(",")))
-    known = f"the names are {', '.join(names[:_MAX_NAMES])}, ..." if names else "pass class_names"
+    first = ", ".join(names[:_MAX_NAMES])
+    known = f"the {len(names)} names begin with {first}" if names else "pass class_names"
     raise ArgumentError(f"target={show(text)}: {_EXPECTED}. For a name, {known}.")

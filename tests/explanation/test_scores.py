@@ -1,0 +1,136 @@
+"""Scores and probabilities of the classes, and the names of classes."""
+
+import pytest
+import torch
+
+from captum_3dcam.explanation import ArgumentError
+from captum_3dcam.explanation._scores import Scores, check_scores, read_names
+from captum_3dcam.explanation._target import Target
+
+SCORES = torch.tensor([[1.0, 3.0, 2.0], [0.5, -1.0, 0.25]])
+
+
+def test_probabilities():
+    logits, likely = Scores([], returns_logits=True), Scores([], returns_logits=False)
+    expected = SCORES.exp() / SCORES.exp().sum(1, keepdim=True)
+    torch.testing.assert_close(logits.probabilities(SCORES), expected)
+    assert likely.probabilities(SCORES) is SCORES
+    for single in (SCORES[:, :1], SCORES[:, 0]):
+        torch.testing.assert_close(logits.probabilities(single), 1 / (1 + (-single).exp()))
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (Target(), [[1, 0]]),
+        (Target(top=2), [[1, 0], [2, 2]]),
+        (Target((2, -1)), [2, -1]),
+    ],
+)
+def test_the_targets_of_all_samples(target, expected):
+    assert Scores([], True).targets(SCORES, target) == expected
+
+
+def test_a_single_score_needs_no_target():
+    for scores in (SCORES[:, 0], SCORES[:, :1]):
+        assert Scores([], True).targets(scores, Target()) == [None]
+
+
+@pytest.mark.parametrize(
+    ("scores", "target", "message"),
+    [
+        (SCORES, Target((3,)), r"target: target 3 is out of range: .* takes 0 to 2"),
+        (SCORES, Target(((1, 2),)), r"target: target \(1, 2\) does not fit an output of shape"),
+        (SCORES, Target(top=4), "target: k must be from 1 to the 3 classes; received 4"),
+        (SCORES[:, :, None], Target(), r"target: An output of shape \(2, 3, 1\) needs a target"),
+        (SCORES[:, :, None], Target(top=2), r"target: attribute_top_k needs scores of shape"),
+    ],
+)
+def test_targets_that_do_not_fit(scores, target, message):
+    with pytest.raises(ArgumentError, match=message):
+        Scores([], True).targets(scores, target)
+
+
+def test_predictions_of_each_sample():
+    rows = Scores(["run", "golf"], True).predictions(SCORES, [[1, 0], 2])
+    probabilities = SCORES.softmax(1)
+    assert [[each.target for each in row] for row in rows] == [[1, 2], [0, 2]]
+    assert [[each.name for each in row] for row in rows] == [
+        ["golf", "class 2"],
+        ["run", "class 2"],
+    ]
+    assert [[each.score for each in row] for row in rows] == [[3.0, 2.0], [0.5, 0.25]]
+    assert rows[1][0].probability == pytest.approx(probabilities[1, 0].item())
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [(0, "run"), (1, "golf"), (2, "class 2"), (-1, "class -1"), ((0, 1), "class (0, 1)"),
+     (None, "score"), (len, "len")],
+)  # fmt: skip
+def test_names_of_classes(target, name):
+    assert Scores(["run", "golf"], True).class_name(target) == name
+
+
+# --------------------------------------------------------------------------------- class names
+
+
+def test_names_in_any_form(tmp_path):
+    (tmp_path / "names.txt").write_text("\ufeffrun\n  golf \n\nsit\n\n", encoding="utf-8")
+    assert read_names(tmp_path / "names.txt") == ["run", "golf", "", "sit"]
+    assert read_names(str(tmp_path / "names.txt")) == ["run", "golf", "", "sit"]
+    assert read_names(None) == read_names([]) == read_names({}) == []
+    assert read_names(("run", "golf")) == ["run", "golf"]
+    assert read_names({2: "sit", "0": "run"}) == ["run", "class 1", "sit"]
+
+
+def test_names_that_cannot_be_read(tmp_path):
+    with pytest.raises(ArgumentError, match=r"class_names: there is no file '.*names\.txt'\."):
+        read_names(tmp_path / "names.txt")
+    (tmp_path / "names.txt").write_bytes(b"run\xff")
+    with pytest.raises(ValueError, match=r"class_names: '.*names\.txt' is not UTF-8 text"):
+        read_names(tmp_path / "names.txt")
+    with pytest.raises(ArgumentError, match="class_names=4: expected names, a dict from indices"):
+        read_names(4)
+    for key in ("golf", -1, None):
+        with pytest.raises(ArgumentError, match=f"class_names: {key!r} is no class index"):
+            read_names({key: "golf"})
+
+
+# ----------------------------------------------------------------------------- scores in range
+
+ALREADY = (
+    "The model's scores are from 0.25 to 0.75, and their sum over the classes is 1: these are "
+    'probabilities already. Pass returns="probabilities".'
+)
+NEVER = (
+    "The model's scores are from -600 to 2: no classifier is trained to such logits. Check the "
+    "preprocessing (mean, standard deviation), and whether the weights are loaded."
+)
+NOT = (
+    "The model's scores are from -1 to 3: these are no probabilities. If the model returns logits, "
+    'leave out returns="probabilities".'
+)
+
+
+@pytest.mark.parametrize(
+    ("scores", "returns_logits", "message"),
+    [
+        ([[-1.0, 3.0]], True, None),
+        ([[0.25, 0.75]], True, ALREADY),
+        ([[0.25, 0.75]], False, None),
+        ([[0.25, 0.25]], True, None),
+        ([[0.25, 0.75], [0.2, 0.2]], True, None),
+        ([[-600.0, 2.0]], True, NEVER),
+        ([[-499.0, 499.0]], True, None),
+        ([[-1.0, 3.0]], False, NOT),
+        ([[0.0, 1.005]], False, None),
+        ([[1.02, 0.0]], False, NOT.replace("-1 to 3", "0 to 1.02")),
+        ([[900.0]], True, None),
+        ([900.0], True, None),
+        ([[float("nan"), 900.0]], True, None),
+        ([[float("inf"), 900.0]], True, None),
+    ],
+)
+def test_scores_that_cannot_be(scores, returns_logits, message):
+    assert check_scores(torch.tensor(scores), returns_logits) == message

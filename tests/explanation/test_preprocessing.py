@@ -1,5 +1,7 @@
 """The preprocessing that is requested, the model's own, or none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from explanation_inputs import network
@@ -46,15 +48,12 @@ OWN, OWN_FUNCTION, OWN_VOLUME = Own(3, 4, 1), OwnFunction(3, 4, 1), OwnVolume(1,
         (Preprocessing(0.25), OWN, Preprocessing(0.25)),
         (torch.Tensor.float, RGB, torch.Tensor.float),
         (None, GREY, Preprocessing(channels=1)),
-        ("inception", GREY, Preprocessing(0.5, 0.5, 299, channels=1)),
+        ("inception", GREY, replace(PRESETS["inception"], channels=1)),
         (Preprocessing(), GREY, Preprocessing()),  # as it is
     ],
 )
 def test_of_frames(requested, model, expected):
-    received = frame_preprocessing(requested, model)
-    if expected == PRESETS["inception"]:
-        expected = PRESETS["inception"]
-    assert received == expected
+    assert frame_preprocessing(requested, model) == expected
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,7 @@ def test_a_function_must_keep_the_grid():
 
 
 def test_values_that_are_no_hounsfield_units_are_warned_of_once():
-    x = torch.rand(2, 4, 4, 4)
+    x = torch.rand(1, 4, 4, 4).expand(2, 4, 4, 4)
     with pytest.warns(UserWarning, match="is in Hounsfield units") as caught:
         VolumeSteps(VOLUME_PRESETS["ct-lung"])(x)
     assert len(caught) == 1

@@ -56,7 +56,7 @@ def test_windows_of_a_report():
 def test_the_peak_of_a_scan_in_mm():
     explanation = explain(network("volume"), scan(), 1, layers=LAYERS)
     peak = report_of(explanation)["results"][0]["peak"]
-    d, h, w = np.unravel_index(explanation.heat_map().argmax(), (8, 12, 10))
+    d, h, w = map(int, np.unravel_index(explanation.heat_map().numpy().argmax(), (8, 12, 10)))
     assert peak["voxel"] == [d, h, w]
     assert peak["mm"] == pytest.approx([5 - 2 * w, 1.5 * h - 3, 4 * d + 1])
     line, files = summarize(explanation, ["map.npz"], "out").splitlines()

@@ -8,6 +8,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from sphinx.ext import autosummary
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +53,8 @@ autodoc_inherit_docstrings = False  # PyTorch's and Captum's describe their own 
 autodoc_typehints_format = "short"
 napoleon_include_init_with_doc = True
 napoleon_use_rtype = False
+# No sentence ends there.
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("eq.", "eqs.")
 
 # Inventories as text, of the names that are linked: nothing is fetched.
 intersphinx_mapping = {

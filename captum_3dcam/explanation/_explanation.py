@@ -201,7 +201,7 @@ class Explanation:
         """A matplotlib figure: of one class its regions too, of several a row each."""
         from captum_3dcam.explanation._figures import draw
 
-        return next(iter(draw(self[sample]).values()))
+        return next(draw(self[sample]))[1]
 
     def html(self, sample: int = 0) -> str:
         """The viewer as a page of HTML that needs no other file, and no network."""

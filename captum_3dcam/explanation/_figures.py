@@ -1,6 +1,6 @@
 """The figures of one sample: its classes, its layers, and the methods side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -24,6 +24,7 @@ from captum_3dcam.visualization import (
     visualize_volume_montage,
 )
 
+Figures = Iterator[tuple[str, Any]]
 _FRAME_HEIGHT = 240
 _MAX_FRAMES = 256  # of a longer video every second, third, ... frame
 _MEMORY_SHARE = 4  # frames and maps of a figure take this fraction of the limit
@@ -31,42 +32,40 @@ _MAX_TUBES = 3
 _FRAMES, _ROW, _MONTAGE = 8, 4, 12  # frames or slices
 
 
-def draw(explanation: Explanation) -> dict[str, Any]:
-    """The figures of one sample by their names.
+def draw(explanation: Explanation) -> Figures:
+    """The figures of one sample, one after the other, each with its name.
 
     "figure" is of the classes, "montage" of more slices; "layers" and "methods" are of the first
     class, if there are such maps.
     """
-    figures = dict(_DRAW[explanation.kind](explanation))
+    maps = explanation.attribution[0]
+    if len(maps) > 1:
+        yield "figure", _draw_rows(explanation, dict(enumerate(maps)))
+    else:
+        yield from _DRAW[explanation.kind](explanation)
     others = {"layers": explanation.layer_maps, "methods": explanation.method_maps}
-    for name, maps in others.items():
-        if maps:
-            named = {explanation.method: explanation.attribution, **maps}
+    for name, named_maps in others.items():
+        if named_maps:
+            named = {explanation.method: explanation.attribution, **named_maps}
             of_class = {key: each[0, 0] for key, each in named.items()}
             title = explanation.captions[0][0]
-            figures[name] = _draw_rows(explanation, of_class, title, scale="row")
-    return figures
+            yield name, _draw_rows(explanation, of_class, title, scale="row")
 
 
-def _draw_image(explanation: Explanation) -> dict[str, Any]:
-    maps, captions = explanation.attribution[0], explanation.captions[0]
-    if len(captions) > 1:
-        return {"figure": _draw_rows(explanation, dict(enumerate(maps)))}
+def _draw_image(explanation: Explanation) -> Figures:
     (pixels,) = explanation.originals
     figure, _ = visualize_image_attr(
-        maps[0],
+        explanation.heat_map(),
         pixels,
         method="heat_map" if pixels is None else "blended_heat_map",
         show_colorbar=True,
-        title=captions[0],
+        title=explanation.captions[0][0],
         overlays=Overlays(explanation.boxes(), box_size=explanation.frame_size),
     )
-    return {"figure": figure}
+    yield "figure", figure
 
 
-def _draw_video(explanation: Explanation) -> dict[str, Any]:
-    if explanation.attribution.shape[1] > 1:
-        return {"figure": _draw_rows(explanation, dict(enumerate(explanation.attribution[0])))}
+def _draw_video(explanation: Explanation) -> Figures:
     heat_map = explanation.heat_map()
     step, frames, times = _sampled(explanation)
     shown = heat_map[::step].numpy().copy()  # it may be on disk
@@ -87,12 +86,10 @@ def _draw_video(explanation: Explanation) -> dict[str, Any]:
         title=explanation.captions[0][0],
         style=_style(explanation),
     )
-    return {"figure": figure}
+    yield "figure", figure
 
 
-def _draw_volume(explanation: Explanation) -> dict[str, Any]:
-    if explanation.attribution.shape[1] > 1:
-        return {"figure": _draw_rows(explanation, dict(enumerate(explanation.attribution[0])))}
+def _draw_volume(explanation: Explanation) -> Figures:
     heat_map, peak = explanation.heat_map(), explanation.peak()
     (scan,) = explanation.originals
     common: dict[str, Any] = {
@@ -102,8 +99,9 @@ def _draw_volume(explanation: Explanation) -> dict[str, Any]:
     }
     shown = spread(len(heat_map), *([peak[0]] if peak else ()), count=_MONTAGE)
     figure, _ = visualize_volume_attr(heat_map, scan, at=peak, **common)
+    yield "figure", figure
     montage, _ = visualize_volume_montage(heat_map, scan, slices=shown, **common)
-    return {"figure": figure, "montage": montage}
+    yield "montage", montage
 
 
 _DRAW = {"image": _draw_image, "video": _draw_video, "volume": _draw_volume}

@@ -114,7 +114,7 @@ def _metadata(explanation: Explanation) -> dict[str, Any]:
 def _write_figures(explanation: Explanation, folder: Path) -> dict[str, bytes]:
     """The PNG files of the figures, by name."""
     images = {}
-    for name, figure in draw(explanation).items():
+    for name, figure in draw(explanation):
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=_DPI)
         images[name] = buffer.getvalue()

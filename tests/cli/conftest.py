@@ -35,8 +35,9 @@ def figures(figures_not_drawn, monkeypatch):
 
     def draw_and_keep(explanation):
         drawn.clear()
-        drawn.update(draw(explanation))
-        return drawn
+        for name, figure in draw(explanation):
+            drawn[name] = figure
+            yield name, figure
 
     monkeypatch.setattr(_saving, "draw", draw_and_keep)
     return drawn

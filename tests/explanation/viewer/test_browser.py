@@ -390,7 +390,8 @@ CONTENTS = {"image": image_content, "video": video_content, "volume": volume_con
 @pytest.mark.parametrize("make", CONTENTS.values(), ids=CONTENTS)
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_page_fits_its_width(show, make, width):
-    page = show(viewer_page(make()), width, has_touch=width == 390)
+    content = replace(make(), title="long" * 100, warnings=["longer" * 100])
+    page = show(viewer_page(content), width, has_touch=width == 390)
     assert page.page.evaluate("document.documentElement.scrollWidth") <= width
     for control in page.page.locator("select:visible, button:visible").all():
         assert control.bounding_box()["height"] >= (40 if width == 390 else 32)
@@ -449,6 +450,7 @@ def test_a_report_has_all_that_was_stated(show):
                 "probability": 0.75,
                 "tubes": [{"start": 2, "end": 5, "seconds": np.array([0.3, 1.0])}],
                 "boxes": [],
+                "peak": {"kind": HOSTILE},
             }
         ],
         "input": {"path": HOSTILE, "times": EDGES},
@@ -466,6 +468,7 @@ def test_a_report_has_all_that_was_stated(show):
     text = page.page.inner_text("body")
     for expected in (
         f"The map of layer1 is zero. {HOSTILE}",
+        f"peak: kind {HOSTILE}",
         "tubes: start 2, end 5, seconds 0.3 to 1",
         f"captum-3dcam explain '{HOSTILE}'",
         f"layers {HOSTILE}",

@@ -77,7 +77,8 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         assert names["attribution"].shape == (1, 1, 16, 32, 32)
         assert names["maps"].shape == (1, 3, 16, 32, 32)
         assert names["attribution"].any()
-        assert {path.name for path in tmp_path.iterdir()} == {"strip.png", "map.gif"}
+        assert names["explanation"].attribution.shape == (1, 3, 16, 32, 48)
+        assert (tmp_path / "out" / "report.html").is_file()
 
 
 @each_page

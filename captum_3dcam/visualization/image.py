@@ -32,7 +32,7 @@ from captum_3dcam.visualization.overlays import OverlayArtist, Overlays
 from captum_3dcam.visualization.style import Style, check_drawing
 
 _WIDTH = 6.0  # inches, of an image
-_MIN_HEIGHT, _MAX_HEIGHT = 1.0, 24.0  # inches, of an image however wide or high
+_MIN_HEIGHT, _MAX_HEIGHT = 1.0, 23.0  # inches, of an image however wide or high
 
 
 def visualize_image_attr(

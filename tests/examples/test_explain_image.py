@@ -65,7 +65,7 @@ def test_the_demo_photographs(script, panels, tmp_path, capsys):
         assert torch.equal(layer_maps[-1], maps[0])
         torch.testing.assert_close(sum(layer_maps[:-1]), maps[0])
         assert int(maps[3].argmax()) != int(maps[0].argmax())
-        for kind, height in (("classes", (200, 500)), ("layers", (200, 500))):
+        for kind, height in (("classes", (200, 500)), ("layers", (400, 1000))):
             with Image.open(tmp_path / f"{name}_{kind}.png") as image:
                 assert 900 <= image.width <= 1400
                 assert height[0] <= image.height <= height[1]

@@ -396,7 +396,9 @@ def test_a_page_fits_its_width(show, make, width):
     for control in page.page.locator("select:visible, button:visible").all():
         assert control.bounding_box()["height"] >= (40 if width == 390 else 32)
     if width == 390:
-        box = page.page.locator(".c3d-stage").nth(1).bounding_box()
+        stage = page.page.locator(".c3d-stage").nth(1)
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
         page.page.touchscreen.tap(box["x"] + 20, box["y"] + 20)
         page.settle()
         assert "% of max." in page.text(".c3d-readout")

@@ -1,6 +1,7 @@
 # make demo   explain a real video with a real trained network, into out/
 # make test   all tests, with the doctests and the code in the docs
 # make lint   style and types
+# make lint-js  the viewer's JavaScript; needs npm
 # make docs   the documentation as a site, into build/docs
 # make bench  time and memory, beside other packages, into out/benchmark; about an hour
 # make compare  check the statements of docs/comparison.md about other packages
@@ -20,7 +21,7 @@ LOCK := uv pip compile --quiet --generate-hashes --no-annotate \
 	--custom-compile-command "make lock" --override requirements/without.in
 extra = sed -n '/^$(1) =/,/^[^ ]* =/s/^    //p' setup.cfg
 
-.PHONY: demo test lint docs bench compare coverage lock clean
+.PHONY: demo test lint lint-js docs bench compare coverage lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python examples/explain_video.py --output out
@@ -33,6 +34,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint-js: $(INSTALLED)
+	npm install --silent --no-save --prefix $(VENV)/eslint eslint@9 @eslint/js@9 globals@15
+	cp eslint.config.mjs $(VENV)/eslint
+	$(VENV)/eslint/node_modules/.bin/eslint --config $(VENV)/eslint/eslint.config.mjs captum_3dcam
 
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W docs build/docs

@@ -14,6 +14,18 @@ def seeded():
         yield
 
 
+@pytest.fixture
+def figures_not_drawn(monkeypatch):
+    """Figures take most of the time, and few tests read them."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    def save(figure, path, **options):
+        Image.new("RGB", (1, 1)).save(path, "png")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """PyTorch on one thread until the module's end: small networks are faster, and round alike."""

@@ -1,7 +1,8 @@
 """Write an explanation to a folder, and read it again."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -132,21 +133,38 @@ def load(folder: Path, original: Any) -> Explanation:
     if report is None:
         raise FileNotFoundError(f"There is no {REPORT} of an explanation in {str(folder)!r}.")
     main = load_map(folder / "map.npz")
-    try:
+    with _parsing(folder / REPORT):
         explanation = _from_report(report, torch.from_numpy(main.data)[None])
-        _check_maps(explanation)
-        explanation = _with_maps(explanation, folder)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(
-            f"{str(folder / REPORT)!r} is not a report of save(): {error!r}"
-        ) from error
-    if main.metadata.get("fingerprint") != explanation.fingerprint:
+        expected = _expected_shape(explanation)
+    if (main.metadata.get("fingerprint"), main.data.shape) != (explanation.fingerprint, expected):
         raise ValueError(_different(folder, "map.npz"))
+    if (folder / "maps.npz").is_file():
+        explanation = _with_maps(explanation, folder)
     return explanation if original is None else _with_original(explanation, original)
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """A ValueError for anything that does not have the form that :func:`save` gives it."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is not of save(): {error!r}") from error
 
 
 def _different(folder: Path, name: str) -> str:
     return f"{name} and {REPORT} in {str(folder)!r} are not of the same explanation."
+
+
+def _expected_shape(explanation: Explanation) -> tuple[int, ...]:
+    """Of the maps (k, *S): as many as classes, axes and frames in the report."""
+    axes = {"image": 2, "video": 3, "volume": 3}[explanation.kind]
+    if len(explanation.size) != (3 if explanation.kind == "volume" else 2):
+        raise ValueError(f"size={list(explanation.size)}")
+    spatial = [*explanation.attribution.shape[2:], *[0] * axes][:axes]
+    if explanation.times is not None:
+        spatial[0] = len(explanation.times)
+    return (len(explanation.classes[0]), *spatial)
 
 
 def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
@@ -174,19 +192,6 @@ def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
     )
 
 
-def _check_maps(explanation: Explanation) -> None:
-    """ValueError for maps of other classes, axes or frames than the report's."""
-    *_, classes = explanation.scores.shape
-    axes = {"image": 2, "video": 3, "volume": 3}[explanation.kind]
-    shape = tuple(explanation.attribution.shape[1:])
-    frames = () if explanation.times is None else (len(explanation.times),)
-    if len(shape) != axes + 1 or shape[: 1 + len(frames)] != (classes, *frames):
-        raise ValueError(
-            f"map.npz has maps of shape {shape}, and {REPORT} {classes} classes of kind "
-            f"{explanation.kind!r}: they are not of the same explanation."
-        )
-
-
 def _target(target: Any) -> Any:
     return tuple(target) if isinstance(target, list) else target
 
@@ -203,25 +208,28 @@ def _window(row: Mapping[str, Any]) -> Window:
 
 
 def _with_maps(explanation: Explanation, folder: Path) -> Explanation:
-    if not (folder / "maps.npz").is_file():
-        return explanation
     data, metadata = load_map(folder / "maps.npz")
-    names = list(zip(metadata["groups"], metadata["names"], strict=False))
-    expected = (len(names), *explanation.attribution.shape[1:])
-    if metadata["fingerprint"] != explanation.fingerprint or data.shape != expected:
+    if metadata.get("fingerprint") != explanation.fingerprint:
         raise ValueError(_different(folder, "maps.npz"))
     maps: dict[str, dict[str, Tensor]] = {"method": {}, "layer": {}}
-    for (group, name), each in zip(names, data, strict=True):
-        maps[group][name] = torch.from_numpy(np.array(each))[None]
+    with _parsing(folder / "maps.npz"):
+        named = zip(metadata["groups"], metadata["names"], data, strict=True)
+        for group, name, each in named:
+            maps[group][name] = torch.from_numpy(np.array(each))[None]
+            if each.shape != explanation.attribution.shape[1:]:
+                raise ValueError(f"shape {each.shape}")
     return replace(explanation, method_maps=maps["method"], layer_maps=maps["layer"])
 
 
 def _with_original(explanation: Explanation, original: Any) -> Explanation:
     """Raises ArgumentError for another original than the one that was explained."""
     is_video = explanation.kind == "video"
-    size = getattr(original, "size" if is_video else "shape", ())
-    size = tuple(size[:2] if explanation.kind == "image" else size)
-    if isinstance(original, VideoFile) != is_video or size != explanation.size:
+    size: tuple[int, ...] = getattr(original, "shape", ())
+    if isinstance(original, VideoFile):
+        size = original.size
+    elif explanation.kind == "image":
+        size = size[:2]
+    if isinstance(original, VideoFile) != is_video or tuple(size) != explanation.size:
         raise ArgumentError(
             f"original: expected the {explanation.kind} of size {explanation.size} that was "
             f"explained; received {type(original).__name__}{f' of {size}' if size else ''}."

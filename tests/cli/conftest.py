@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from explain_command import MODEL, SEED
-from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_3dcam.explanation import _saving
@@ -16,16 +15,6 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "model.py").write_text(MODEL)
     torch.set_num_threads(1)
     return tmp_path
-
-
-@pytest.fixture
-def figures_not_drawn(monkeypatch):
-    """Figures take most of the time, and few tests read them."""
-
-    def save(figure, path, **options):
-        Image.new("RGB", (1, 1)).save(path, "png")
-
-    monkeypatch.setattr(Figure, "savefig", save)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ def seeded():
 
 
 @pytest.fixture
-def figures_not_drawn(monkeypatch):
-    """Figures take most of the time, and few tests read them."""
+def figures_not_written(monkeypatch):
+    """The PNG files of figures are empty."""
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -24,6 +24,18 @@ def figures_not_drawn(monkeypatch):
         Image.new("RGB", (1, 1)).save(path, "png")
 
     monkeypatch.setattr(Figure, "savefig", save)
+
+
+@pytest.fixture
+def figures_not_drawn(figures_not_written, monkeypatch):
+    """Figures of explanations take most of the time, and few tests read them."""
+    from matplotlib.figure import Figure
+
+    from captum_3dcam.explanation import _figures
+
+    for name in dir(_figures):
+        if name.startswith("visualize_"):
+            monkeypatch.setattr(_figures, name, lambda *given, **options: (Figure(), None))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def figures(figures_not_drawn, monkeypatch):
+def figures(figures_not_written, monkeypatch):
     """The figures of the last result by their names."""
     drawn = {}
 

@@ -220,7 +220,8 @@ def test_a_round_trip(kind, in_windows):
     assert loaded.originals == [None]
     if kind == "video":
         np.testing.assert_allclose(loaded.times.edges, saved.times.edges, atol=1e-6)
-        assert loaded.segments(1) == pytest.approx(saved.segments(1)) or loaded.segments(1)
+        spans = [[(s.start, s.end) for s in each.segments(1)] for each in (loaded, saved)]
+        assert spans[0] == spans[1]
         assert len(loaded.tubes(1)) == len(saved.tubes(1))
     else:
         assert torch.equal(loaded.boxes(1).boxes, saved.boxes(1).boxes)

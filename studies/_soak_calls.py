@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 import captum_3dcam
 from captum_3dcam import (
+    Explanation,
     LayerwiseGlobalLocalCAM,
     SlidingWindowCAM,
+    explain,
     metrics,
     sanity,
     suggest_layers,
@@ -26,6 +28,7 @@ from captum_3dcam import visualization as vis
 from captum_3dcam.cli import main as command_line
 from captum_3dcam.datasets import SyntheticActions
 from captum_3dcam.evaluation import Sample, evaluate
+from captum_3dcam.explanation import Reading, Windows
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.models import load_checkpoint
 from captum_3dcam.sliding import shot_boundaries
@@ -71,6 +74,7 @@ def make_calls(folder: Path, models: list[nn.Module]) -> Calls:
         "metrics": lambda: _score(maps),
         "figures": lambda: _draw(maps, clips),
         **_files(folder, models[0]),
+        **_explanations(folder, models),
         **_commands(folder),
         "sanity checks": lambda: _check_sanity(models[0], images),
         "evaluation": lambda: _evaluate(models[1], clips),
@@ -191,6 +195,33 @@ def _read_damaged(folder: Path) -> None:
             read(folder / "damaged")
 
 
+def _explanations(folder: Path, models: list[nn.Module]) -> Calls:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 24, 32, 3), np.uint8)
+    options: dict[str, Any] = {"layers": LAYERS, "compare": ["GradCAM"], "per_layer": True}
+
+    def show(explanation: Explanation, name: str) -> None:
+        explanation.figure().savefig(io.BytesIO(), dpi=40)
+        assert explanation.html()
+        explanation.save(folder / name, overlay="gif")
+        assert len(Explanation.load(folder / name)) == 1
+
+    def clip() -> None:
+        explanation = explain(
+            models[1], pixels, "top2", reading=Reading(fps=8), windows=Windows(4), **options
+        )
+        show(explanation, "explained_clip")
+
+    def failing() -> None:
+        with contextlib.suppress(ValueError):
+            explain(models[0], pixels[0], 7, **options)
+
+    return {
+        "explain() of pixels": lambda: show(explain(models[0], pixels[0], **options), "explained"),
+        "explain() of frames": clip,
+        "an error of explain()": failing,
+    }
+
+
 def _commands(folder: Path) -> Calls:
     from PIL import Image
 
@@ -207,13 +238,13 @@ def _commands(folder: Path) -> Calls:
             code = command_line([command, *words, "--model", f"{model}:{name}", "--quiet"])
         assert code == 0, printed.getvalue()
 
-    def explain(name: str, file: str, *words: str) -> None:
+    def command(name: str, file: str, *words: str) -> None:
         run("explain", name, str(folder / file), "--output", str(folder / "out"), *words)
 
     return {
-        "explain an image": lambda: explain("image", "image.png", "--layers", *LAYERS),
-        "explain a video": lambda: explain("clip", "input.gif", "--overlay", "gif"),
-        "explain a volume": lambda: explain("scan", "input.nii"),
+        "explain an image": lambda: command("image", "image.png", "--layers", *LAYERS),
+        "explain a video": lambda: command("clip", "input.gif", "--overlay", "gif"),
+        "explain a volume": lambda: command("scan", "input.nii"),
         "list the layers": lambda: run("layers", "image", "--input-size", "3", "16", "16"),
     }
 

@@ -21,9 +21,9 @@ import video_formats
 from _arguments import at_least, make_parser
 from _report import print_table
 from captum_3dcam.cli import main as explain
-from captum_3dcam.io import open_video, write_video
+from captum_3dcam.io import VideoFile, open_video, write_video
 from captum_3dcam.sliding import shot_boundaries
-from captum_3dcam.visualization import Style, render_image_attr
+from captum_3dcam.visualization import OverlayRenderer
 
 SIZE = (60, 141)
 NETWORK = """
@@ -58,12 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parts(video: Path) -> list[tuple[str, float]]:
-    frames = open_video(video)
-    heat, style = torch.rand(SIZE), Style(sign="positive", vmax=1.0)
+    frames, heat = open_video(video), torch.rand(SIZE)
     return [
         ("decoding to RGB", _seconds(lambda: [None for _ in frames])),
         ("the search for cuts", _seconds(lambda: _find_cuts(video))),
-        ("drawing the overlay", _seconds(lambda: _draw(frames, heat, style))),
+        ("drawing the overlay", _seconds(lambda: _draw(frames, heat))),
         ("encoding it", _seconds(lambda: write_video(frames, video.with_name("o.mp4"), 25))),
         ("captum-3dcam explain", _seconds(lambda: _explain(video))),
     ]
@@ -80,9 +79,10 @@ def _find_cuts(video: Path) -> None:
     shot_boundaries(torch.from_numpy(frame).movedim(-1, 0)[:, None] for frame in small)
 
 
-def _draw(frames: object, heat: torch.Tensor, style: Style) -> None:
-    for frame in frames:  # type: ignore[attr-defined]
-        render_image_attr(heat, frame, style)
+def _draw(frames: VideoFile, heat: torch.Tensor) -> None:
+    renderer = OverlayRenderer(frames.size, vmax=1.0, title="class 0 (0.50)")
+    for time_shown, frame in frames.timed():
+        renderer.render(heat, frame, time_shown)
 
 
 def _explain(video: Path) -> None:

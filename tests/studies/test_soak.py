@@ -99,7 +99,7 @@ def test_the_calls_work_and_leave_no_hooks_files_or_threads(tmp_path):
     models = [network(2), network(3)]
     calls = make_calls(tmp_path, models)
     quick = {name: call for name, call in calls.items() if not name.startswith(DRAWING)}
-    assert len(calls) - len(quick) == 4
+    assert len(calls) - len(quick) == 6
     each_pass = passes(quick)
     next(each_pass)
     before = soak.measure(0, models)

@@ -239,7 +239,7 @@ def _commands(folder: Path) -> Calls:
         assert code == 0, printed.getvalue()
 
     def command(name: str, file: str, *words: str) -> None:
-        run("explain", name, str(folder / file), "--output", str(folder / "out"), *words)
+        run("explain", name, str(folder / file), "--output", str(folder / f"out_{name}"), *words)
 
     return {
         "explain an image": lambda: command("image", "image.png", "--layers", *LAYERS),

@@ -40,7 +40,7 @@ lint-js: $(INSTALLED)
 	cp eslint.config.mjs $(VENV)/eslint
 	$(VENV)/eslint/node_modules/.bin/eslint --config $(VENV)/eslint/eslint.config.mjs captum_3dcam
 
-docs: $(INSTALLED)
+docs: $(INSTALLED) $(ZOO)/.installed
 	$(BIN)/python -m sphinx -W docs build/docs
 
 bench: $(PEERS)/.installed

@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     names = [f"{ACTIONS[c]} ({score:.2f})" for c, score in zip(labels, scores, strict=True)]
     titles = [*names, f"against {ACTIONS[top]}"]
     by_row = Style(scale="row")  # the counterfactual map is a sum over layers, the others are not
-    figure, _ = visualize_attr_panels([*maps, against], video, titles, frames=6, style=by_row)
+    figure, _ = visualize_attr_panels([*maps, against], video, titles, frames=4, style=by_row)
     figure.savefig(options.output / "actions.png", dpi=90)
     for actor, (label, name, attribution) in enumerate(zip(labels, names, maps, strict=True)):
         shares = energy_inside(attribution[0].expand_as(sample.masks), sample.masks).tolist()
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{other:.0%} on the other actor")
         overlays = boxes_and_tubes(attribution, sample)
         figure, _ = visualize_video_attr(
-            attribution, video, frames=6, overlays=overlays, title=name
+            attribution, video, frames=4, overlays=overlays, title=name
         )
         figure.savefig(options.output / f"actions_{ACTIONS[label]}.png", dpi=90)
     print(f"Wrote actions.png, and actions_<class>.png for each class, to {options.output}.")

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         list(maps.values()),
         sample.clip.movedim(0, -1),
         list(maps),
-        frames=6,
+        frames=4,
         title=f"{ACTIONS[target]!r} in a video transformer",
         style=Style(scale="row"),  # each map its own: a sum over layers is larger than one
     )

@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(names[-1])
     print(f"chance, {float(sample.masks.float().mean()):.0%} on the actor")
     by_row, video = Style(scale="row"), sample.clip.movedim(0, -1)  # averages are lower
-    figure, _ = visualize_attr_panels([plain, smoothed], video, names, frames=6, style=by_row)
+    figure, _ = visualize_attr_panels([plain, smoothed], video, names, frames=4, style=by_row)
     figure.savefig(options.output / "smoothgrad.png", dpi=90)
     print(f"Wrote smoothgrad.png to {options.output}.")
 

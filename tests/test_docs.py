@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("**/*.md"))]
 # tests/zoo runs the code of this one, beside the libraries that it needs.
 ELSEWHERE = DOCS / "your_model.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+|\{code-cell\} ipython3)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FIGURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 MAX_BYTES = {".png": 250_000, ".gif": 500_000}
 # Modules whose dotted names are checked. In the pages, those left out are variables.
@@ -265,12 +266,22 @@ def test_figures_are_small_and_shown():
         assert path.stat().st_size < MAX_BYTES[path.suffix], path.name
 
 
+COMMAND = re.compile(r"```sh\npython (examples|studies)/")
+
+
 def test_a_command_stands_beside_the_figures_of_the_gallery():
     sections = (DOCS / "gallery.md").read_text().split("\n## ")[1:]
     assert len(sections) > 5
     for section in sections:
         assert FIGURE.search(section), section
-        assert re.search(r"```sh\npython (examples|studies)/", section)
+        assert COMMAND.search(section), section
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "how_to").glob("*.md")), ids=lambda page: page.stem)
+def test_every_how_to_has_a_figure_and_the_command_that_makes_it(page):
+    text = page.read_text()
+    assert FIGURE.search(text)
+    assert re.search(r"python (examples|studies)/\w+\.py", text)
 
 
 def figures(page):
@@ -288,8 +299,9 @@ def site(tmp_path_factory):
     """The built pages. Warnings, as of a broken link, are errors."""
     pytest.importorskip("sphinx")
     folder = tmp_path_factory.mktemp("site")
+    off = ["-D", "nb_execution_mode=off"]  # test_notebooks.py runs them
     done = subprocess.run(
-        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(folder)],
+        [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", *off, str(DOCS), str(folder)],
         capture_output=True,
         text=True,
     )
@@ -306,27 +318,84 @@ def test_the_site_has_every_page_and_needs_no_network(site):
         assert not [url for url in loaded if "//" in url]
 
 
+def modules_of_the_reference():
+    """The module of each page."""
+    pages = sorted((DOCS / "reference").glob("*.md"))
+    return {
+        page.stem: re.search(r"automodule:: (\S+)", page.read_text())[1]
+        for page in pages
+        if page.stem != "index"
+    }
+
+
 def test_the_reference_has_every_public_class_and_function(site):
-    described = set(re.findall(r'id="(captum_3dcam[\w.]*)"', (site / "reference.html").read_text()))
-    modules = re.findall(r"automodule:: (\S+)", (DOCS / "reference.md").read_text())
+    modules = modules_of_the_reference()
+    described = {
+        name
+        for page in modules
+        for name in re.findall(
+            r'id="(captum_3dcam[\w.]*)"', (site / "reference" / f"{page}.html").read_text()
+        )
+    }
     folders = {
         f"captum_3dcam.{path.parent.name}" for path in ROOT.glob("captum_3dcam/[!_]*/__init__.py")
     }
-    assert folders - set(modules) == {"captum_3dcam.cli"} & folders
-    for module_name in modules:
+    assert folders - set(modules.values()) == {"captum_3dcam.cli"} & folders
+    for module_name in modules.values():
         module = importlib.import_module(module_name)
         names = getattr(module, "__all__", [])
         # A name that two modules export is described in one of them.
-        known = {name for name in names if any(f"{m}.{name}" in described for m in modules)}
+        known = {n for n in names if any(f"{m}.{n}" in described for m in modules.values())}
         assert {name for name in names if callable(getattr(module, name))} <= known
     assert "captum_3dcam.attribution.LayerwiseCAM.attribute_top_k" in described
 
 
+@pytest.mark.parametrize("page", sorted(modules_of_the_reference()))
+def test_a_page_of_the_reference_begins_with_a_table_and_links_to_sources(site, page):
+    html = (site / "reference" / f"{page}.html").read_text()
+    table = html[html.index("<table") : html.index("</table>")]
+    assert re.search(r'href="[^"]*#captum_3dcam[\w.]*"', table)
+    sources = re.findall(r'href="\.\./(_modules/captum_3dcam/[\w/]+\.html)#', html)
+    assert sources
+    assert all((site / source).is_file() for source in sources)
+
+
+def test_types_of_other_libraries_are_links(site):
+    html = "".join(path.read_text() for path in (site / "reference").glob("*.html"))
+    for link in (
+        "https://docs.pytorch.org/docs/stable/tensors.html#torch.Tensor",
+        "https://numpy.org/doc/stable/reference/generated/numpy.ndarray.html#numpy.ndarray",
+        "https://docs.python.org/3/library/pathlib.html#pathlib.Path",
+        "https://matplotlib.org/stable/api/_as_gen/matplotlib.figure.Figure.html",
+        "https://captum.ai/api/base_classes.html",
+    ):
+        assert f'href="{link}' in html, link
+
+
 def test_docstrings_keep_their_signs(site):
     """A star belongs to a shape, or surrounds emphasized words."""
-    html = (site / "reference.html").read_text()
-    assert "(N, C, *S_k)" in html
-    assert "mean |x_t - x_(t-1)|" in html
-    assert "A <em>layer rule</em> takes" in html
-    assert "| chance | 0.500" in re.sub(r"<[^>]+>", "", html)  # what an example prints
-    assert not re.search(r"\\[*_|]", html)
+    pages = {path.stem: path.read_text() for path in (site / "reference").glob("*.html")}
+    assert "(N, C, *S_k)" in pages["functional"]
+    assert "mean |x_t - x_(t-1)|" in pages["sliding"]
+    assert "A <em>layer rule</em> takes" in pages["functional"]
+    assert "| chance | 0.500" in re.sub(r"<[^>]+>", "", pages["evaluation"])  # an example's output
+    assert "several series: its number" in pages["explanation"]  # a colon, and no type before it
+    assert not any(re.search(r"\\[*_|]", html) for html in pages.values())
+
+
+@pytest.mark.parametrize("page", ["method", "what_where", "how_to/fusion"])
+def test_formulas_are_typeset(site, page):
+    html = (site / f"{page}.html").read_text()
+    assert html.count("<math") > 5
+    assert "∑" in html
+    prose = re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL)
+    assert not re.search(r"\\(sum|mathrm|frac)|\$\$", prose)
+
+
+def test_notebooks_can_be_downloaded(site):
+    notebooks = sorted((DOCS / "notebooks").glob("*.md"))
+    assert len(notebooks) > 5
+    for page in notebooks:
+        html = (site / "notebooks" / f"{page.stem}.html").read_text()
+        link = re.search(rf'href="\.\./(_downloads/\w+/{page.stem}\.ipynb)"', html)
+        assert json.loads((site / link[1]).read_text())["nbformat"] == 4

@@ -1,0 +1,77 @@
+"""All figures of the docs, made anew by the commands that stand beside them.
+
+    python studies/make_doc_figures.py                  # about ten minutes
+    python studies/make_doc_figures.py fusions volume   # some
+
+Those of the how-to pages are drawn here; the others are what the examples write, with at most 256
+colours. ``studies/benchmark.py`` makes benchmark_growth.png, ``studies/viewer_screenshots.py`` the
+screenshots of the viewer, and ``studies/animate_directions.py`` the animation.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+
+import _how_to_figures
+from _arguments import make_parser
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "examples"))
+MAX_WIDTH = 900  # pixels; the pages are narrower
+MAX_BYTES = 250_000
+# What each script writes, by the name in the docs.
+SCRIPTS = {
+    "explain_video": {"demo": "cut_0136_3dcam", "demo_counterfactual": "cut_0136_counterfactual"},
+    "explain_actions": {"actions": "actions", "actions_boxes": "actions_up"},
+    "explain_directions": {"directions": "directions"},
+    "explain_image": {"image_classes": "chelsea_classes", "image_layers": "chelsea_layers"},
+    "explain_long_video": {"long_video": "long_video"},
+    "explain_transformer": {"transformer": "transformer"},
+    "explain_volume": {"volume": "volume"},
+    "compare_with_captum": {"compare_with_captum": "compare_with_captum"},
+    "smoothgrad_cam": {"smoothgrad": "smoothgrad"},
+    "evaluate_sanity": {"sanity": "sanity"},
+}
+NAMES = [*_how_to_figures.FIGURES, *(name for each in SCRIPTS.values() for name in each)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help=f"by default all: {', '.join(NAMES)}")
+    add("--output", type=Path, default=ROOT / "docs" / "images", help="(default: docs/images)")
+    options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.names) - set(NAMES)):
+        parser.error(f"no figure is named {unknown[0]!r}; there are {', '.join(NAMES)}")
+    requested = options.names or NAMES
+    options.output.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        for name, draw in _how_to_figures.FIGURES.items():
+            if name in requested:
+                draw().savefig(Path(folder) / name, dpi=100)
+                reduce(Path(folder) / f"{name}.png", options.output / f"{name}.png")
+        for script, figures in SCRIPTS.items():
+            if chosen := {name: file for name, file in figures.items() if name in requested}:
+                import_module(script).main(["--output", folder])
+                for name, file in chosen.items():
+                    reduce(Path(folder) / f"{file}.png", options.output / f"{name}.png")
+
+
+def reduce(source: Path, path: Path) -> None:
+    """Write a figure with the size and the colours that a page needs."""
+    with Image.open(source) as image:
+        reduced = image.convert("RGB")
+    reduced.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH), Image.Resampling.LANCZOS)
+    for colours in (256, 128, 64):
+        reduced.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size < MAX_BYTES:
+            break
+    print(f"Wrote {path.name}, {path.stat().st_size / 1000:.0f} kB.", flush=True)
+
+
+if __name__ == "__main__":
+    main()

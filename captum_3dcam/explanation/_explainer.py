@@ -107,6 +107,11 @@ class Explainer:
             scores = self._run(inputs)  # if it is the model that fails, its error says so
             self._check(inputs, scores)
             raise
+        if maps.shape[3:] != inputs.shape[2:]:
+            raise ArgumentError(
+                f"The model takes an input of shape {tuple(inputs.shape)} as frames first. Pass "
+                'clips (N, C, T, H, W), and input_layout="N T C H W".'
+            )
         scores = _float(output)
         self._check(inputs, scores)
         return self.scores.predictions(scores, targets), maps.cpu()

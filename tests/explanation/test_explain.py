@@ -491,6 +491,20 @@ def test_suggested_layers_of_a_model_that_takes_frames_first():
     close(explanation.attribution, plain.attribution)
 
 
+def test_frames_first_are_refused_if_the_model_is_not_said_to_take_them_so():
+    message = (
+        r"The model takes an input of shape \(1, 8, 3, 16, 20\) as frames first\. Pass clips "
+        r'\(N, C, T, H, W\), and input_layout="N T C H W"\.'
+    )
+    x = received(frames()).transpose(1, 2)
+    with pytest.raises(ArgumentError, match=message):
+        explain(FramesFirst().eval(), x, 1)
+    with pytest.warns(UserWarning, match="Pass input_layout='N T C H W'"):
+        explain(FramesFirst().eval(), x, 1, layers=["net.0"])
+    with pytest.raises(ModelError, match="has the axes N C T H W; received"):
+        explain(FramesFirst().eval(), pixels(), 1, layers=["net.0"], input_layout="N T C H W")
+
+
 def test_layers_of_one_name_have_numbers():
     class Twice(nn.Module):
         def __init__(self):

@@ -116,8 +116,7 @@ def choose_layers(model: nn.Module, names: Sequence[str] | None) -> Any:
     """
     if names is None or list(names) == ["auto"]:
         return "auto"
-    known = own_layers(model)
-    return [known.get(name, name) for name in names]
+    return [own_layers(model).get(name, name) for name in names]
 
 
 def own_layers(model: nn.Module) -> dict[str, Any]:

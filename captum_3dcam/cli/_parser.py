@@ -56,12 +56,8 @@ def _add_explain(commands: Any) -> None:
     add("input", metavar="INPUT", type=_path,
         help="image, video, scan (NIfTI, MGH, NRRD, MetaImage), DICOM file or folder")  # fmt: skip
     _add_model(parser)
-    add(
-        "--layers",
-        nargs="+",
-        metavar="NAME",
-        help="to explain, or auto (default: the model's LAYERS, or auto)",
-    )
+    add("--layers", nargs="+", metavar="NAME",
+        help="to explain, or auto (default: the model's LAYERS, or auto)")  # fmt: skip
     add("--method", type=_method, choices=METHODS, default="WhatWhere", metavar="METHOD",
         help=f"{', '.join(METHODS)} (default: WhatWhere)")  # fmt: skip
     add("--compare", nargs="+", type=_method, choices=METHODS, metavar="METHOD",

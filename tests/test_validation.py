@@ -1,5 +1,7 @@
 """The input validation that several modules share."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,9 @@ from captum_3dcam._validation import (
     check_tensor,
     check_text,
     describe,
+    noted_warnings,
     show,
+    warn,
 )
 
 
@@ -180,3 +184,37 @@ def test_values_in_messages_are_short():
 )
 def test_what_was_received_is_described(value, text):
     assert describe(value) == text
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_noted_once_and_issued(recwarn):
+    notes, inner = [], []
+
+    def warn_in_part():
+        with noted_warnings(inner):
+            warn("second")
+            raise KeyError
+
+    with noted_warnings(notes):
+        for _ in range(2):
+            warn("first")
+        with pytest.raises(KeyError):
+            warn_in_part()
+        warn("third")
+    warn("not noted")
+    assert (notes, inner) == (["first", "third"], ["second"])
+    texts = [str(each.message) for each in recwarn]
+    assert texts == ["first", "second", "third", "not noted"]
+    assert all(each.filename == __file__ for each in recwarn)
+
+
+def test_warnings_of_another_thread_are_not_noted():
+    def warn_elsewhere():
+        thread = threading.Thread(target=warn, args=("elsewhere",))
+        thread.start()
+        thread.join()
+
+    notes = []
+    with noted_warnings(notes), pytest.warns(UserWarning, match="elsewhere"):
+        warn_elsewhere()
+    assert notes == []

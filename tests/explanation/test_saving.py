@@ -371,6 +371,15 @@ def test_maps_of_another_shape(shape):
         Explanation.load("out")
 
 
+@pytest.mark.parametrize("shape", [(1, 24, 32), (2, 1, 24, 32), (1, 2, 24, 32), (1, 1, 8, 8)])
+def test_other_maps_of_another_shape(shape):
+    explained("image", 1, compare=["GradCAM"]).save("out")
+    metadata = load_map("out/maps.npz").metadata
+    save_map(np.zeros(shape), "out/maps.npz", metadata)
+    with pytest.raises(ValueError, match=r"^'out/maps\.npz' is not of save\(\): ValueError"):
+        Explanation.load("out")
+
+
 class Touch:
     def __reduce__(self):
         return Path.touch, (Path("ran"),)

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_3dcam import GlobalLocalCAM2D, Layer, LayerwiseGradCAM, suggest_layers, survey_layers
+from captum_3dcam import (
+    GlobalLocalCAM2D,
+    Layer,
+    LayerInfo,
+    LayerwiseGradCAM,
+    suggest_layers,
+    survey_layers,
+)
+from captum_3dcam.layer_survey import format_advice, format_table
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 IMAGE = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -570,3 +578,39 @@ def test_an_empty_feature_is_passed_over():
             return self.head(self.encoder(x)[1].amax((2, 3)))
 
     assert suggest_layers(Network().eval(), IMAGE)
+
+
+# ---------------------------------------------------------------------------------------- in words
+
+LISTED = [
+    LayerInfo("stem", "Conv2d", (8, 16, 16), False, (3, 3), recommended=True, reason="first"),
+    LayerInfo("body.mix", "Block", (16, 4, 4), True, (9, 9), True, reason="second"),
+    LayerInfo("head", "Linear", (5,), True, reason="third"),
+]
+
+
+def test_a_table_of_layers():
+    assert format_table(LISTED) == [
+        "   layer     type    output   receptive field  why",
+        "*  stem      Conv2d  8x16x16  3x3              first",
+        "   body.mix  Block   16x4x4   >= 9x9           second",
+        "   head      Linear  5        -                third",
+    ]
+
+
+def test_advice_on_layers():
+    first, warning = format_advice(LISTED)
+    assert first == "--layers stem"
+    assert warning.startswith(f"stem: {SIGNED}")
+    several = [LayerInfo(name, "Conv2d", (8, 4, 4), False, recommended=True) for name in "ab"]
+    assert format_advice(several)[1].startswith(f"a, b: {SIGNED}")
+
+
+def test_layers_that_need_more_than_a_name_are_shown_in_python():
+    tokens = LayerInfo("mix", "Block", (8, 4, 4), True, recommended=True, layout="N L C")
+    twice = LayerInfo("head", "Conv2d", (8, 4, 4), True, recommended=True, calls="sum", index=1)
+    plain = LayerInfo("stem", "Conv2d", (8, 4, 4), True, recommended=True)
+    assert format_advice([tokens, twice, plain]) == [
+        "--layers auto",
+        "layers=[Layer('mix', layout='N L C'), Layer('head', index=1, calls='sum'), 'stem']",
+    ]

@@ -64,6 +64,16 @@ def test_any_order_and_folding_of_axes_is_undone(case):
 
 
 @given(laid_out_tensors())
+def test_any_order_and_folding_of_axes_is_restored(case):
+    original, laid_out, text = case
+    layout = Layout.from_text(text)
+    assert torch.equal(layout.restore(original), laid_out)
+    assert layout.is_channels_first == (layout.axes == tuple((name,) for name in layout.names))
+    with pytest.raises(ValueError, match=r"has the axes N C .*; received"):
+        layout.restore(original[None])
+
+
+@given(laid_out_tensors())
 def test_an_input_of_any_layout_has_the_size_of_the_original(case):
     original, laid_out, text = case
     layout = Layout.from_text(text)

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from captum_3dcam.io import Volume
 from captum_3dcam.models import (
     PRESETS,
     VOLUME_PRESETS,
@@ -114,3 +116,52 @@ def test_other_inputs_are_refused():
         VolumePreprocessing()(torch.zeros(1, 2, 2, 2, dtype=torch.int16))
     with pytest.raises(ValueError, match=r"that is not empty; received shape \(1, 0, 2, 2\)"):
         VolumePreprocessing()(torch.zeros(1, 0, 2, 2))
+
+
+# ------------------------------------------------------------------------------------- the grid
+
+
+def scan():
+    data = np.random.default_rng(0).random((8, 12, 10), dtype=np.float32)
+    return Volume(data, np.diag([4.0, 1.5, 2.0, 1.0])[[2, 1, 0, 3]])
+
+
+def test_without_a_grid_of_its_own_a_volume_stays():
+    values = VolumePreprocessing((0.0, 1.0), "unit")
+    volume = scan()
+    assert not values.resamples
+    assert values.resample(volume) is volume
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"spacing": 2.0}, lambda volume: volume.resample(spacing=2.0)),
+        ({"spacing": (4.0, 3.0, 2.0)}, lambda volume: volume.resample(spacing=(4.0, 3.0, 2.0))),
+        ({"size": (4, 6, 5)}, lambda volume: volume.resample(size=(4, 6, 5))),
+        ({"orientation": "ras"}, lambda volume: volume.reorient("RAS")),
+        ({"orientation": "RAS", "size": (4, 6, 5)},
+         lambda volume: volume.reorient("RAS").resample(size=(4, 6, 5))),
+    ],
+)  # fmt: skip
+def test_volumes_are_brought_to_a_grid(options, expected):
+    values = VolumePreprocessing(**options)
+    resampled, other = values.resample(scan()), expected(scan())
+    assert values.resamples
+    np.testing.assert_array_equal(resampled.data, other.data)
+    np.testing.assert_array_equal(resampled.affine, other.affine)
+    torch.testing.assert_close(values(VALUES), VALUES)  # of a tensor, the grid stays
+
+
+def test_grids_that_are_refused():
+    with pytest.raises(ValueError, match="size and spacing both resample: pass one of them"):
+        VolumePreprocessing(size=(4, 4, 4), spacing=2.0)
+    with pytest.raises(ValueError, match=r"size=\(4, 4\): expected \(D, H, W\) for volumes"):
+        VolumePreprocessing(size=(4, 4))
+    with pytest.raises(ValueError, match="'RAX' is no orientation"):
+        VolumePreprocessing(orientation="rax").resample(scan())
+    with pytest.raises(ValueError) as error:
+        VolumePreprocessing(spacing=500.0).resample(scan())
+    assert str(error.value) == (
+        "spacing=500.0: of the 8 x 12 x 10 voxels, 1 x 1 x 1 are left. Pass it in mm."
+    )

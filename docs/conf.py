@@ -100,6 +100,19 @@ def show_colons(app: Any, what: str, name: str, obj: Any, options: Any, lines: l
         lines[:] = [line.replace("::", ":") for line in lines]
 
 
+def shorten(
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Defaults that a dataclass makes anew are no Python, so that no type would be a link."""
+    return signature and signature.replace("<factory>", "..."), result
+
+
 def summarize(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Begin the page of a module with a table of its classes and functions."""
     if what == "module":
@@ -128,4 +141,5 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", show_colons)
     app.connect("autodoc-process-docstring", escape)
     app.connect("autodoc-process-docstring", summarize)
+    app.connect("autodoc-process-signature", shorten)
     app.add_html_math_renderer("mathml", (visit_formula, None), (visit_formula, None))

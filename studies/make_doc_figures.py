@@ -3,9 +3,9 @@
     python studies/make_doc_figures.py                  # about ten minutes
     python studies/make_doc_figures.py fusions volume   # some
 
-Those of the how-to pages are drawn here; the others are what the examples write, with at most 256
-colours. ``studies/benchmark.py`` makes benchmark_growth.png, ``studies/viewer_screenshots.py`` the
-screenshots of the viewer, and ``studies/animate_directions.py`` the animation.
+Those of the how-to pages are drawn here; the others are what the examples write, smaller and with
+at most 256 colours. ``benchmark.py`` makes benchmark_growth.png, ``viewer_screenshots.py`` the
+screenshots of the viewer, and ``animate_directions.py`` the animation.
 """
 
 import sys
@@ -64,10 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def reduce(source: Path, path: Path) -> None:
     """Write a figure with the size and the colours that a page needs."""
     with Image.open(source) as image:
-        reduced = image.convert("RGB")
-    reduced.thumbnail((MAX_WIDTH, 4 * MAX_WIDTH), Image.Resampling.LANCZOS)
-    for colours in (256, 128, 64):
-        reduced.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+        original = image.convert("RGB")
+    for width in range(MAX_WIDTH, MAX_WIDTH // 2, -50):
+        reduced = original.copy()
+        reduced.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
+        # The few bright colours of a map count as much as the many greys below it.
+        reduced.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )
         if path.stat().st_size < MAX_BYTES:
             break
     print(f"Wrote {path.name}, {path.stat().st_size / 1000:.0f} kB.", flush=True)

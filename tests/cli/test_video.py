@@ -131,6 +131,17 @@ def test_target_each_is_the_highest_class_of_each_window(video_file, figures_not
     assert (result["class"], result["name"]) == (None, "highest class of each window")
 
 
+def test_target_each_of_a_video_of_one_window_is_its_highest_class(
+    video_file, figures_not_drawn, capsys
+):
+    path, clip = video_file(14)
+    report = run(capsys, path, "clip", "--layers", "first", "--target", "each", "--overlay", "none")
+    model, _ = network("clip")
+    with torch.no_grad():
+        assert report["results"][0]["class"] == model(clip).argmax()
+    assert report["settings"]["target"] == "each"
+
+
 def test_the_highest_classes_of_a_longer_video(video_file, capsys):
     path, clip = video_file(45)
     report = run(capsys, path, "clip", "--layers", "first", "--target", "top2")

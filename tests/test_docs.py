@@ -107,6 +107,27 @@ def test_the_code_of_other_packages_runs_where_they_are_installed(page, tmp_path
         pytest.skip(f"not installed: {', '.join(sorted(missing))}")
 
 
+def test_the_rule_of_slowfast_has_weights_for_each_time_step():
+    """Its formula, written out: mean over height and width, ReLU, upsampling, shift, division."""
+    names = {}
+    for code in blocks(DOCS / "coming_from.md", "python"):
+        exec(code, names)
+    model, x = names["model"], names["x"]
+    activation = model[0](x).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(model[1:](activation)[:, 2].sum(), activation)
+    expected = torch.zeros(2, 1, 8, 32, 32)
+    for n in range(2):
+        for t in range(8):
+            for c in range(8):
+                expected[n, 0, t] += gradient[n, c, t].mean() * activation[n, c, t].detach()
+        expected[n] = expected[n].relu() / expected[n].max()
+    attribution = names["FramewiseGradCAM"](model, "0").attribute(x, target=2)
+    torch.testing.assert_close(attribution, expected, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(
+        attribution, names["LayerwiseGradCAM"](model, "0").attribute(x, target=2), atol=0.1
+    )
+
+
 @each_document
 def test_links_exist(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

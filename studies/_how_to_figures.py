@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -18,14 +19,15 @@ import captum_3dcam
 from captum_3dcam import CounterfactualCAM3D, Explanation, GlobalLocalCAM3D, Layer, explain
 from captum_3dcam.datasets import SyntheticActions
 from captum_3dcam.evaluation import Evaluation, Sample, evaluate, make_attributions
-from captum_3dcam.models import Preprocessing
+from captum_3dcam.explanation.exporters import to_napari
+from captum_3dcam.models import Preprocessing, VolumePreprocessing
 from captum_3dcam.visualization import (
     Overlays,
     Style,
     visualize_attr_panels,
     visualize_video_attr,
 )
-from trained_networks import action_net, bikes, efficientnet
+from trained_networks import action_net, bikes, efficientnet, volume_net
 from trained_networks.direction_net import CLASSES, CLIP_LENGTH, SIZE, load_direction_net
 
 FIRST_FRAME = 190  # of a pedestrian who walks to the right
@@ -249,7 +251,38 @@ def draw_processes() -> Figure:
     return figure
 
 
+def draw_export() -> Figure:
+    """The layers for napari where their affines put them: a slice through the map's peak."""
+    scan = volume_net.make_scan(2).volume
+    preprocess = VolumePreprocessing(orientation="SPL", size=volume_net.SIZE)
+    classes = volume_net.CLASSES
+    explanation = explain(volume_net.train(), scan, class_names=classes, preprocessing=preprocess)
+    (grey, of_scan, _), (heat, of_map, _) = to_napari(explanation)
+    index = int(np.unravel_index(heat.argmax(), heat.shape)[0])
+    rows, columns = grey.shape[1:]
+    first = of_scan["affine"] @ (index, -0.5, -0.5, 1)
+    last = of_scan["affine"] @ (index, rows - 0.5, columns - 0.5, 1)
+    extent = (first[2], last[2], last[1], first[1])
+    figure = Figure(figsize=(8, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for ax in (left, right):
+        low, high = of_scan["contrast_limits"]
+        ax.imshow(grey[index], of_scan["colormap"], vmin=low, vmax=high, extent=extent)
+        ax.set(xlabel="L (mm)", ylabel="P (mm)", title=of_scan["name"])
+    shown = heat[index]
+    peak = of_map["contrast_limits"][1]
+    image = right.imshow(
+        shown, of_map["colormap"], vmax=peak, alpha=np.sqrt(shown / peak), extent=extent
+    )
+    right.set_title(f"{of_scan['name']}, and {of_map['name']} over it")
+    figure.colorbar(
+        ScalarMappable(image.norm, image.cmap), ax=right, shrink=0.6, label="attribution"
+    )
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "export": draw_export,
     "video": draw_video,
     "methods": draw_methods,
     "fusions": draw_fusions,

@@ -25,6 +25,13 @@ _MAX_HEIGHT = 6.5  # inches, of images in a row
 _MAX_RATIO = 4  # of the sides of axes
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows, also without pyplot."""
+
+    def _repr_png_(self) -> bytes | None:
+        return _to_png(self)
+
+
 class FigureAxis(NamedTuple):
     """A figure and its axis; a notebook shows the figure."""
 
@@ -74,7 +81,7 @@ def make_axes(
 
         fig = pyplot.figure(**options)
     else:
-        fig = Figure(**options)
+        fig = NotebookFigure(**options)
     # The axes have almost their final sizes then, to which texts are wrapped.
     edges: dict[str, Any] = {"left": 0, "right": 1, "bottom": 0, "top": 1, "wspace": 0.02}
     by_number: Any = fig.subplot_mosaic(mosaic, empty_sentinel=-1, gridspec_kw=edges, **ratios)

@@ -62,6 +62,7 @@ def test_a_notebook_shows_a_result_as_its_figure(name, monkeypatch):
     assert axes is result[1]
     with Image.open(BytesIO(result._repr_png_())) as image:
         assert image.size == (600, 400)
+    assert figure._repr_png_() == result._repr_png_()
     monkeypatch.setattr(plt, "show", lambda: None)
     result = RESULTS[name](use_pyplot=True)
     assert result._repr_png_() is None  # it has been shown

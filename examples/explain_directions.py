@@ -1,7 +1,7 @@
 """Which way does it go? Real footage, and a network that tells left from right.
 
-A pedestrian walks to the right. Below, the same frames are mirrored: there he walks to the left, and
-nothing else differs. The map of "right" should lie on the legs above, that of "left" on those
+A pedestrian walks to the right. Below, the same frames are mirrored: there he walks to the left,
+and nothing else differs. The map of "right" should lie on the legs above, that of "left" on those
 below; chance is half. The network was trained on cars, in other shots of the video.
 
     python examples/explain_directions.py

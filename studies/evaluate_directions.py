@@ -4,9 +4,9 @@
 
 asks the network of ``train_directions.py`` about clips of 16 frames of the two shots that its
 training did not see, each above its own mirror image: what goes right above goes left below, and
-nothing else differs. Of each map, it measures the share of its sum on pixels that move in the direction of
-the class and on pixels that move in the other, and whether its highest voxel moves in that
-direction. Chance is the share of such voxels. ``--shots van cars`` are those of the training.
+nothing else differs. Of each map, it measures the share of its sum on pixels that move in the
+direction of the class and on pixels that move in the other, and whether its highest voxel moves in
+that direction. Chance is the share of such voxels. ``--shots van cars`` are those of the training.
 """
 
 from collections.abc import Iterator, Sequence

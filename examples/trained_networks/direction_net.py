@@ -68,8 +68,8 @@ def load_direction_net(path: Path = WEIGHTS) -> DirectionNet:
     """The trained network in eval mode, on the CPU. Raises FileNotFoundError without weights."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"There are no weights at {str(path)!r}. Train them: python studies/train_directions.py "
-            f"--output {path}"
+            f"There are no weights at {str(path)!r}. Train them: "
+            f"python studies/train_directions.py --output {path}"
         )
     network = DirectionNet()
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -201,7 +201,9 @@ def test_a_run_writes_weights_and_figures_and_repeats(shots, tmp_path, monkeypat
     state = load(path)
     assert int(state["stem.1.num_batches_tracked"]) == 2
     torch.manual_seed(0)
-    assert not torch.equal(state["fc.weight"], DirectionNet().state_dict()["fc.weight"].half().float())
+    assert not torch.equal(
+        state["fc.weight"], DirectionNet().state_dict()["fc.weight"].half().float()
+    )
     torch.manual_seed(99)  # the state of the generator before the run does not matter
     run(tmp_path / "again.pt")
     assert same(state, load(tmp_path / "again.pt"))

@@ -13,13 +13,21 @@ from torch import Tensor
 from captum_3dcam.explanation.viewer.content import ViewerContent
 
 _COLUMNS = ("class", "name", "score", "probability")
+_HEADS = ("class score", "probability")
 _TABLES = {
     "input": "Input",
     "model": "Model",
     "settings": "Settings",
     "versions": "Versions",
 }
-_MAX_REGIONS, _MAX_NUMBERS = 5, 6
+# What the score of a region is, apart from that of a class.
+_SCORES = {
+    "boxes": "maximum of the map",
+    "tubes": "mean of the frames' maxima",
+    "segments": "mean of the map",
+    "windows": "class score",
+}
+_MAX_NUMBERS = 6
 _MAX_INLINE = 120  # characters of a value; a longer one is folded away
 
 
@@ -28,16 +36,18 @@ def report_sections(
 ) -> tuple[str, str]:
     """The HTML above the viewer, and that below it."""
     plain = _to_plain(report)
+    results = plain.get("results") or ()
     above = [
         f"<h1>{escape(content.title)}</h1>",
+        _prediction(results),
         *(
             f'<p class="c3d-alert" role="alert">{escape(str(text))}</p>'
             for text in plain.get("warnings") or ()
         ),
-        _results(plain.get("results") or ()),
     ]
     below = [
         *(_figure(title, png) for title, png in images),
+        _localization(results),
         *(_table(title, plain[key]) for key, title in _TABLES.items() if plain.get(key)),
         _files(plain.get("files") or {}),
         _command(plain.get("command")),
@@ -45,28 +55,21 @@ def report_sections(
     return "".join(above), "".join(below)
 
 
-def _results(results: Iterable[Mapping[str, Any]]) -> str:
-    """A row for each class, with a bar for its probability, and below it what was localized."""
+def _prediction(results: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each class, with a bar for its probability."""
     rows = []
     for result in results:
         target, name, score, probability = (escape(_number(result.get(key))) for key in _COLUMNS)
-        regions = "".join(
-            f"<p>{escape(_regions(key, value))}</p>"
-            for key, value in result.items()
-            if key not in _COLUMNS and _is_stated(value)
-        )
         rows.append(
             f"<tr><td>{target}</td><th scope=row>{name}</th><td>{score}</td>"
             f"<td>{probability}{_bar(result.get('probability'))}</td></tr>"
         )
-        if regions:
-            rows.append(f"<tr><td></td><td colspan=3>{regions}</td></tr>")
     if not rows:
         return ""
-    heads = "".join(f"<th scope=col>{name}</th>" for name in _COLUMNS)
+    heads = "".join(f"<th scope=col>{name}</th>" for name in ("class", "name", *_HEADS))
     return (
-        '<section><h2>Prediction</h2><div class="c3d-wide"><table>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+        '<div class="c3d-wide"><table aria-label="Prediction">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
@@ -76,27 +79,81 @@ def _bar(share: float | None) -> str:
     return f'<span class="c3d-share" style="--share: {100 * share:.1f}%"><span></span></span>'
 
 
-def _regions(key: str, value: Any) -> str:
-    """Boxes, tubes or segments, a peak: the first ones, with their numbers.
-
-    >>> _regions("segments", [{"start": 2, "end": 5, "score": 0.25}])
-    'segments: start 2, end 5, score 0.25'
-    """
-    items = value if isinstance(value, list) else [value]
-    texts = [_region(item) if isinstance(item, dict) else json.dumps(item) for item in items]
-    more = [f"{len(texts) - _MAX_REGIONS} more"] if len(texts) > _MAX_REGIONS else []
-    return f"{key}: {'; '.join([*texts[:_MAX_REGIONS], *more])}"
+# -------------------------------------------------------------------------------- localization
 
 
-def _region(item: Mapping[str, Any]) -> str:
-    """Numbers and short lists of numbers; the boxes of a tube are in ``report.json``."""
+def _localization(results: Iterable[Mapping[str, Any]]) -> str:
+    """Of each class where its map is high, and its windows, folded away."""
     parts = []
-    for key, value in item.items():
+    for result in results:
+        found = {
+            key: value if isinstance(value, list) else [value]
+            for key, value in result.items()
+            if key not in _COLUMNS and _is_stated(value)
+        }
+        if found:
+            title = escape(_number(result.get("name", result.get("class"))))
+            parts += [f"<h3>{title}</h3>", *(_folded(*item) for item in found.items())]
+    if not parts:
+        return ""
+    return f"<section><h2>Localization</h2>{''.join(parts)}</section>"
+
+
+def _folded(key: str, items: Sequence[Any]) -> str:
+    """A list under its count; what is one by nature stands in a line."""
+    if key not in _SCORES:
+        return f"<p>{escape(key)}: {escape('; '.join(_region(key, item) for item in items))}</p>"
+    one = {"boxes": "box"}.get(key, key.removesuffix("s"))
+    count = f"1 {one}" if len(items) == 1 else f"{len(items)} {key}"
+    rows = "".join(f"<li>{escape(_region(key, item))}</li>" for item in items)
+    return f"<details><summary>{escape(count)}</summary><ul>{rows}</ul></details>"
+
+
+def _region(key: str, item: Any) -> str:
+    """The numbers of a region, with its frames counted from 0, the last one included.
+
+    The boxes of a tube are in ``report.json``.
+
+    >>> _region("segments", {"start": 2, "end": 5, "seconds": [0.2, 0.5], "score": 0.25})
+    'frames 2 to 4 (0.20 to 0.50 s), mean of the map 0.25'
+    """
+    if not isinstance(item, dict):
+        return json.dumps(item)
+    rest = dict(item)
+    parts = [_span(rest)] if "start" in rest else []
+    for name, value in rest.items():
         numbers = value if isinstance(value, list) else [value]
         if len(numbers) <= _MAX_NUMBERS and not any(isinstance(n, list | dict) for n in numbers):
-            between = " to " if key == "seconds" else " "
-            parts.append(f"{key} {between.join(_number(n) for n in numbers)}")
+            label = _SCORES.get(key, name) if name == "score" else name
+            parts.append(f"{label} {', '.join(_number(n) for n in numbers)}")
     return ", ".join(parts)
+
+
+def _span(region: dict[str, Any]) -> str:
+    """Where a tube, a segment, a window or a box of a scan is, which is taken out of it."""
+    start, stop = (
+        value if isinstance(value, list) else [value]
+        for value in (region.pop("start"), region.pop("end" if "end" in region else "stop"))
+    )
+    if "seconds" not in region:
+        return _slices(start, stop)
+    frames = _frames(start[0], stop[0], region.pop("seconds"))
+    return ", ".join([frames, *([_slices(start[1:], stop[1:])] if start[1:] else [])])
+
+
+def _slices(start: Sequence[int], stop: Sequence[int]) -> str:
+    """Of an array, as on the command line."""
+    return f"[{', '.join(f'{i}:{j}' for i, j in zip(start, stop, strict=True))}]"
+
+
+def _frames(start: int, end: int, seconds: Sequence[float]) -> str:
+    """Frames counted from 0, of which ``end`` is the one after the last.
+
+    >>> _frames(70, 72, (2.8, 2.88)), _frames(3, 4, (0.12, 0.16))
+    ('frames 70 to 71 (2.80 to 2.88 s)', 'frame 3 (0.12 to 0.16 s)')
+    """
+    frames = f"frame {start}" if end - start == 1 else f"frames {start} to {end - 1}"
+    return f"{frames} ({seconds[0]:.2f} to {seconds[1]:.2f} s)"
 
 
 def _figure(title: str, png: bytes) -> str:

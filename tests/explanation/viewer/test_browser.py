@@ -450,7 +450,9 @@ def test_a_report_has_all_that_was_stated(show):
                 "name": HOSTILE,
                 "score": 8.5,
                 "probability": 0.75,
-                "tubes": [{"start": 2, "end": 5, "seconds": np.array([0.3, 1.0])}],
+                "tubes": [{"start": 2, "end": 5, "seconds": np.array([0.3, 1.0]), "score": 0.5}],
+                "windows": [{"start": (0, 0), "stop": (1, 9), "seconds": [0, 0.1], "score": 7.0}]
+                * 24,
                 "boxes": [],
                 "peak": {"kind": HOSTILE},
             }
@@ -467,11 +469,20 @@ def test_a_report_has_all_that_was_stated(show):
         "0000000c49444154789c63606060000000040001f61738550000000049454e44ae426082"
     )
     page = show(report_page(video_content(), report, [(f"layers {HOSTILE}", png)]))
+    viewer = page.page.locator("#c3d-viewer").bounding_box()
+    for text in (f"3\t{HOSTILE}\t8.5\t0.75", f"The map of layer1 is zero. {HOSTILE}"):
+        assert text in page.page.locator(".c3d-report").first.inner_text()
+    assert viewer["y"] + 300 < 900  # on the first screen
+    for summary in page.page.locator(".c3d-report summary").all():
+        summary.click()
     text = page.page.inner_text("body")
     for expected in (
+        "24 windows",
+        "frame 0 (0.00 to 0.10 s), [0:9], class score 7",
         f"The map of layer1 is zero. {HOSTILE}",
         f"peak: kind {HOSTILE}",
-        "tubes: start 2, end 5, seconds 0.3 to 1",
+        "1 tube",
+        "frames 2 to 4 (0.30 to 1.00 s), mean of the frames' maxima 0.5",
         f"captum-3dcam explain '{HOSTILE}'",
         f"layers {HOSTILE}",
         "net.py:load",

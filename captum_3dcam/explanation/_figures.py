@@ -16,6 +16,7 @@ from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.localization import Tube
 from captum_3dcam.visualization import (
     Overlays,
+    Scan,
     Style,
     visualize_attr_panels,
     visualize_image_attr,
@@ -120,13 +121,14 @@ def _draw_rows(
     style = replace(_style(explanation), scale=scale)
     options: dict[str, Any] = {"title": title, "style": style}
     if original is None:  # the panels tell images, videos and volumes apart by it
-        original = np.zeros(next(iter(maps.values())).shape[:3], np.uint8)
+        blank = np.zeros(next(iter(maps.values())).shape, np.uint8)
+        original = Scan(blank) if explanation.kind == "volume" else blank
     if explanation.kind == "video":
         step, frames, times = _sampled(explanation)
         rows = [each[::step].numpy().copy() for each in maps.values()]
         peak = int(rows[0].max(axis=(1, 2)).argmax())
         shown = spread(len(rows[0]), peak, count=_ROW)
-        original = frames if frames is not None else np.zeros(rows[0].shape, np.uint8)
+        original = frames if frames is not None else np.zeros((*rows[0].shape, 3), np.uint8)
         return visualize_attr_panels(rows, original, names, frames=shown, fps=times, **options)[0]
     if explanation.kind == "volume":
         peaks = [explanation.peak(rank) for rank in range(len(captions))]

@@ -31,8 +31,10 @@ def write_overlay(explanation: Explanation, rank: int, path: Path, progress: boo
     frames = _render(explanation, rank, is_chosen)
     bar = tqdm(frames, path.name, len(chosen), unit="frame", disable=not progress)
     starts = times.edges[:-1][is_chosen]
-    first = min(video.sampling.start, times.edges[0])
-    write_video(bar, path, FrameTimes([first, *starts[1:], times.edges[-1]]))
+    first, end = min(video.sampling.start, times.edges[0]), times.edges[-1]
+    if path.suffix == ".gif":
+        end = max(end, starts[-1] + _MIN_GIF_DURATION)
+    write_video(bar, path, FrameTimes([first, *starts[1:], end]))
 
 
 def _render(explanation: Explanation, rank: int, is_chosen: Any) -> Iterator[NDArray[np.uint8]]:

@@ -1,9 +1,12 @@
-"""Which frames and regions the figures of a video show."""
+"""Which frames and regions the figures of a video show, and what is written of them."""
 
 import pytest
 import torch
+from explanation_inputs import LAYERS, RATE, network
 
+from captum_3dcam import Explanation, explain
 from captum_3dcam.explanation._figures import every_nth, spread
+from captum_3dcam.io import read_image
 from captum_3dcam.localization import Segment, Tube
 
 
@@ -41,3 +44,17 @@ def test_tubes_in_every_nth_frame_have_the_boxes_of_these_frames(step):
 def test_segments_in_every_nth_frame_cover_what_they_touch():
     (shown,) = every_nth(3, [Segment(4, 8, 0.5)])
     assert (shown.start, shown.end) == (1, 3)
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "volume"])
+def test_maps_as_narrow_as_colours_are_many(kind, folder, one_thread):
+    shape = {"image": (1, 3, 6, 3), "video": (1, 3, 5, 6, 3), "volume": (1, 1, 5, 6, 3)}[kind]
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    more = {"reading": RATE} if kind == "video" else {}
+    saved = explain(network(kind), x, "top2", layers=LAYERS, per_layer=True, **more)
+    for name, path in saved.save("out", overlay="none").items():
+        assert name not in ("figure", "layers") or read_image(path).std() > 10
+    loaded = Explanation.load("out")
+    assert len(loaded.figure().axes) == len(saved.figure().axes)
+    loaded.save("again")
+    assert torch.equal(Explanation.load("again").attribution, saved.attribution)

@@ -121,12 +121,50 @@ def _is_class(target: Any) -> bool:
 
 def _segmentation_scores(output: Tensor, target: Any) -> Tensor:
     """Σ over the positions predicted as the class of its scores: (N, C, *S) -> (N,)."""
+    scores = _of_class(output, target)
+    return scores.where(_is_predicted(output, target), 0).sum(dim=1)
+
+
+def _of_class(output: Tensor, target: Any) -> Tensor:
+    """The scores of the class at each position: (N, C, *S) -> (N, positions)."""
+    classes = _classes(output, target)
+    return output.flatten(2).take_along_dim(classes[..., None], dim=1)[:, 0]
+
+
+def _is_predicted(output: Tensor, target: Any) -> Tensor:
+    """Where the class is predicted: (N, positions)."""
+    if output.shape[1] == 1:
+        return output.flatten(1) > 0
+    return output.flatten(2).argmax(dim=1) == _classes(output, target)
+
+
+def _classes(output: Tensor, target: Any) -> Tensor:
+    """The class of each sample, (N, 1)."""
     classes = torch.as_tensor(per_sample_targets(target, len(output)), device=output.device)
-    classes = (classes % output.shape[1]).reshape(-1, 1)
-    flat = output.flatten(2)  # (N, C, positions)
-    scores = flat.take_along_dim(classes[..., None], dim=1)[:, 0]
-    predicted = scores > 0 if output.shape[1] == 1 else flat.argmax(dim=1) == classes
-    return scores.where(predicted, 0).sum(dim=1)
+    return (classes % output.shape[1]).reshape(-1, 1)
+
+
+def select_probabilities(output: Tensor, target: Any = None) -> Tensor:
+    """How probable what is explained is, in logits (N, ...): (N,), in [0, 1].
+
+    Of a class its softmax, of a single score the sigmoid. Of a class of a segmentation its mean
+    over the positions that are predicted as that class, 0 without any. Of a function of the
+    output the sigmoid of its value. Raises as :func:`select_scores`.
+
+    >>> select_probabilities(torch.tensor([[0.0, 0.0], [1.0, -1.0]]), 1)
+    tensor([0.5000, 0.1192])
+    """
+    if callable(target):
+        return select_scores(output, target).sigmoid()
+    several = output.ndim > 1 and output.shape[1] > 1
+    probabilities = output.softmax(dim=1) if several else output.sigmoid()
+    target = normalize_target(target)
+    if output.ndim <= 2 or target is None or not _is_class(target):
+        return select_scores(probabilities, target)
+    select_scores(output, target)  # its errors
+    predicted = _is_predicted(output, target)
+    likely = _of_class(probabilities, target).where(predicted, 0).sum(dim=1)
+    return likely / predicted.sum(dim=1).clamp(min=1)
 
 
 def _predicted_scores(output: Tensor) -> Tensor:

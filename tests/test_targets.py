@@ -1,5 +1,6 @@
 """Scores: the tensor among what a model returns, and one number per sample of it."""
 
+import math
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from networks import conv_net, random_input
 from torch import nn
 
 from captum_3dcam import GlobalLocalCAM2D, LayerwiseGradCAM, LayerwiseHiResCAM
-from captum_3dcam._targets import select_output, select_scores, top_classes
+from captum_3dcam._targets import select_output, select_probabilities, select_scores, top_classes
 
 # ------------------------------------------------------------------------------ class scores
 
@@ -449,3 +450,42 @@ def test_the_output_beside_the_map_is_that_which_it_explains():
     torch.testing.assert_close(output, expected)
     assert not output.requires_grad
     assert torch.equal(attribution, cam.attribute(x, 1, 3.0))
+
+
+# ------------------------------------------------------------------------------- probabilities
+
+
+def test_the_probability_of_a_class_and_of_a_single_score():
+    output = torch.tensor([[1.0, 3.0, 2.0], [0.5, -1.0, 0.25]])
+    by_hand = [[math.exp(value) / sum(map(math.exp, row)) for value in row] for row in output]
+    for target in range(3):
+        expected = [row[target] for row in by_hand]
+        assert select_probabilities(output, target).tolist() == pytest.approx(expected)
+    assert select_probabilities(output).tolist() == pytest.approx([by_hand[0][1], by_hand[1][0]])
+    single = [1 / (1 + math.exp(-value)) for value in (1.0, 0.5)]
+    for scores in (output[:, 0], output[:, :1]):
+        assert select_probabilities(scores).tolist() == pytest.approx(single)
+
+
+def test_the_probability_of_a_function_is_the_sigmoid_of_its_value():
+    output = torch.tensor([[1.0, 3.0], [0.5, -1.0]])
+    found = select_probabilities(output, lambda scores: scores[:, 0] - scores[:, 1])
+    assert found.tolist() == pytest.approx([1 / (1 + math.exp(2)), 1 / (1 + math.exp(-1.5))])
+
+
+def test_the_probability_of_a_segmentation_is_the_mean_where_it_is_predicted():
+    output = torch.randn(2, 3, 4, 5)
+    for target in range(3):
+        for sample, value in zip(output, select_probabilities(output, target), strict=True):
+            likely = [
+                math.exp(values[target]) / sum(map(math.exp, values))
+                for values in sample.flatten(1).T.tolist()
+                if values.index(max(values)) == target
+            ]
+            expected = sum(likely) / len(likely) if likely else 0
+            assert value.item() == pytest.approx(expected, abs=1e-6)
+    never = torch.zeros(1, 2, 3).index_fill(1, torch.tensor([1]), -1.0)
+    assert select_probabilities(never, 1).tolist() == [0]
+    masks = torch.tensor([[[2.0, -3.0, 1.0]]])  # of one channel, predicted where it is positive
+    expected = (1 / (1 + math.exp(-2)) + 1 / (1 + math.exp(-1))) / 2
+    assert select_probabilities(masks, 0).item() == pytest.approx(expected)

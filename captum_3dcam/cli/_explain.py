@@ -78,6 +78,7 @@ def _explain(options: Namespace, kind: str, model: nn.Module) -> Explanation:
         preprocessing=of_kind(options, model),
         class_names=options.classes,
         returns=options.returns,
+        input_layout=options.input_layout,
         kind=kind,
         sampling=sampling,
         reading=Reading(

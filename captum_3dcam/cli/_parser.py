@@ -10,6 +10,7 @@ from typing import Any
 
 import captum_3dcam
 from captum_3dcam.attribution import METHODS
+from captum_3dcam.explanation._scores import RETURNS
 
 PROGRAM = "captum-3dcam"
 
@@ -68,8 +69,9 @@ def _add_explain(commands: Any) -> None:
         help="a class index or name; top3: the three highest classes; each: the highest class of "
         "each window; a,b,c: an index into an output with more axes (default: top1)")  # fmt: skip
     add("--classes", type=_path, metavar="FILE", help="class names, one per line, from index 0")
-    add("--returns", choices=("logits", "probabilities"), default="logits",
-        help="what the model returns (default: logits)")  # fmt: skip
+    add("--returns", choices=RETURNS, default="logits",
+        help="by the model; values are those of a regression (default: logits)")  # fmt: skip
+    add("--input-layout", metavar="AXES", help="of the model, as 'N T C H W' with frames first")
     _add_preprocessing(parser, (*FRAME_PRESETS, *VOLUME_PRESETS),
         f"H W of frames or D H W of volumes, as the model input; {_ASPECT}")  # fmt: skip
     add("--output", type=_path, metavar="DIR",

@@ -23,6 +23,7 @@ from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization import Scan
 
 _FRAME_HEIGHT = 240
+_WEIGHTED = " times the probability of the class in each window"
 _MAX_REGIONS = 5  # the best of a map; the report lists the others
 
 
@@ -58,12 +59,26 @@ def _maps(explanation: Explanation, step: int) -> list[ViewerMap]:
         shown = maps[0, :, ::step] if explanation.kind == "video" else maps[0]
         return np.maximum(shown.float().numpy(), 0)
 
-    maps = [ViewerMap(explanation.method, "method", values(explanation.attribution))]
+    # Maps that were added, as Captum's, are not of windows.
+    of_windows = {
+        explanation.method,
+        *explanation.layer_maps,
+        *explanation.settings.get("compare", ()),
+    }
+
+    def meaning(name: str) -> str:
+        is_weighted = explanation.windows and explanation.windows[0][0] and name in of_windows
+        return f"attribution{_WEIGHTED if is_weighted else ''}"
+
+    def make(name: str, group: str, maps: Tensor) -> ViewerMap:
+        return ViewerMap(name, group, values(maps), meaning(name))
+
+    maps = [make(explanation.method, "method", explanation.attribution)]
     for name, each in explanation.method_maps.items():
         group = "counterfactual" if name.startswith("Counterfactual") else "method"
-        maps.append(ViewerMap(name, group, values(each)))
+        maps.append(make(name, group, each))
     layers = explanation.layer_maps.items()
-    return [*maps, *(ViewerMap(name, "layer", values(each)) for name, each in layers)]
+    return [*maps, *(make(name, "layer", each) for name, each in layers)]
 
 
 def _original(explanation: Explanation, step: int) -> Any:
@@ -83,7 +98,7 @@ def _original(explanation: Explanation, step: int) -> Any:
         small = resized(original, _FRAME_HEIGHT)
         frames = np.stack(list(islice(small, 0, None, step)))
     note = None if step == 1 else f"{_ordinal(step)} of {len(times)} frames"
-    return VideoContent(frames, times.take(shown), note, (size[0], size[1]))
+    return VideoContent(frames, times.take(shown), note, (size[0], size[1]), step)
 
 
 def _ordinal(step: int) -> str:

@@ -50,7 +50,7 @@ def explain(
     layers: Any = "auto",
     method: Method = "WhatWhere",
     fusion: str | None = None,
-    compare: Sequence[Method] = (),
+    compare: Method | Sequence[Method] = (),
     per_layer: bool = False,
     preprocessing: Any = None,
     class_names: Sequence[str] | Mapping[int, str] | StrPath | None = None,
@@ -85,8 +85,9 @@ def explain(
             :func:`captum_3dcam.models.get_preprocessing`; a ``Preprocessing``; a
             ``VolumePreprocessing``; or a function. By default the model's ``PREPROCESSING``, or
             none: frames in [0, 1], and a scan's own values and grid.
-        class_names: from index 0, a dict, or a text file with a name per line.
-        returns: what the model returns: "logits" or "probabilities".
+        class_names: from index 0, a dict, or a text file with a name per line. By default those of
+            the model's ``config.id2label``, as transformers have it.
+        returns: what the model returns: "logits", "probabilities", or "values" of a regression.
         output: where the scores are in what the model returns, as of the attribution classes.
         input_layout: the axes of the model's input, if they are not (N, C, *S): "N T C H W".
         kind: "image", "video" or "volume", where the content leaves it open. A tensor of three
@@ -117,11 +118,9 @@ def explain(
         check_choice("returns", returns, RETURNS)
         if kind is not None:
             check_choice("kind", kind, KINDS)
-    names = read_names(class_names)
+    names = read_names(_own_names(model) if class_names is None else class_names)
     requested = parse_target(target, names)
-    methods = dict.fromkeys(
-        map(resolve_method, (method, *check_sequence("compare", compare, of="methods")))
-    )
+    methods = dict.fromkeys(map(resolve_method, (method, *_as_methods(compare))))
     notes: list[str] = []
     with noted_warnings(notes):
         if any(module.training for module in model.modules()):
@@ -136,7 +135,7 @@ def explain(
         explainer = Explainer(
             arranged,
             JointCAM(cams, per_layer),
-            Scores(names, returns == "logits"),
+            Scores(names, returns),
             requested,
             _windows_of(source, windows, requested),
             progress,
@@ -175,6 +174,20 @@ def _text(value: Any) -> str:
     if callable(value):
         return str(getattr(value, "__name__", type(value).__name__))
     return value if isinstance(value, str) else repr(value)
+
+
+def _as_methods(compare: Any) -> Sequence[Method]:
+    is_one = isinstance(compare, (str, type))
+    return [compare] if is_one else check_sequence("compare", compare, of="methods")
+
+
+def _own_names(model: nn.Module) -> Any:
+    """The names in a transformers model's configuration, unless they are numbers of labels."""
+    names = getattr(getattr(model, "config", None), "id2label", None)
+    is_named = isinstance(names, Mapping) and not all(
+        str(name).startswith("LABEL_") for name in names.values()
+    )
+    return names if is_named else None
 
 
 def _warn_of_flat_layers(cam: JointCAM) -> None:

@@ -1,5 +1,6 @@
 """Explain inputs in one pass, or over windows: predictions, and the maps of all methods."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -140,7 +141,8 @@ class Explainer:
         if inputs.ndim == 5 and "channel" in reason and expected in (None, received):
             return ' If it takes frames first, pass input_layout="N T C H W".'
         if expected is None or expected == received:
-            return ""
+            is_size = re.search("size|match|shape|dimension", reason)
+            return " Pass a preprocessing of the size that the model takes." if is_size else ""
         return (
             f" Its first convolution takes {expected} channels; the input has {received}."
             f"{self.advise(expected, received)}"
@@ -157,21 +159,20 @@ class Explainer:
     def _check(self, inputs: Tensor, scores: Tensor) -> None:
         """Warn if the inputs or the scores are absurd."""
         message = check_input_range(self.model, inputs)
-        message = message or check_scores(scores, self.scores.returns_logits)
+        message = message or check_scores(scores, self.scores.returns)
         if message is not None:
             warn(message)
 
     # ------------------------------------------------------------------------------- windows
 
     def _sliding_cam(self) -> SlidingWindowCAM:
-        scale = "probability" if self.scores.returns_logits else "score"
         with argument_errors():
             return SlidingWindowCAM(
                 self.cam,
                 self.windows.sizes,
                 self.windows.stride,
                 batch_size=self.windows.batch_size,
-                scale=scale,
+                scale=self.scores.scale,
             )
 
     def _window_targets(self, scores: Tensor, stream: Stream) -> list[Any]:
@@ -202,7 +203,7 @@ class Explainer:
             target,
             name,
             fmean(window.score for window in windows),
-            fmean(window.factor for window in windows),
+            self.scores.mean_probability(target, windows),
             tuple(windows),
         )
 
@@ -212,7 +213,7 @@ class Explainer:
 
         def keep(module: nn.Module, args: Any, returned: Any) -> None:
             output = select_output(returned, self.cam.output)
-            probabilities.append(self.scores.probabilities(output.double()))
+            probabilities.append(self.scores.normalize(output.double()))
 
         def chunks() -> Iterator[Tensor]:
             with self._bar("choosing classes", stream) as bar:

@@ -1,5 +1,6 @@
 """What a network says about an input, and where it looked: one object for all that shows it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
@@ -13,6 +14,7 @@ from captum_3dcam._validation import check_integer, describe, show
 from captum_3dcam.explanation import _regions as regions
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.functional import upsample
+from captum_3dcam.io import Volume
 from captum_3dcam.localization import Boxes, Segment, Tube
 from captum_3dcam.sliding import Window
 
@@ -34,7 +36,7 @@ class Explanation:
     scores: Tensor
     """(N, k), as the model returns them; over windows, the mean."""
     probabilities: Tensor
-    """(N, k)"""
+    """(N, k); NaN where there is none: of values, and of functions of the output."""
     kind: str
     """"image", "video" or "volume"."""
     originals: list[Any]
@@ -156,6 +158,18 @@ class Explanation:
         """The index of the map's maximum; None if the map is zero."""
         return regions.find_peak(self.heat_map(rank, sample))
 
+    def peak_mm(self, rank: int = 0, sample: int = 0) -> list[float] | None:
+        """The patient's coordinates (R, A, S) of the maximum, in mm; None if the map is zero.
+
+        Raises ValueError for what is no ``io.Volume``.
+        """
+        scan = self.originals[sample]
+        if not isinstance(scan, Volume):
+            kind = type(scan).__name__
+            raise ValueError(f"mm are those of an io.Volume; this is {kind}.")  # noqa: TRY004
+        voxel = self.peak(rank, sample)
+        return None if voxel is None else scan.to_mm(voxel)
+
     def heat_map(self, rank: int = 0, sample: int = 0) -> Tensor:
         """One map, (*S)."""
         for name, value, count in (
@@ -191,11 +205,9 @@ class Explanation:
 
     @property
     def captions(self) -> list[list[str]]:
-        """N lists of k class names with their probabilities."""
-        return [
-            [f"{name} ({p:.2f})" for name, p in zip(names, of_sample, strict=True)]
-            for names, of_sample in zip(self.class_names, self.probabilities.tolist(), strict=True)
-        ]
+        """N lists of k class names with their probabilities, or scores where there is none."""
+        rows = zip(self.class_names, self.scores.tolist(), self.probabilities.tolist(), strict=True)
+        return [list(map(_caption, *row)) for row in rows]
 
     def figure(self, sample: int = 0) -> Any:
         """A matplotlib figure: of one class its regions too, of several a row each."""
@@ -250,3 +262,8 @@ class Explanation:
         from captum_3dcam.explanation._saving import load
 
         return load(Path(folder), original)
+
+
+def _caption(name: str, score: float, probability: float) -> str:
+    is_known = not math.isnan(probability)
+    return f"{name} ({probability:.2f})" if is_known else f"{name} (score {score:.3g})"

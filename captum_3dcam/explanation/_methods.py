@@ -14,19 +14,32 @@ from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.layers import resolve_layers
 
 Method = str | type[LayerwiseCAM]
+_ALIASES = {"whatxwhere": "WhatWhere", "3dcam": "GlobalLocal", "sum3dcam": "GlobalLocal"}
 
 
 def resolve_method(method: Method) -> type[LayerwiseCAM]:
     """The class of a method; ArgumentError for what is none."""
     if isinstance(method, str):
+        known = {_plain(name): name for name in METHODS}
+        known |= {_plain(each.__name__): name for name, each in METHODS.items()} | _ALIASES
+        name = known.get(_plain(method), method)
         with argument_errors():
-            check_choice("method", method, METHODS)
-        return METHODS[method]
+            check_choice("method", name, METHODS)
+        return METHODS[name]
     if isinstance(method, type) and issubclass(method, LayerwiseCAM):
         return method
     raise ArgumentError(
         f"method={show(method)}: expected one of {', '.join(METHODS)}, or an attribution class."
     )
+
+
+def _plain(name: str) -> str:
+    """Without case, spaces and hyphens.
+
+    >>> _plain("Grad-CAM++"), _plain("What x Where")
+    ('gradcam++', 'whatxwhere')
+    """
+    return name.lower().replace(" ", "").replace("-", "")
 
 
 def find_layers(model: nn.Module, layers: Any) -> Any:

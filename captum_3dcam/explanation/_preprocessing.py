@@ -13,6 +13,10 @@ from captum_3dcam.explanation._explainer import input_channels
 from captum_3dcam.models import PRESETS, VOLUME_PRESETS, Preprocessing, VolumePreprocessing
 
 Preprocess = Callable[[Tensor], Tensor]
+_VALUES = {
+    "images and videos": "Preprocessing(mean, std, size)",
+    "volumes": 'VolumePreprocessing(normalize="unit")',
+}
 
 
 def frame_preprocessing(requested: Any, model: nn.Module) -> Preprocess:
@@ -95,7 +99,10 @@ def _choose(requested: Any, model: nn.Module, presets: Any, other: type, kind: s
     if isinstance(chosen, str):
         if chosen not in presets:
             known = ", ".join(map(repr, presets))
-            raise ArgumentError(f"preprocessing={chosen!r}: expected for {kind} one of {known}.")
+            raise ArgumentError(
+                f"preprocessing={chosen!r}: expected for {kind} one of {known}, or values: "
+                f"{_VALUES[kind]}."
+            )
         chosen = presets[chosen]
     if not callable(chosen):
         owner = "preprocessing" if requested is not None else "The model's PREPROCESSING"

@@ -1,6 +1,7 @@
 """The contents of report.json, and its summary in a line per class."""
 
 import json
+import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 import captum_3dcam
 from captum_3dcam.explanation._explanation import Explanation
@@ -53,7 +55,7 @@ def _describe(explanation: Explanation, rank: int) -> dict[str, Any]:
         "class": as_json(explanation.classes[0][rank], name),
         "name": name,
         "score": float(explanation.scores[0, rank]),
-        "probability": float(explanation.probabilities[0, rank]),
+        "probability": _known(explanation.probabilities[0, rank]),
     }
     rows = []
     times = explanation.times
@@ -72,6 +74,11 @@ def as_json(target: Any, name: str) -> Any:
     return name if callable(target) else target
 
 
+def _known(probability: Tensor) -> float | None:
+    """JSON has no NaN."""
+    return None if probability.isnan() else float(probability)
+
+
 def find_regions(explanation: Explanation, rank: int) -> dict[str, Any]:
     """Where a map is above half of its maximum, by kind."""
     if explanation.kind == "video":
@@ -80,11 +87,11 @@ def find_regions(explanation: Explanation, rank: int) -> dict[str, Any]:
     if explanation.kind == "image":
         return boxes
     voxel = explanation.peak(rank)
-    peak = None if voxel is None else {"voxel": list(voxel)}
-    (scan,) = explanation.originals
-    if peak is not None and voxel is not None and isinstance(scan, Volume):
-        peak["mm"] = scan.to_mm(voxel)  # type: ignore[assignment]
-    return {"peak": peak, **boxes}
+    if voxel is None:
+        return {"peak": None, **boxes}
+    has_mm = isinstance(explanation.originals[0], Volume)
+    mm = {"mm": explanation.peak_mm(rank)} if has_mm else {}
+    return {"peak": {"voxel": list(voxel), **mm}, **boxes}
 
 
 def to_json(report: Mapping[str, Any]) -> str:
@@ -131,7 +138,8 @@ def summarize_class(explanation: Explanation, rank: int, regions: Mapping[str, A
     score, probability = (
         float(each[0, rank]) for each in (explanation.scores, explanation.probabilities)
     )
-    parts = [f"{title}: score {score:.2f}, probability {probability:.2f}"]
+    likely = "" if math.isnan(probability) else f", probability {probability:.2f}"
+    parts = [f"{title}: score {score:.2f}{likely}"]
     boxes, tubes, peak = (regions.get(kind) for kind in ("boxes", "tubes", "peak"))
     if peak:
         voxel = ", ".join(map(str, peak["voxel"]))

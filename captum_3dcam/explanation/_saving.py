@@ -1,6 +1,7 @@
 """Write an explanation to a folder, and read it again."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -177,7 +178,7 @@ def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
         classes=[[_target(each["class"]) for each in results]],
         class_names=[[each["name"] for each in results]],
         scores=torch.tensor([[float(each["score"]) for each in results]]),
-        probabilities=torch.tensor([[float(each["probability"]) for each in results]]),
+        probabilities=torch.tensor([[_probability(each["probability"]) for each in results]]),
         kind=kind,
         originals=[None],
         method=report["settings"]["method"],
@@ -190,6 +191,10 @@ def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
         settings=report["settings"],
         fingerprint=identity,
     )
+
+
+def _probability(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _target(target: Any) -> Any:

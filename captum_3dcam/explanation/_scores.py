@@ -1,20 +1,23 @@
 """The scores of the classes that are explained, and whether they can be what they should be."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
-from captum_3dcam._targets import select_scores, top_classes
+from captum_3dcam._targets import select_probabilities, select_scores, top_classes
 from captum_3dcam._validation import check_integer, show
 from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._target import Target
 from captum_3dcam.sliding import Window
 
-RETURNS = ("logits", "probabilities")
+RETURNS = ("logits", "probabilities", "values")
 _ROUNDING = 1e-2  # of probabilities in half precision
 # Right inputs of trained classifiers have logits of 15 at most, and inputs that are 255 times too
 # large have hundreds: where 2 is right they have 500.
@@ -30,6 +33,7 @@ class Prediction(NamedTuple):
     score: float
     """As the model returns it; over windows, the mean."""
     probability: float
+    """NaN where there is none: of a function of the output, and of values."""
     windows: tuple[Window, ...] = ()
     """Empty if the input was explained in one pass."""
 
@@ -40,15 +44,34 @@ class Scores:
 
     class_names: Sequence[str]
     """Empty if they are not known."""
-    returns_logits: bool
-    """Otherwise the model returns probabilities."""
+    returns: str
+    """What the model returns: one of :data:`RETURNS`."""
 
-    def probabilities(self, scores: Tensor) -> Tensor:
-        """Probabilities from scores (N, ...)."""
-        if not self.returns_logits:
+    @property
+    def scale(self) -> str:
+        """That of the windows, of :class:`captum_3dcam.SlidingWindowCAM`."""
+        return {"logits": "probability", "probabilities": "score", "values": "window"}[self.returns]
+
+    def normalize(self, scores: Tensor) -> Tensor:
+        """Scores (N, classes) that can be averaged over windows: probabilities, or values."""
+        if self.returns != "logits":
             return scores
         several = scores.ndim > 1 and scores.shape[1] > 1
         return scores.softmax(dim=1) if several else scores.sigmoid()
+
+    def probabilities(self, scores: Tensor, target: Any) -> Tensor:
+        """(N,) of scores (N, ...)."""
+        if self.returns == "logits" and not callable(target):
+            return select_probabilities(scores, target)
+        values = select_scores(scores, target)
+        is_class = self.returns == "probabilities" and not callable(target) and scores.ndim <= 2
+        return values if is_class else torch.full_like(values, math.nan)
+
+    def mean_probability(self, target: Any, windows: Sequence[Window]) -> float:
+        """That of a target over windows."""
+        mean = fmean(window.factor for window in windows)
+        is_known = self.returns != "values" and not callable(target) and mean <= 1 + _ROUNDING
+        return mean if is_known else math.nan
 
     def targets(self, scores: Tensor, target: Target) -> list[Any]:
         """Targets in Captum's forms, for scores (N, ...): each is of all samples, or a list."""
@@ -65,11 +88,11 @@ class Scores:
 
     def predictions(self, scores: Tensor, targets: Sequence[Any]) -> list[list[Prediction]]:
         """Of each sample, those of the targets."""
-        probabilities = self.probabilities(scores)
         columns = []
         for target in targets:
             several = target if isinstance(target, list) else [target] * len(scores)
-            values = (select_scores(each, target).tolist() for each in (scores, probabilities))
+            pair = select_scores(scores, target), self.probabilities(scores, target)
+            values = (each.tolist() for each in pair)
             rows = zip(several, map(self.class_name, several), *values, strict=True)
             columns.append([Prediction(*row) for row in rows])
         return [list(row) for row in zip(*columns, strict=True)]
@@ -84,22 +107,23 @@ class Scores:
         return str(self.class_names[target]) if known else f"class {target}"
 
 
-def check_scores(scores: Tensor, returns_logits: bool) -> str | None:
+def check_scores(scores: Tensor, returns: str) -> str | None:
     """Why scores (N, C, ...) cannot be logits, or probabilities; None if they may be.
 
-    Of a single score nothing is known, and NaN is an error of the attribution.
+    Of a single score and of values nothing is known, and NaN is an error of the attribution.
 
     >>> import torch
-    >>> print(check_scores(torch.tensor([[-1.0, 3.0]]), returns_logits=True))
+    >>> print(check_scores(torch.tensor([[-1.0, 3.0]]), "logits"))
     None
-    >>> check_scores(torch.tensor([[0.25, 0.75]]), returns_logits=True).split(".")[-2]
+    >>> check_scores(torch.tensor([[0.25, 0.75]]), "logits").split(".")[-2]
     ' Pass returns="probabilities"'
     """
-    if scores.ndim < 2 or scores.shape[1] < 2 or not scores.isfinite().all():
+    is_known = returns != "values" and scores.ndim > 1 and scores.shape[1] > 1
+    if not is_known or not scores.isfinite().all():
         return None
     low, high = float(scores.min()), float(scores.max())
     in_range = low >= 0 and high <= 1 + _ROUNDING
-    if not returns_logits:
+    if returns == "probabilities":
         advice = 'If the model returns logits, leave out returns="probabilities".'
         return None if in_range else f"{_shown(low, high)}: these are no probabilities. {advice}"
     if in_range and ((scores.sum(dim=1) - 1).abs() < _ROUNDING).all():

@@ -104,7 +104,8 @@ def _from_array(input: Any, sampling: Sampling, fps: float | None) -> Any:
         received = f"{array.dtype} of shape {array.shape}" if array.ndim else type(input).__name__
         raise ArgumentError(
             "input: expected a path, a tensor (N, C, *S), an io.Video, an io.Volume, or RGB bytes "
-            f"(H, W, 3) or (T, H, W, 3); received {received}."
+            f"(H, W, 3) or (T, H, W, 3); received {received}. Floats in [0, 1] become bytes by "
+            "(255 * x).round().astype('uint8')."
         )
     if array.ndim == 3:
         return array

@@ -65,10 +65,16 @@ class TensorSource:
 
     def advise(self, expected: int, received: int) -> str:
         """What to do about an input of other channels than the model's first convolution takes."""
-        return " The axes of a tensor are (N, C, *S)."
+        return " The axes of a tensor are (N, C, *S); one sample needs a batch axis: inputs[None]."
 
     def _preprocessed(self) -> Tensor:
         if self.preprocess is None:
+            if not self.raw.is_floating_point():
+                raise ArgumentError(
+                    "A tensor without a preprocessing is the model's input, floats; received "
+                    f'{self.raw.dtype}. Pass floats, or preprocessing="none" for bytes as RGB in '
+                    "[0, 1], or another one."
+                )
             return self.raw
         if isinstance(self.preprocess, VolumeSteps) and self.preprocess.values.resamples:
             raise ArgumentError(

@@ -13,7 +13,12 @@ from tqdm.auto import tqdm
 
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam._restoration import interruptible
-from captum_3dcam._targets import per_sample_targets, select_output, select_scores
+from captum_3dcam._targets import (
+    per_sample_targets,
+    select_output,
+    select_probabilities,
+    select_scores,
+)
 from captum_3dcam._validation import check_choice, check_integer, describe
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.sliding._windows import Patch, Position, Window, blend, patches, scene_parts
@@ -51,8 +56,9 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
     and f_i the factor that puts the windows on one scale. A factor is needed because M_i has its
     peak in every window, however little evidence there is. ``scale`` chooses f_i:
 
-    - ``"probability"``: the softmax (of a single score: the sigmoid) of the explained target, so
-      that windows without the class stay dark. For models that return logits.
+    - ``"probability"``: the softmax (of a single score, or a function of the output: the sigmoid)
+      of the explained target, so that windows without the class stay dark; of a class of a
+      segmentation its mean where that class is predicted. For models that return logits.
     - ``"score"``: the score itself where it is positive. For models that return probabilities.
     - ``"window"``: 1. Shows where to look within a window, and compares no windows.
     - a function of the scores (B,) of a batch of windows that returns their factors (B,).
@@ -313,8 +319,8 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
                 f"The model returned an output of shape {tuple(output.shape)} for {count} windows; "
                 "each needs a score of its own. Keep the batch axis in forward_func."
             )
-        if self.scale == "probability" and multiclass:
-            factors = select_scores(output.softmax(dim=1), explained)
+        if self.scale == "probability":
+            factors = select_probabilities(output, explained)
         else:
             factors = self._factors(scores)
         return [
@@ -329,8 +335,6 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
         ]
 
     def _factors(self, scores: Tensor) -> Tensor:
-        if self.scale == "probability":
-            return scores.sigmoid()
         if self.scale == "score":
             return scores.relu()
         if not callable(self.scale):

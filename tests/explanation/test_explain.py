@@ -1,11 +1,15 @@
 """explain(): inputs of every kind, against the attribution classes."""
 
+import json
+import math
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from explanation_inputs import (
+    AFFINE,
     FPS,
     LAYERS,
     RATE,
@@ -23,6 +27,7 @@ from PIL import Image
 from torch import nn
 
 from captum_3dcam import (
+    Explanation,
     GlobalLocalCAM2D,
     Layer,
     LayerwiseGradCAM,
@@ -789,7 +794,7 @@ ERRORS = {
     ),
     "nothing": ("image", None, {}, "or (T, H, W, 3); received NoneType."),
     "returns": (*IMAGE, {"returns": "scores"}, "returns='scores' is not known. Choose one of "
-                "'logits', 'probabilities'."),
+                "'logits', 'probabilities', 'values'."),
     "no method": (*IMAGE, {"method": "CAM"}, "method='CAM' is not known. Choose one of 'WhatWh"),
     "a method that is none": (
         *IMAGE, {"method": nn.ReLU}, "method=<class 'torch.nn.modules.activation.ReLU'>: expected "
@@ -929,8 +934,8 @@ def test_types_of_arguments():
         explain(lambda x: x, pixels())
     with pytest.raises(TypeError, match="per_layer='yes': expected True or False"):
         explain(network("image"), pixels(), per_layer="yes")
-    with pytest.raises(TypeError, match="compare='GradCAM': expected a list of methods"):
-        explain(network("image"), pixels(), compare="GradCAM")
+    with pytest.raises(TypeError, match="compare=3: expected a list of methods"):
+        explain(network("image"), pixels(), compare=3)
     with pytest.raises(FileNotFoundError, match=r"There is no file or folder 'missing\.png'"):
         explain(network("image"), "missing.png")
 
@@ -995,3 +1000,77 @@ def test_inputs_are_told_apart(one, other):
 
 def _is_video(given):
     return isinstance(given, Video) or getattr(given, "ndim", 4) == 4
+
+
+# ------------------------------------------------------------------------------- probabilities
+
+
+def margin(output):
+    return output[:, 1] - output[:, 0]
+
+
+def test_a_function_over_windows_is_weighed_by_the_sigmoid_of_its_value():
+    model = network("video")
+    options = {"layers": LAYERS, "reading": RATE, "windows": Windows(8)}
+    explanation = explain(model, frames(16), margin, **options)
+    assert explanation.attribution.min() >= 0 < explanation.attribution.max()
+    assert explanation.probabilities.isnan().all()
+    assert explanation.captions == [[f"margin (score {float(explanation.scores):.3g})"]]
+    for window in explanation.windows[0][0]:
+        assert window.factor == pytest.approx(1 / (1 + math.exp(-window.score)))
+
+
+def test_values_have_no_probability(tmp_path):
+    explanation = explain(network("image"), pixels(), 2, layers=LAYERS, returns="values")
+    assert explanation.probabilities.isnan().all()
+    report = json.loads(explanation.save(tmp_path / "out")["json"].read_text())
+    assert report["results"][0]["probability"] is None
+    assert Explanation.load(tmp_path / "out").probabilities.isnan().all()
+    cut = explain(network("video"), frames(16), 2, layers=LAYERS, returns="values", reading=RATE,
+                  windows=Windows(8))  # fmt: skip
+    assert {window.factor for window in cut.windows[0][0]} == {1.0}
+
+
+def test_the_probability_of_a_segmentation_is_one():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1)).eval()
+    explanation = explain(model, pixels(), 1, layers=["0"])
+    assert 0 <= explanation.probabilities.item() <= 1
+
+
+# -------------------------------------------------------------------------------- what is known
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("3DCAM", "GlobalLocal"), ("Grad-CAM", "GradCAM"), ("what x where", "WhatWhere"),
+     ("LayerwiseLayerCAM", "LayerCAM")],
+)  # fmt: skip
+def test_other_names_of_methods(name, method):
+    explanation = explain(
+        network("image"), pixels(), layers=LAYERS, method=name, compare="HiResCAM"
+    )
+    assert explanation.method == method
+    assert list(explanation.method_maps) == ["HiResCAM"]
+
+
+def test_the_names_in_the_configuration_of_a_model():
+    model = network("image")
+    model.config = SimpleNamespace(id2label={0: "run", 1: "golf", 2: "sit", 3: "ride"})
+    explanation = explain(model, pixels(), "ride", layers=LAYERS)
+    assert (explanation.classes, explanation.class_names) == ([[3]], [["ride"]])
+    model.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
+    assert explain(model, pixels(), 1, layers=LAYERS).class_names == [["class 1"]]
+
+
+def test_the_peak_in_mm():
+    explanation = explain(network("volume"), scan(), layers=LAYERS)
+    mm = AFFINE @ [*explanation.peak(), 1]
+    assert explanation.peak_mm() == pytest.approx(mm[:3], abs=0.01)
+    with pytest.raises(ValueError, match=r"mm are those of an io\.Volume; this is ndarray"):
+        explain(network("image"), pixels(), layers=LAYERS).peak_mm()
+
+
+def test_bytes_without_a_preprocessing_are_refused():
+    message = r'received torch\.uint8\. Pass floats, or preprocessing="none"'
+    with pytest.raises(ArgumentError, match=message):
+        explain(network("image"), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), layers=LAYERS)

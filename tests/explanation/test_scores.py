@@ -4,19 +4,30 @@ import pytest
 import torch
 
 from captum_3dcam.explanation import ArgumentError
-from captum_3dcam.explanation._scores import Scores, check_scores, read_names
+from captum_3dcam.explanation._scores import RETURNS, Scores, check_scores, read_names
 from captum_3dcam.explanation._target import Target
 
 SCORES = torch.tensor([[1.0, 3.0, 2.0], [0.5, -1.0, 0.25]])
 
 
 def test_probabilities():
-    logits, likely = Scores([], returns_logits=True), Scores([], returns_logits=False)
+    logits, likely, values = (Scores([], returns) for returns in RETURNS)
     expected = SCORES.exp() / SCORES.exp().sum(1, keepdim=True)
-    torch.testing.assert_close(logits.probabilities(SCORES), expected)
-    assert likely.probabilities(SCORES) is SCORES
+    torch.testing.assert_close(logits.normalize(SCORES), expected)
+    for target in range(3):
+        torch.testing.assert_close(logits.probabilities(SCORES, target), expected[:, target])
+        assert torch.equal(likely.probabilities(SCORES, target), SCORES[:, target])
+        assert values.probabilities(SCORES, target).isnan().all()
+    assert likely.normalize(SCORES) is SCORES
     for single in (SCORES[:, :1], SCORES[:, 0]):
-        torch.testing.assert_close(logits.probabilities(single), 1 / (1 + (-single).exp()))
+        expected = 1 / (1 + (-single.flatten()).exp())
+        torch.testing.assert_close(logits.probabilities(single, None), expected)
+
+
+def test_a_function_of_the_output_has_no_probability():
+    for returns in RETURNS:
+        scores = Scores([], returns)
+        assert scores.probabilities(SCORES, lambda output: output[:, 1]).isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -28,12 +39,12 @@ def test_probabilities():
     ],
 )
 def test_the_targets_of_all_samples(target, expected):
-    assert Scores([], True).targets(SCORES, target) == expected
+    assert Scores([], "logits").targets(SCORES, target) == expected
 
 
 def test_a_single_score_needs_no_target():
     for scores in (SCORES[:, 0], SCORES[:, :1]):
-        assert Scores([], True).targets(scores, Target()) == [None]
+        assert Scores([], "logits").targets(scores, Target()) == [None]
 
 
 @pytest.mark.parametrize(
@@ -48,11 +59,11 @@ def test_a_single_score_needs_no_target():
 )
 def test_targets_that_do_not_fit(scores, target, message):
     with pytest.raises(ArgumentError, match=message):
-        Scores([], True).targets(scores, target)
+        Scores([], "logits").targets(scores, target)
 
 
 def test_predictions_of_each_sample():
-    rows = Scores(["run", "golf"], True).predictions(SCORES, [[1, 0], 2])
+    rows = Scores(["run", "golf"], "logits").predictions(SCORES, [[1, 0], 2])
     probabilities = SCORES.softmax(1)
     assert [[each.target for each in row] for row in rows] == [[1, 2], [0, 2]]
     assert [[each.name for each in row] for row in rows] == [
@@ -69,7 +80,7 @@ def test_predictions_of_each_sample():
      (None, "score"), (len, "len")],
 )  # fmt: skip
 def test_names_of_classes(target, name):
-    assert Scores(["run", "golf"], True).class_name(target) == name
+    assert Scores(["run", "golf"], "logits").class_name(target) == name
 
 
 # --------------------------------------------------------------------------------- class names
@@ -114,23 +125,24 @@ NOT = (
 
 
 @pytest.mark.parametrize(
-    ("scores", "returns_logits", "message"),
+    ("scores", "returns", "message"),
     [
-        ([[-1.0, 3.0]], True, None),
-        ([[0.25, 0.75]], True, ALREADY),
-        ([[0.25, 0.75]], False, None),
-        ([[0.25, 0.25]], True, None),
-        ([[0.25, 0.75], [0.2, 0.2]], True, None),
-        ([[-600.0, 2.0]], True, NEVER),
-        ([[-499.0, 499.0]], True, None),
-        ([[-1.0, 3.0]], False, NOT),
-        ([[0.0, 1.005]], False, None),
-        ([[1.02, 0.0]], False, NOT.replace("-1 to 3", "0 to 1.02")),
-        ([[900.0]], True, None),
-        ([900.0], True, None),
-        ([[float("nan"), 900.0]], True, None),
-        ([[float("inf"), 900.0]], True, None),
+        ([[-1.0, 3.0]], "logits", None),
+        ([[0.25, 0.75]], "logits", ALREADY),
+        ([[0.25, 0.75]], "probabilities", None),
+        ([[0.25, 0.25]], "logits", None),
+        ([[0.25, 0.75], [0.2, 0.2]], "logits", None),
+        ([[-600.0, 2.0]], "logits", NEVER),
+        ([[-499.0, 499.0]], "logits", None),
+        ([[-1.0, 3.0]], "probabilities", NOT),
+        ([[0.0, 1.005]], "probabilities", None),
+        ([[1.02, 0.0]], "probabilities", NOT.replace("-1 to 3", "0 to 1.02")),
+        ([[900.0]], "logits", None),
+        ([900.0], "logits", None),
+        ([[float("nan"), 900.0]], "logits", None),
+        ([[-600.0, 2.0]], "values", None),
+        ([[float("inf"), 900.0]], "logits", None),
     ],
 )
-def test_scores_that_cannot_be(scores, returns_logits, message):
-    assert check_scores(torch.tensor(scores), returns_logits) == message
+def test_scores_that_cannot_be(scores, returns, message):
+    assert check_scores(torch.tensor(scores), returns) == message

@@ -1,6 +1,7 @@
 """FiftyOne."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,17 @@ def _frame_numbers(video: VideoFile) -> list[int]:
 
 
 def _predictions(fo: Any, explanation: Explanation) -> Any:
-    names, probabilities = explanation.class_names[0], explanation.probabilities[0].tolist()
-    pairs = zip(names, probabilities, strict=True)
     return fo.Classifications(
-        classifications=[fo.Classification(label=name, confidence=p) for name, p in pairs]
+        classifications=[
+            fo.Classification(label=name, confidence=_confidence(explanation, rank))
+            for rank, name in enumerate(explanation.class_names[0])
+        ]
     )
+
+
+def _confidence(explanation: Explanation, rank: int) -> float | None:
+    probability = float(explanation.probabilities[0, rank])
+    return None if isnan(probability) else probability
 
 
 def _segments(fo: Any, explanation: Explanation, numbers: Sequence[int]) -> Any:
@@ -95,7 +102,7 @@ def _segments(fo: Any, explanation: Explanation, numbers: Sequence[int]) -> Any:
         fo.TemporalDetection(
             label=explanation.class_names[0][rank],
             support=[numbers[segment.start], numbers[segment.end - 1]],
-            confidence=float(explanation.probabilities[0, rank]),
+            confidence=_confidence(explanation, rank),
             attribution=segment.score,
         )
         for rank in ranks
@@ -119,7 +126,7 @@ def _detection(
     return fo.Detection(
         label=explanation.class_names[0][rank],
         bounding_box=[x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height],
-        confidence=float(explanation.probabilities[0, rank]),
+        confidence=_confidence(explanation, rank),
         attribution=score,
         **more,
     )

@@ -1,6 +1,7 @@
 """Weights & Biases."""
 
 from io import BytesIO
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ def _regions(wandb: Any, explanation: Explanation) -> Any:
 
 def _boxes(explanation: Explanation, rank: int) -> list[dict[str, Any]]:
     probability = float(explanation.probabilities[0, rank])
+    known = {} if isnan(probability) else {"probability": probability}
     boxes = explanation.boxes(rank)
     return [
         {
@@ -74,7 +76,7 @@ def _boxes(explanation: Explanation, rank: int) -> list[dict[str, Any]]:
             "domain": "pixel",
             "class_id": rank + 1,
             "box_caption": explanation.captions[0][rank],
-            "scores": {"probability": probability, "attribution": score},
+            "scores": {**known, "attribution": score},
         }
         for corners, score in zip(boxes.boxes.tolist(), boxes.scores.tolist(), strict=True)
     ]

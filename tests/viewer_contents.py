@@ -56,7 +56,9 @@ def video_content(title="clip.mp4"):
         frames[t, 8 * (t % 6) :, :32] //= 2
     tube = Tube(2, torch.tensor([[16.0, 12.0, 32.0, 24.0]] * 3), 0.9)
     regions = [Regions(tubes=[tube], segments=[Segment(2, 5, 0.5)]), Regions()]
-    original = VideoContent(frames, FrameTimes(EDGES), "every 2nd of 16 frames", size=(96, 128))
+    original = VideoContent(
+        frames, FrameTimes(EDGES), "every 2nd of 16 frames", size=(96, 128), step=2
+    )
     return ViewerContent(title, original, CLASSES, make_maps(8, 6, 5), regions)
 
 

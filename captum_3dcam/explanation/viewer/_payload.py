@@ -119,7 +119,12 @@ def _describe_map(heat: ViewerMap, original: Original, side: int) -> dict[str, A
         levels = np.rint(small.astype(np.float64) / (peak or 1) * _LEVELS).astype(np.uint8)
         grid = levels.reshape(-1, *levels.shape[-2:])
         classes.append({"peak": peak, **_pack(grid)})
-    return {"name": heat.name, "group": heat.group, "classes": classes}
+    return {
+        "name": heat.name,
+        "group": heat.group,
+        "meaning": heat.meaning,
+        "classes": classes,
+    }
 
 
 # ------------------------------------------------------------------------------------ originals
@@ -151,6 +156,7 @@ def _(original: VideoContent) -> dict[str, Any]:
         "size": original.shape[1:],
         "shown": original.frames.shape[1:3],
         "note": original.note,
+        "step": original.step,
         "edges": original.times.edges.tolist(),
         "frames": [_jpeg(frame, _JPEG_QUALITY["video"]) for frame in frames],
     }

@@ -43,16 +43,18 @@ export class ColorBar {
       i % 4 < 3 ? palette[3 * (i >> 2) + (i % 4)] : 255,
     );
     this.ramp.getContext("2d").putImageData(new ImageData(levels, 256, 1), 0, 0);
+    this.caption = h("figcaption");
     this.hidden = h("div", { className: "c3d-hidden" });
     this.ticks = h("div", { className: "c3d-ticks" });
     this.element = h("figure", { className: "c3d-bar" }, [
-      h("figcaption", { textContent: "value of the map" }),
+      this.caption,
       h("div", { className: "c3d-scale" }, [this.ramp, this.hidden]),
       this.ticks,
     ]);
   }
 
-  draw(peak, threshold) {
+  draw({ peak, meaning }, threshold) {
+    this.caption.textContent = `${meaning}, 0 to this map's maximum`;
     this.hidden.style.width = `${100 * threshold}%`;
     const labels = [0, 0.25, 0.5, 0.75, 1].map((share) => format(share * peak));
     this.ticks.replaceChildren(...labels.map((text) => h("span", { textContent: text })));

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from captum_3dcam._validation import (
     check_choice,
     check_instance,
+    check_integer,
     check_sequence,
     check_text,
     describe,
@@ -51,6 +52,7 @@ class ViewerMap:
         group: one of :data:`GROUPS`.
         values: (k, *S), finite and 0 or more, for k classes. S is (H, W), (T, H, W) or (D, H, W),
             over the whole original, of any size; T is the number of frames.
+        meaning: what the values are, for the colour bar.
 
     Raises TypeError or ValueError for others.
 
@@ -61,9 +63,11 @@ class ViewerMap:
     name: str
     group: str
     values: Array = field(repr=False)
+    meaning: str = "attribution"
 
     def __post_init__(self) -> None:
         check_text("name", self.name)
+        check_text("meaning", self.meaning)
         check_choice("group", self.group, GROUPS)
         values = np.asarray(self.values, np.float32)
         if not np.isfinite(values).all() or (values < 0).any():
@@ -103,6 +107,7 @@ class VideoContent:
         note: of which frames of the video these are, e.g. "every 4th of 900 frames".
         size: the (H, W) of the video, in whose pixels regions are given and positions are shown;
             by default that of ``frames``.
+        step: the frames are every ``step``-th of the video, as whose they are numbered, from 0.
 
     >>> clip = VideoContent(np.zeros((2, 4, 6, 3), np.uint8), FrameTimes.from_rate(2, fps=25))
     >>> clip.shape
@@ -113,12 +118,14 @@ class VideoContent:
     times: FrameTimes
     note: str | None = None
     size: tuple[int, int] | None = None
+    step: int = 1
     kind: ClassVar[str] = "video"
     has_time: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_bytes("frames", self.frames, "(T, H, W, 3)")
         check_instance("times", self.times, FrameTimes)
+        check_integer("step", self.step, minimum=1)
         if len(self.frames) != len(self.times):
             raise ValueError(
                 f"There are {len(self.frames)} frames and the times of {len(self.times)}. Pass "

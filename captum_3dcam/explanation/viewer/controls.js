@@ -62,10 +62,16 @@ export function slider(text, describe, onChange) {
   return { element: labelled(text, input, [output]), set };
 }
 
+/** A checkbox, which a reason switches off. */
 export function toggle(text, onChange) {
   const input = h("input", { type: "checkbox", onchange: () => onChange(input.checked) });
-  const element = h("label", { className: "c3d-toggle" }, [input, h("span", { textContent: text })]);
-  return { element, set: (value) => (input.checked = value) };
+  const label = h("span", { textContent: text });
+  const element = h("label", { className: "c3d-toggle" }, [input, label]);
+  const disable = (reason) => {
+    input.disabled = Boolean(reason);
+    label.textContent = reason ? `${text} (${reason})` : text;
+  };
+  return { element, set: (value) => (input.checked = value), disable };
 }
 
 /** The line that lists the keys: [keys, what they do] each. */

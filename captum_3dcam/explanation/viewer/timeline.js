@@ -8,9 +8,10 @@ const SPEEDS = [0.25, 0.5, 1, 2];
 const [WIDTH, HEIGHT] = [1000, 100];
 
 export class Timeline {
-  /** `onSeek` is called with the number of a frame. */
-  constructor(edges, onSeek) {
+  /** `onSeek` is called with the number of a frame; it is every `step`-th of the video. */
+  constructor({ edges, step }, onSeek) {
     this.edges = edges;
+    this.step = step;
     this.length = edges.length - 1;
     this.onSeek = onSeek;
     this.frame = 0;
@@ -61,8 +62,8 @@ export class Timeline {
   mark(frame) {
     this.frame = frame;
     this.scrubber.value = frame;
-    const seconds = (time) => time.toFixed(2);
-    const text = `frame ${frame + 1} of ${this.length}, ${seconds(this.edges[frame])} s`;
+    const last = (this.length - 1) * this.step;
+    const text = `frame ${frame * this.step} of 0 to ${last}, ${this.seconds(frame)} s`;
     this.clock.textContent = text;
     this.scrubber.setAttribute("aria-valuetext", text);
     this.profile.mark(frame);
@@ -99,6 +100,13 @@ export class Timeline {
       requestAnimationFrame(step);
     };
     requestAnimationFrame(step);
+  }
+
+  /** As "frames 70 to 71 (2.80 to 2.88 s)"; `end` is the frame after the last. */
+  describe({ start, end }) {
+    const [first, last] = [start * this.step, (end - 1) * this.step];
+    const frames = last > first ? `frames ${first} to ${last}` : `frame ${first}`;
+    return `${frames} (${this.seconds(start)} to ${this.seconds(end)} s)`;
   }
 
   /** When a frame begins, which may be outside of the video. */

@@ -10,6 +10,7 @@ import { format, formatProbability, percent } from "./text.js";
 import { Timeline } from "./timeline.js";
 
 const GROUPS = { method: "Methods", layer: "Layers", counterfactual: "Against the class" };
+const MAX_LISTED = 3; // tubes, and segments
 const WIDE = 700; // pixels, from which the original is shown beside the map without a request
 
 /** Show the payload in an element. Keys are taken from `keyboard`, by default the element. */
@@ -53,12 +54,12 @@ class Viewer {
         ? await PlanesView.create(original, this.palette, (voxel) => this.set({ voxel }))
         : new FrameView(original, this.palette);
     if (original.kind === "video") {
-      this.timeline = new Timeline(original.edges, (frame) => this.set({ frame }));
+      this.timeline = new Timeline(original, (frame) => this.set({ frame }));
     }
     this.buildControls();
     this.bar = new ColorBar(this.palette);
     this.alert = h("p", { className: "c3d-alert", role: "status" });
-    this.legend = h("p", { className: "c3d-legend" });
+    this.legend = h("div", { className: "c3d-legend" });
     this.help = this.helpKeys();
     await this.startAtPeak();
     this.root.replaceChildren(
@@ -103,7 +104,7 @@ class Viewer {
     const { classes, maps, regions } = this.payload;
     const { kind } = this.payload.original;
     this.inputs = {
-      classIndex: choice("class", classes.map(({ name }, i) => [`${i + 1}: ${name}`]), (classIndex) =>
+      classIndex: choice("class", classes.map(({ name }, i) => [name + keyHint(classes, i)]), (classIndex) =>
         this.set({ classIndex }),
       ),
       mapIndex: choice("map", maps.map(({ name, group }) => [name, GROUPS[group]]), (mapIndex) =>
@@ -119,8 +120,9 @@ class Viewer {
       beside: toggle("original beside", (beside) => this.chooseBeside(beside)),
     };
     if (kind === "volume") delete this.inputs.grey;
+    this.regionName = kind === "video" ? "tubes and segments" : "boxes";
     if (regions.length) {
-      this.inputs.regions = toggle(kind === "video" ? "tubes and segments" : "boxes", (shown) => this.set({ regions: shown }));
+      this.inputs.regions = toggle(this.regionName, (shown) => this.set({ regions: shown }));
     }
     const elements = Object.values(this.inputs).map(({ element }) => element);
     const toggles = elements.filter((element) => element.matches(".c3d-toggle"));
@@ -141,7 +143,7 @@ class Viewer {
       [["<", ">"], "threshold"],
       ...(this.inputs.grey ? [[["g"], "grey or colour"]] : []),
       [["o"], "original beside"],
-      ...(this.inputs.regions ? [[["b"], "boxes or tubes"]] : []),
+      ...(this.inputs.regions ? [[["b"], this.regionName]] : []),
     ];
   }
 
@@ -169,7 +171,8 @@ class Viewer {
       return (frame.reduce((sum, level) => sum + level, 0) * peak) / 255 / length;
     });
     const name = this.payload.classes[classIndex].name;
-    return { grid, peak, means, description: `The map ${map.name} of the class ${name}` };
+    const { meaning } = map;
+    return { grid, peak, means, meaning, description: `The map ${map.name} of the class ${name}` };
   }
 
   async redraw() {
@@ -179,36 +182,40 @@ class Viewer {
     const drawn = { ...state };
     const heat = await this.heat();
     // The regions are those of the main map.
+    this.inputs.regions?.disable(state.mapIndex === 0 ? "" : "of the first map only");
     const hasRegions = state.regions && state.mapIndex === 0;
     const regions = hasRegions && this.payload.regions[state.classIndex];
     if (!(await this.view.draw(heat, drawn, regions ? regions.frames : []))) return;
     const isZero = !(heat.peak > 0);
     this.alert.textContent = isZero ? `The map is zero. ${heat.description} shows nothing.` : "";
     this.alert.hidden = !isZero;
-    this.bar.draw(heat.peak, state.threshold);
-    this.drawLegend(regions);
+    this.bar.draw(heat, state.threshold);
+    this.drawLegend(regions && this.timeline ? regions : null);
     this.timeline?.profile.draw(heat.means, regions ? regions.segments : []);
     this.timeline?.mark(drawn.frame);
   }
 
+  /** Buttons that seek to the tubes and segments; drawn anew only if these are others. */
   drawLegend(regions) {
-    const time = (frame) => this.timeline.seconds(frame);
-    const tubes = regions ? regions.tubes : [];
-    const items = tubes.map(({ start, end, score }, i) =>
-      h("span", { style: { "--line": lineStyle(i + 1).stroke } }, [
-        `tube ${i + 1}: ${time(start)} to ${time(end)} s, score ${format(score)}`,
-      ]),
-    );
-    const segments = regions ? regions.segments : [];
-    items.push(
-      ...segments.map(({ start, end, score }) =>
-        h("span", { className: "c3d-segment" }, [
-          `segment: ${time(start)} to ${time(end)} s, score ${format(score)}`,
-        ]),
+    if (regions === this.listed) return;
+    this.listed = regions;
+    const { tubes, segments } = regions ?? { tubes: [], segments: [] };
+    const entry = (text, region, properties) =>
+      h("button", { type: "button", ...properties, onclick: () => this.timeline.seek(region.start) }, [
+        `${text} ${format(region.score)}`,
+      ]);
+    const lists = [
+      tubes.map((tube, i) =>
+        entry(`tube ${i + 1}: ${this.timeline.describe(tube)}, mean of the frames' maxima`, tube, {
+          style: { "--line": lineStyle(i + 1).stroke },
+        }),
       ),
-    );
-    this.legend.replaceChildren(...items);
-    this.legend.hidden = !items.length;
+      segments.map((segment) =>
+        entry(`segment: ${this.timeline.describe(segment)}, mean of the map`, segment, {}),
+      ),
+    ];
+    this.legend.replaceChildren(...lists.flatMap(folded));
+    this.legend.hidden = !lists.flat().length;
   }
 
   press(event) {
@@ -244,11 +251,24 @@ class Viewer {
       "<": shift("threshold", -0.05),
       g: flip("grey"),
       o: () => this.chooseBeside(!state.beside),
-      b: flip("regions"),
+      ...(state.mapIndex === 0 ? { b: flip("regions") } : {}),
     };
   }
 }
 
 function describeClass({ name, score, probability }) {
-  return `${name}: probability ${formatProbability(probability)}, score ${format(score)}`;
+  return `${name}: probability ${formatProbability(probability)}, class score ${format(score)}`;
+}
+
+/** The first of some elements, and the others folded away. */
+function folded(elements) {
+  const others = elements.slice(MAX_LISTED);
+  if (!others.length) return elements;
+  const summary = h("summary", { textContent: `and ${others.length} more` });
+  return [...elements.slice(0, MAX_LISTED), h("details", {}, [summary, ...others])];
+}
+
+/** The key of a class, where there are several. */
+function keyHint(classes, i) {
+  return classes.length > 1 && i < 9 ? ` (key ${i + 1})` : "";
 }

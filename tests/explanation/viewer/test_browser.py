@@ -25,6 +25,7 @@ from viewer_contents import (
 )
 
 from captum_3dcam.explanation.viewer import (
+    Regions,
     VolumeContent,
     notebook_html,
     report_page,
@@ -174,29 +175,30 @@ def test_scrubbing_changes_frame_and_map_together(show, t):
     drawn, expected = frame_colours(content, page, t)
     assert np.abs(drawn - expected).max() <= 4
     assert_same(page.pixels(1), blend(page.pixels(0), levels_of(content)[t], **GREY))
-    assert page.text(".c3d-clock") == f"frame {t + 1} of 8, {EDGES[t]:.2f} s"
+    assert page.text(".c3d-clock") == f"frame {2 * t} of 0 to 14, {EDGES[t]:.2f} s"
 
 
 def test_a_video_opens_at_the_frame_with_the_highest_mean(show):
     content = video_content()
     page = show(viewer_page(content))
     means = content.maps[0].values[0].mean((1, 2))
-    assert page.text(".c3d-clock").startswith(f"frame {means.argmax() + 1} of 8")
+    assert page.text(".c3d-clock").startswith(f"frame {2 * means.argmax()} of 0 to 14")
     assert page.text(".c3d-note") == "every 2nd of 16 frames"
 
 
 def frame_number(page):
-    return int(page.text(".c3d-clock").split()[1])
+    """Of those that are shown."""
+    return int(page.text(".c3d-clock").split()[1]) // 2
 
 
 def test_the_keys_of_time(show):
     page = show(viewer_page(video_content()))
     page.press("Home", "ArrowLeft")
-    assert frame_number(page) == 1
+    assert frame_number(page) == 0
     page.press("ArrowRight", "ArrowRight", "ArrowLeft")
-    assert frame_number(page) == 2
+    assert frame_number(page) == 1
     page.press("End", "ArrowRight")
-    assert frame_number(page) == 8
+    assert frame_number(page) == 7
 
 
 def test_the_profile_is_the_mean_of_each_frame_and_seeks(show):
@@ -214,7 +216,7 @@ def test_the_profile_is_the_mean_of_each_frame_and_seeks(show):
     box = page.page.locator(".c3d-plot").bounding_box()
     page.page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 20)  # at 0.8 s
     page.settle()
-    assert page.text(".c3d-clock") == "frame 5 of 8, 0.60 s"
+    assert page.text(".c3d-clock") == "frame 8 of 0 to 14, 0.60 s"
 
 
 def test_a_tube_is_drawn_in_its_frames(show):
@@ -224,10 +226,60 @@ def test_a_tube_is_drawn_in_its_frames(show):
         page.slide("frame", t)
         shown.append(page.page.locator(".c3d-stage").nth(1).locator("rect.c3d-line").count())
     assert shown == [0, 0, 1, 1, 1, 0, 0, 0]
-    assert page.texts(".c3d-legend span") == [
-        "tube 1: 0.30 to 1.00 s, score 0.9",
-        "segment: 0.30 to 1.00 s, score 0.5",
+    assert page.texts(".c3d-legend button") == [
+        "tube 1: frames 4 to 8 (0.30 to 1.00 s), mean of the frames' maxima 0.9",
+        "segment: frames 4 to 8 (0.30 to 1.00 s), mean of the map 0.5",
     ]
+
+
+def test_a_tube_of_the_legend_seeks_to_its_first_frame(show):
+    content = video_content()
+    (tube,) = content.regions[0].tubes
+    tubes = [replace(tube, start=t, boxes=tube.boxes[:1]) for t in (1, 2, 3, 4, 6)]
+    page = show(viewer_page(replace(content, regions=[Regions(tubes=tubes), Regions()])))
+    buttons = page.page.locator(".c3d-legend button:visible")
+    assert [text.split("(")[0] for text in buttons.all_inner_texts()] == [
+        "tube 1: frame 2 ",
+        "tube 2: frame 4 ",
+        "tube 3: frame 6 ",
+    ]
+    page.page.get_by_text("and 2 more").click()
+    assert buttons.count() == 5
+    buttons.nth(4).click()
+    page.settle()
+    assert frame_number(page) == 6
+    assert buttons.count() == 5  # still unfolded
+    page.choose("class", 1)
+    assert not page.page.is_visible(".c3d-legend")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(image_content, "boxes"), (video_content, "tubes and segments")]
+)
+def test_regions_of_another_map_than_the_first_cannot_be_shown(show, make, name):
+    page = show(viewer_page(make()))
+    assert f"b {name}" in page.texts(".c3d-help span")
+    box = page.page.get_by_role("checkbox", name=name)
+    assert box.is_enabled()
+    page.press("]", "b")
+    assert box.is_disabled()
+    assert page.texts(".c3d-toggle")[-1] == f"{name} (of the first map only)"
+    page.press("[")
+    assert box.is_enabled()
+    assert box.is_checked()
+
+
+def test_the_colour_bar_says_what_the_values_are(show):
+    content = image_content()
+    maps = [replace(content.maps[0], meaning="attribution times a factor"), *content.maps[1:]]
+    page = show(viewer_page(replace(content, maps=maps)))
+    caption = ".c3d-bar figcaption"
+    assert page.text(caption) == "attribution times a factor, 0 to this map's maximum"
+    page.press("]")
+    assert page.text(caption) == "attribution, 0 to this map's maximum"
+    assert page.text(".c3d-scores").startswith("run: probability 0.750, class score 8.5; ")
+    options = page.page.get_by_role("combobox", name="class").locator("option").all_inner_texts()
+    assert options[0] == "run (key 1)"
 
 
 def test_playing_shows_each_frame_for_its_own_time(show):
@@ -242,14 +294,14 @@ def test_playing_shows_each_frame_for_its_own_time(show):
             const frame = Number(clock.textContent.split(" ")[1]);
             const seconds = (performance.now() - start) / 1000;
             if (times.at(-1)?.[0] !== frame) times.push([frame, seconds]);
-            if (frame === 8) done(times);
+            if (frame === 14) done(times);
         }).observe(clock, { childList: true });
         document.querySelector(".c3d-play").click();
     })"""
     times = dict(page.page.evaluate(script))
     assert list(times) == sorted(times)
-    for number in (5, 6, 8):  # the frames before them are long
-        assert times[number] == pytest.approx(EDGES[number - 1], abs=0.2)
+    for number in (8, 10, 14):  # the frames before them are long
+        assert times[number] == pytest.approx(EDGES[number // 2], abs=0.2)
     page.press(" ")
     assert page.text(".c3d-play") == "▶ Play"
     stopped = page.text(".c3d-clock")
@@ -496,7 +548,7 @@ def test_a_report_has_all_that_was_stated(show):
     assert page.page.locator("b").count() == 0
     assert page.page.locator("section img").evaluate("(image) => image.naturalWidth") == 1
     page.slide("frame", 3)
-    assert page.text(".c3d-clock").startswith("frame 4 of 8")
+    assert page.text(".c3d-clock").startswith("frame 6 of 0 to 14")
 
 
 @pytest.mark.parametrize("make", CONTENTS.values(), ids=CONTENTS)

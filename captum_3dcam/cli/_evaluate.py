@@ -99,12 +99,11 @@ def _attributions(model: nn.Module, options: Namespace) -> dict[str, Attribution
 def _samples(
     dataset: Any, preprocess: Preprocessing, model: nn.Module, options: Namespace
 ) -> AnnotatedSamples:
-    predicts = options.target == "predicted"
     with argument_errors():
         return AnnotatedSamples(
             dataset,
             preprocess,
             options.limit,
-            predict=model if predicts else None,
+            predict=model if options.target == "predicted" else None,
             progress=options.dataset == "jhmdb" and shows_progress(options),
         )

@@ -16,7 +16,14 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data:; base-uri 'none'; form-action 'none'"
 )
-_HEIGHTS = {"image": 860, "video": 980, "volume": 900}  # of a notebook's output, in pixels
+# Pixels of a notebook's output, until the page in it says how high it is: scripts may be off.
+_HEIGHTS = {"image": 860, "video": 900, "volume": 860}
+_FIT = """<script>addEventListener("message", ({ data, source }) => {
+  if (!Number.isFinite(data?.c3dHeight)) return;
+  for (const frame of document.querySelectorAll("iframe.c3d-frame")) {
+    if (frame.contentWindow === source) frame.style.height = `${Math.ceil(data.c3dHeight)}px`;
+  }
+});</script>"""
 _NO_SCRIPT = "<noscript>The viewer needs JavaScript, which is switched off here.</noscript>"
 
 
@@ -57,12 +64,15 @@ def report_page(
 
 
 def notebook_html(content: ViewerContent) -> str:
-    """The page in a frame of its own, for ``_repr_html_``: apart from the notebook's styles."""
+    """The page in a frame of its own, for ``_repr_html_``: apart from the notebook's styles.
+
+    The page tells its height; a script of the notebook's gives it to the frame, where scripts run.
+    """
     document = viewer_page(content)
     height = _HEIGHTS[content.original.kind]
     return (
-        f'<iframe srcdoc="{escape(document)}" sandbox="allow-scripts" title="viewer" '
-        f'style="width: 100%; height: {height}px; border: 0"></iframe>'
+        f'{_FIT}<iframe class="c3d-frame" srcdoc="{escape(document)}" sandbox="allow-scripts" '
+        f'title="viewer" style="width: 100%; height: {height}px; border: 0"></iframe>'
     )
 
 

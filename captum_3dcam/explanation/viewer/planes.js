@@ -24,9 +24,12 @@ export class PlanesView {
     this.active = this.planes[0];
     this.pointer = null;
     const elements = this.planes.map((plane) => plane.element);
-    const columns = this.planes.map(({ lengths }) => `${lengths[1]}fr`); // one scale of length
+    // One scale of length.
+    const [heights, widths] = [0, 1].map((i) => this.planes.map(({ lengths }) => lengths[i]));
+    const wide = widths.reduce((sum, width) => sum + width) / Math.max(...heights);
+    const columns = widths.map((width) => `${width}fr`).join(" ");
     this.element = h("div", {}, [
-      h("div", { className: "c3d-planes", style: { "--columns": columns.join(" ") } }, elements),
+      h("div", { className: "c3d-planes", style: { "--columns": columns, "--wide": wide } }, elements),
       this.readout,
     ]);
     this.keys = {
@@ -40,6 +43,9 @@ export class PlanesView {
     this.help = [
       [["←", "→", "↑", "↓"], "move the crosshair in the plane last used"],
       [["Page ↑", "Page ↓"], "slice by slice"],
+      ...(original.patient?.is_oblique
+        ? [[[], "~R, ~A, ~S: the closest direction of an oblique grid; mm at the crosshair"]]
+        : []),
     ];
   }
 

@@ -46,6 +46,7 @@ export class Stage {
   outline(boxes, others = []) {
     this.lines.replaceChildren(...boxes.flatMap(boxLines), ...others);
     this.labels.replaceChildren(...boxes.map(boxLabel));
+    hideCovering([...this.labels.children]);
   }
 
   /** Where a pointer event is, in fractions of the height and width. */
@@ -87,6 +88,17 @@ export function edged(tag, attributes, style) {
 function boxLines({ number, style, corners: [y0, x0, y1, x1] }) {
   const rectangle = { x: x0, y: y0, width: x1 - x0, height: y1 - y0 };
   return edged("rect", rectangle, style ?? lineStyle(number));
+}
+
+/** Of labels that would cover one another, the first is legible. */
+function hideCovering(labels) {
+  const shown = [];
+  for (const [i, rect] of labels.map((label) => label.getBoundingClientRect()).entries()) {
+    const covers = ({ left, right, top, bottom }) =>
+      rect.left < right && left < rect.right && rect.top < bottom && top < rect.bottom;
+    labels[i].hidden = shown.some(covers);
+    if (!labels[i].hidden) shown.push(rect);
+  }
 }
 
 /** Above the box, or below where there is no space above. */

@@ -31,6 +31,7 @@ from captum_3dcam.explanation.viewer import (
     report_page,
     viewer_page,
 )
+from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization import Scan, Style, render_image_attr
 
 OBLIQUE = np.eye(4)
@@ -471,6 +472,36 @@ def test_the_original_is_beside_the_map_where_it_fits_until_it_is_chosen(show):
     assert is_shown()
 
 
+def test_a_map_alone_has_the_width_of_the_page_and_a_scan_its_originals_above(show):
+    page = show(viewer_page(image_content()), width=1280, height=1600)
+    page.press("o")
+    stage = page.page.locator(".c3d-stage").nth(1).bounding_box()
+    assert stage["width"] > 0.95 * (1200 - 24)
+    page = show(viewer_page(volume_content(OBLIQUE)), width=1280, height=900)
+    assert "~S: the closest direction" in page.text(".c3d-help")
+    page.press("o")
+    boxes = [stage.bounding_box() for stage in page.page.locator(".c3d-stage").all()]
+    assert max(box["y"] + box["height"] for box in boxes) < 900
+    millimetres = [box["width"] / w for box, w in zip(boxes[::2], (30, 30, 21), strict=True)]
+    np.testing.assert_allclose(millimetres, millimetres[0], rtol=0.05)  # one scale
+    for selector in (".c3d-plane-view > figure:first-child", ".c3d-slice"):
+        tops = {each.bounding_box()["y"] for each in page.page.locator(selector).all()}
+        assert len(tops) == 1
+    page = show(viewer_page(volume_content()), width=390)
+    assert page.page.locator(".c3d-stage").nth(5).bounding_box()["width"] == 366
+    page.press("o")
+    left, right = (page.page.locator(".c3d-stage").nth(i).bounding_box() for i in (4, 5))
+    assert (left["y"], left["width"]) == (right["y"], right["width"])
+
+
+def test_of_labels_that_cover_one_another_the_first_is_shown(show):
+    corners = [[15.0, 8, 17, 9], [16, 8, 18, 9], [40, 30, 50, 38]]
+    boxes = Boxes(torch.tensor(corners), torch.tensor([0.9, 0.8, 0.7]))
+    page = show(viewer_page(replace(image_content(), regions=[Regions([boxes])] * 2)))
+    labels = page.page.locator(".c3d-labels").nth(1).locator("span:visible")
+    assert labels.all_inner_texts() == ["0.9", "0.7"]
+
+
 @pytest.mark.parametrize("make", CONTENTS.values(), ids=CONTENTS)
 def test_every_control_has_a_name(show, make):
     page = show(viewer_page(make()))
@@ -552,8 +583,9 @@ def test_a_report_has_all_that_was_stated(show):
 
 
 @pytest.mark.parametrize("make", CONTENTS.values(), ids=CONTENTS)
-def test_a_notebook_shows_it_in_a_frame_that_may_run_scripts_alone(browser, make):
-    page = browser.new_page(viewport={"width": 1000, "height": 1200})
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_notebook_shows_it_in_a_frame_that_is_as_high_as_it(browser, make, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
     messages = []
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
@@ -563,10 +595,17 @@ def test_a_notebook_shows_it_in_a_frame_that_may_run_scripts_alone(browser, make
     second = 1 if make is not volume_content else 3  # of a scan the originals are hidden
     frame.locator(".c3d-stage > canvas").nth(second).wait_for(state="visible")
     inner = page.frames[1]
-    heights = inner.evaluate(
-        "[document.documentElement.scrollHeight, window.innerHeight, window.origin]"
-    )
-    assert heights[0] <= heights[1]
-    assert heights[2] == "null"
+    assert inner.evaluate("window.origin") == "null"
+    for key in ("", "o", "o"):  # it grows with the originals, and shrinks again
+        if key:
+            frame.locator(".c3d-help").click()
+            page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        script = "[document.body.offsetHeight, document.documentElement.scrollHeight, innerHeight]"
+        content, scrolled, height = inner.evaluate(script)
+        assert content == scrolled == height
+    page.evaluate("postMessage({ c3dHeight: 50 }, '*')")  # from another frame than the viewer's
+    page.wait_for_timeout(100)
+    assert inner.evaluate("innerHeight") == height
     page.close()
     assert messages == []

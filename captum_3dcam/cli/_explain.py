@@ -72,7 +72,7 @@ def _explain(options: Namespace, kind: str, model: nn.Module) -> Explanation:
         layers=choose_layers(model, options.layers),
         method=options.method,
         fusion=options.fusion,
-        compare=options.compare or (),
+        compare=options.compare,
         per_layer=options.per_layer,
         preprocessing=of_kind(options, model),
         class_names=options.classes,

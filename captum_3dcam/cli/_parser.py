@@ -61,7 +61,7 @@ def _add_explain(commands: Any) -> None:
         help="to explain, or auto (default: the model's LAYERS, or auto)")  # fmt: skip
     add("--method", type=_method, choices=METHODS, default="WhatWhere", metavar="METHOD",
         help=f"{', '.join(METHODS)} (default: WhatWhere)")  # fmt: skip
-    add("--compare", nargs="+", type=_method, choices=METHODS, metavar="METHOD",
+    add("--compare", nargs="+", type=_method, choices=METHODS, default=[], metavar="METHOD",
         help="more methods, from the same forward and backward pass")  # fmt: skip
     add("--per-layer", action="store_true", help="the map of each layer too")
     _add_fusion(parser)

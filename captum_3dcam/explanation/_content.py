@@ -63,7 +63,7 @@ def _maps(explanation: Explanation, step: int) -> list[ViewerMap]:
     of_windows = {
         explanation.method,
         *explanation.layer_maps,
-        *explanation.settings.get("compare", ()),
+        *(explanation.settings.get("compare") or ()),
     }
 
     def meaning(name: str) -> str:

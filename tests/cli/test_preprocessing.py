@@ -170,7 +170,7 @@ def test_an_error_of_the_model_names_the_channels(
     [
         (["--preprocessing", "ct-lung"],
          "preprocessing='ct-lung': expected for images and videos one of 'none', 'imagenet', "
-         "'inception', 'kinetics', 'pytorchvideo'."),
+         "'inception', 'kinetics', 'pytorchvideo', or values: Preprocessing(mean, std, size)."),
         (["--mean", "123.7", "116.3", "103.5"],
          "mean=(123.7, 116.3, 103.5): values in [0, 1] have none above 1. If it is of values from "
          "0 to 255, divide mean and std by 255."),

@@ -529,7 +529,7 @@ def test_a_preset_and_what_replaces_its_parts(scan, figures_not_drawn, capsys):
     assert code == 2
     assert message == (
         "preprocessing='imagenet': expected for volumes one of 'ct-brain', 'ct-lung', "
-        "'ct-soft-tissue', 'ct-bone'."
+        "'ct-soft-tissue', 'ct-bone', or values: VolumePreprocessing(normalize=\"unit\")."
     )
 
 

@@ -86,14 +86,14 @@ def _localization(results: Iterable[Mapping[str, Any]]) -> str:
     """Of each class where its map is high, and its windows, folded away."""
     parts = []
     for result in results:
-        found = {
+        folded = {
             key: value if isinstance(value, list) else [value]
             for key, value in result.items()
             if key not in _COLUMNS and _is_stated(value)
         }
-        if found:
+        if folded:
             title = escape(_number(result.get("name", result.get("class"))))
-            parts += [f"<h3>{title}</h3>", *(_folded(*item) for item in found.items())]
+            parts += [f"<h3>{title}</h3>", *(_folded(*item) for item in folded.items())]
     if not parts:
         return ""
     return f"<section><h2>Localization</h2>{''.join(parts)}</section>"

@@ -31,6 +31,7 @@ _LINE_STYLES = ("-", "--", "-.", ":")
 SEGMENT: dict[str, Any] = {"color": "#E69F00", "alpha": 0.4, "linewidth": 0}
 # Of a legend, in inches: a line with the gaps beside it, and a letter.
 _HANDLE, _LETTER = 0.6, 0.08
+_LABEL = 0.4, 0.15  # inches, of the score of a box
 _NUMBERS = 0.9  # inches, of those beside the axes
 
 
@@ -157,16 +158,17 @@ class OverlayArtist:
         self._tubes = overlays.named_tubes
         self.segments = overlays.segments
         overlays.check_length(length)
-        (h, w), (height, width) = overlays.box_size or map_size, image_size
-        self._factor = np.array([width / w, height / h] * 2)
+        (h, w), (self._height, self._width) = overlays.box_size or map_size, image_size
+        self._factor = np.array([self._width / w, self._height / h] * 2)
 
     def draw(self, ax: Axes, frame: int) -> list[Artist]:
         """Draw the boxes of a frame and the tubes that cross it; those with NaN are left out."""
         artists = []
         if self._boxes:
             boxes, scores = (as_array(values) for values in self._boxes[frame])
-            for box, score in zip(boxes, scores, strict=True):
-                artists += self._draw_box(ax, box, 0, f" {score:.2f}")
+            shown = self._are_legible(ax, boxes)
+            for box, score, is_legible in zip(boxes, scores, shown, strict=True):
+                artists += self._draw_box(ax, box, 0, f" {score:.2f}" if is_legible else "")
         for number, tube in enumerate(self._tubes.values(), start=bool(self._boxes)):
             if tube.start <= frame < tube.end:
                 box = as_array(tube.boxes[frame - tube.start])
@@ -203,6 +205,19 @@ class OverlayArtist:
     def legend_height(self) -> float:
         """Inches, at most."""
         return 0.1 + 0.2 * len(self._tubes) if self._tubes or self.segments else 0.0
+
+    def _are_legible(self, ax: Axes, boxes: Array) -> list[bool]:
+        """Of each box whether its label covers no earlier one."""
+        width, height = size_of(ax)
+        inches = min(width / self._width, height / self._height)
+        kept: list[tuple[float, float]] = []
+        shown = []
+        for x, y in (boxes * self._factor)[:, :2] * inches:
+            is_free = all(abs(x - i) > _LABEL[0] or abs(y - j) > _LABEL[1] for i, j in kept)
+            shown.append(is_free and bool(np.isfinite((x, y)).all()))
+            if shown[-1]:
+                kept.append((x, y))
+        return shown
 
     def _draw_box(self, ax: Axes, box: Array, number: int, label: str = "") -> list[Artist]:
         x0, y0, x1, y1 = box * self._factor - 0.5  # pixel 0 goes from -0.5 to 0.5 on the axis

@@ -24,7 +24,7 @@ from captum_3dcam.visualization._inputs import (
     squeeze_leading,
 )
 from captum_3dcam.visualization.profile import TimeAxis
-from captum_3dcam.visualization.scan import AnyVolume, Scan, SliceView, resolve_scan
+from captum_3dcam.visualization.scan import AnyVolume, Scan, SliceView, find_peak, resolve_scan
 from captum_3dcam.visualization.style import Style, check_drawing
 
 Maps = Values | Sequence[Values]
@@ -107,7 +107,8 @@ def _read(
         maps = _as_maps(attr, 3)
         scan, style = resolve_scan(original, maps, style)
         shown = choose_frames(frames, scan.shape[0], "slices")
-        return maps, [SliceView(scan, scan.plane(0), index) for index in shown], style
+        peak = find_peak(maps[0], scan.shape)  # as where the map alone is cut
+        return maps, [SliceView(scan, scan.plane(0), index, peak) for index in shown], style
     shape = as_array(original, "original").shape
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3)):
         maps = _as_maps(attr, 2)

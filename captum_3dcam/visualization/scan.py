@@ -380,6 +380,14 @@ class ProjectionView(SliceView):
         return self.plane.transpose(np.take_along_axis(values, indices, axis).squeeze(axis))
 
 
+def find_peak(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The volume's voxel at the centre of the map's largest magnitude; of zeros, the middle."""
+    if not values.any():
+        return tuple(n // 2 for n in shape)
+    peak = np.unravel_index(np.abs(values).argmax(), values.shape)
+    return tuple(int((i + 0.5) * n / m) for i, n, m in zip(peak, shape, values.shape, strict=True))
+
+
 def apply_window(image: Array, window: tuple[float, float]) -> Array:
     """Grey values in [0, 1]: the window's low is black, its high white; NaN is black."""
     low, high = window

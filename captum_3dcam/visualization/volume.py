@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from captum_3dcam._validation import check_choice, check_integers, show
 from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization._colors import ColorScale
@@ -17,6 +15,7 @@ from captum_3dcam.visualization.scan import (
     ProjectionView,
     Scan,
     SliceView,
+    find_peak,
     resolve_scan,
 )
 from captum_3dcam.visualization.style import Style, check_drawing
@@ -59,7 +58,8 @@ def visualize_volume_attr(
     ['D = 6 (30 mm)', 'H = 10 (10 mm)', 'W = 14 (14 mm)']
     """
     scan, heat, colors = _read(attr, original_volume, style, title)
-    voxel = _peak(colors.select(heat), scan.shape) if at is None else _check_voxel(at, scan.shape)
+    peak = find_peak(colors.select(heat), scan.shape)
+    voxel = peak if at is None else _check_voxel(at, scan.shape)
     views = [SliceView(scan, plane, voxel[plane.axis], voxel) for plane in scan.planes]
     return _draw_planes(views, heat, colors, "slice", title, boxes, crosshair=voxel)
 
@@ -117,7 +117,7 @@ def visualize_volume_montage(
     scan, heat, colors = _read(attr, original_volume, style, title)
     plane = scan.plane(axis)
     shown = choose_frames(slices, scan.shape[axis], "slices")
-    peak = _peak(colors.select(heat), scan.shape)  # the slices are labelled as those through it
+    peak = find_peak(colors.select(heat), scan.shape)  # the slices are labelled as those through it
     views = [SliceView(scan, plane, index, peak) for index in shown]
     rows = [*raw_rows(views, colors), map_row(heat, views, colors, "slice")]
     grid = draw_grid(rows, views, style)
@@ -166,14 +166,6 @@ def _draw_planes(
             view.draw_boxes(ax, boxes, heat.shape)
     finish_figure(fig, colors.style, title, [(axes, rows[-1].colors)])
     return FigureAxes(fig, axes)
-
-
-def _peak(values: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The volume's voxel at the centre of the map's largest magnitude; of zeros, the middle."""
-    if not values.any():
-        return tuple(n // 2 for n in shape)
-    peak = np.unravel_index(np.abs(values).argmax(), values.shape)
-    return tuple(int((i + 0.5) * n / m) for i, n, m in zip(peak, shape, values.shape, strict=True))
 
 
 def _check_voxel(at: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -46,6 +46,15 @@ def test_a_box_with_nan_is_not_drawn():
     assert [len(ax.patches) for ax in axes[:2]] == [1, 0]
 
 
+def test_of_scores_that_cover_one_another_the_first_is_drawn():
+    corners = torch.tensor([[np.nan] * 4, [0.0, 0, 1, 1], [0.1, 0, 1, 1], [4, 3, 5, 4]])
+    boxes = Boxes(corners, torch.tensor([0.9, 0.8, 0.7, 0.6]))
+    _, axes = visualize_video_attr(MOVING, CLIP, frames=[0], overlays=Overlays([boxes] * 5))
+    assert len(axes[0].patches) == 3
+    labels = [text.get_text().strip() for text in axes[0].texts if text.get_text().strip()]
+    assert labels == ["0.80", "0.60"]
+
+
 def test_without_tubes_there_is_no_legend():
     assert visualize_video_attr(MOVING, CLIP)[1][-1].get_legend() is None
 

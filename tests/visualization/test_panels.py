@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from captum_3dcam import CounterfactualCAM, FrameTimes, LayerwiseGlobalLocalCAM
 from captum_3dcam.io import Volume
-from captum_3dcam.visualization import Scan, Style, visualize_attr_panels
+from captum_3dcam.visualization import Scan, Style, visualize_attr_panels, visualize_volume_attr
 
 GENERATOR = torch.Generator().manual_seed(2)
 MAPS = torch.rand(3, 6, 4, 5, generator=GENERATOR) * torch.tensor([1.0, 2, 4])[:, None, None, None]
@@ -154,6 +154,17 @@ def test_a_volume_of_io_is_drawn_with_its_affine():
     _, axes = visualize_attr_panels(torch.rand(1, 6, 8, 10), volume, ["a"], frames=[0, 5])
     assert [ax.get_title() for ax in axes] == ["D = 0, R (0 mm)", "D = 5, R (10 mm)"]
     assert {text.get_text() for text in axes[1].texts} == set("APSI")  # RAS: D is sagittal
+
+
+def test_the_slices_of_an_oblique_volume_are_labelled_as_where_the_map_alone_is_cut():
+    affine = np.array([[0, 0.3, 2.0, 0], [0.2, 2.0, 0, 0], [2.0, 0, 0.3, 0], [0, 0, 0, 1]])
+    volume = Volume(np.random.default_rng(0).random((6, 8, 10)), affine)
+    heat = torch.zeros(1, 6, 8, 10)
+    heat[0, 4, 1, 9] = 1
+    _, axes = visualize_attr_panels(heat, volume, ["a"], frames=[4])
+    _, alone = visualize_volume_attr(heat[0], volume)
+    assert axes[0].get_title() == alone[0].get_title().replace("axial", "a")
+    assert f"{volume.to_mm((4, 1, 9))[2]:g} mm" in axes[0].get_title()
 
 
 def test_the_panels_of_a_volume_share_the_patients_axes():

@@ -17,7 +17,7 @@ _POLICY = (
     "img-src data:; base-uri 'none'; form-action 'none'"
 )
 # Pixels of a notebook's output, until the page in it says how high it is: scripts may be off.
-_HEIGHTS = {"image": 860, "video": 900, "volume": 860}
+_HEIGHTS = {"image": 880, "video": 860, "volume": 850}
 _FIT = """<script>addEventListener("message", ({ data, source }) => {
   if (!Number.isFinite(data?.c3dHeight)) return;
   for (const frame of document.querySelectorAll("iframe.c3d-frame")) {

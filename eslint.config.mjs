@@ -8,7 +8,7 @@ export default [
     files: ["captum_3dcam/explanation/viewer/*.js"],
     languageOptions: { ecmaVersion: 2022, sourceType: "module", globals: globals.browser },
     rules: {
-      complexity: ["error", 12],
+      complexity: ["error", 15],
       eqeqeq: "error",
       "no-eval": "error",
       "no-implied-eval": "error",

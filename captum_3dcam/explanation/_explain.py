@@ -135,7 +135,7 @@ def explain(
         explainer = Explainer(
             arranged,
             JointCAM(cams, per_layer),
-            Scores(names, returns),
+            Scores(names, returns, isinstance(class_names, Mapping)),
             requested,
             _windows_of(source, windows, requested),
             progress,

@@ -160,8 +160,9 @@ class Explainer:
         """Warn if the inputs or the scores are absurd."""
         message = check_input_range(self.model, inputs)
         message = message or check_scores(scores, self.scores.returns)
-        if message is not None:
-            warn(message)
+        for each in (message, self.scores.check_names(scores)):
+            if each is not None:
+                warn(each)
 
     # ------------------------------------------------------------------------------- windows
 

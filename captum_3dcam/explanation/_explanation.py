@@ -1,12 +1,15 @@
 """What a network says about an input, and where it looked: one object for all that shows it."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import index
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from captum_3dcam._files import StrPath
@@ -88,6 +91,7 @@ class Explanation:
             layer_maps={name: maps[part] for name, maps in self.layer_maps.items()},
             method_maps={name: maps[part] for name, maps in self.method_maps.items()},
             windows=self.windows[part],
+            warnings=[text for text in self.warnings if _is_of(text, number)],
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,6 +103,11 @@ class Explanation:
             "method_maps": {name: maps.clone() for name, maps in self.method_maps.items()},
             "scores": self.scores.clone(),
             "probabilities": self.probabilities.clone(),
+            # Functions are not pickled: their names stand for them.
+            "classes": [
+                [name if callable(target) else target for target, name in zip(*pair, strict=True)]
+                for pair in zip(self.classes, self.class_names, strict=True)
+            ],
         }
 
     def with_maps(self, name: str, maps: Tensor) -> "Explanation":
@@ -108,6 +117,9 @@ class Explanation:
         Raises ValueError for another number of samples, classes or axes.
         """
         own = self.attribution
+        maps = torch.as_tensor(maps)
+        if name in (self.method, *self.method_maps, *self.layer_maps):
+            raise ValueError(f"name={name!r}: there are maps of this name. Choose another one.")
         if maps.shape[:2] != own.shape[:2] or maps.ndim != own.ndim:
             raise ValueError(
                 f"Expected maps (N, k, *S) = ({len(self)}, {own.shape[1]}, ...) with "
@@ -163,12 +175,21 @@ class Explanation:
 
         Raises ValueError for what is no ``io.Volume``.
         """
-        scan = self.originals[sample]
-        if not isinstance(scan, Volume):
-            kind = type(scan).__name__
-            raise ValueError(f"mm are those of an io.Volume; this is {kind}.")  # noqa: TRY004
+        grid = self.grid
+        if grid is None:
+            kind = type(self.originals[sample]).__name__
+            raise ValueError(f"mm are those of an io.Volume; this is {kind}.")
         voxel = self.peak(rank, sample)
-        return None if voxel is None else scan.to_mm(voxel)
+        return None if voxel is None else grid.to_mm(voxel)
+
+    @property
+    def grid(self) -> Volume | None:
+        """The scan, or zeros on its grid if it was not loaded; None without an affine."""
+        scan = self.originals[0]
+        if isinstance(scan, Volume):
+            return scan
+        affine = self.facts.get("affine") if self.kind == "volume" and scan is None else None
+        return None if affine is None else Volume(np.zeros(self.size, np.float32), affine)
 
     def heat_map(self, rank: int = 0, sample: int = 0) -> Tensor:
         """One map, (*S)."""
@@ -267,3 +288,9 @@ class Explanation:
 def _caption(name: str, score: float, probability: float) -> str:
     is_known = not math.isnan(probability)
     return f"{name} ({probability:.2f})" if is_known else f"{name} (score {score:.3g})"
+
+
+def _is_of(warning: str, sample: int) -> bool:
+    """Whether a warning names no sample, or this one."""
+    named = re.search(r"sample\(s\) (\d+(?:, \d+)*)", warning)
+    return named is None or str(sample) in named[1].split(", ")

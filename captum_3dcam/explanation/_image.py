@@ -7,11 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_3dcam._validation import describe
+from captum_3dcam.explanation._cropping import find_placement
 from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
 from captum_3dcam.explanation._scores import Prediction
-from captum_3dcam.models import Preprocessing
 
 
 class ImageSource:
@@ -21,23 +22,21 @@ class ImageSource:
     times = None
 
     def __init__(self, pixels: NDArray[np.uint8], preprocess: Preprocess, device: Any) -> None:
-        self.originals = [pixels]
+        self.originals = [np.array(pixels)]  # the caller may write to theirs
         self.preprocess = preprocess
         self.preprocessing = name_preprocessing(preprocess)
-        inputs = preprocess(torch.from_numpy(pixels).movedim(-1, 0))
-        if inputs.ndim != 3:
+        inputs = preprocess(torch.from_numpy(self.originals[0]).movedim(-1, 0))
+        if not isinstance(inputs, Tensor) or inputs.ndim != 3:
             raise ArgumentError(
-                f"The preprocessing turns an image (3, H, W) into {tuple(inputs.shape)}; expected "
-                "(C, H, W)."
+                f"The preprocessing turns an image (3, H, W) into {describe(inputs)}; expected a "
+                "tensor (C, H, W)."
             )
         self.inputs = inputs[None].to(device)
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)
-        if isinstance(self.preprocess, Preprocessing):
-            height, width = self.originals[0].shape[:2]
-            maps = self.preprocess.maps_to_frame(maps, (height, width))
-        return predictions, maps
+        frame = torch.from_numpy(self.originals[0]).movedim(-1, 0)
+        return predictions, find_placement(self.preprocess, frame)(maps)
 
     def describe(self, maps: Tensor) -> dict[str, Any]:
         """Facts for the report."""

@@ -17,7 +17,6 @@ from torch import Tensor
 import captum_3dcam
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._regions import list_boxes
-from captum_3dcam.io import Volume
 from captum_3dcam.localization import Segment, Tube
 
 _ROUNDING = 1e-3  # of corners in pixels
@@ -54,7 +53,7 @@ def _describe(explanation: Explanation, rank: int) -> dict[str, Any]:
     fields = {
         "class": as_json(explanation.classes[0][rank], name),
         "name": name,
-        "score": float(explanation.scores[0, rank]),
+        "score": _known(explanation.scores[0, rank]),
         "probability": _known(explanation.probabilities[0, rank]),
     }
     rows = []
@@ -74,9 +73,9 @@ def as_json(target: Any, name: str) -> Any:
     return name if callable(target) else target
 
 
-def _known(probability: Tensor) -> float | None:
-    """JSON has no NaN."""
-    return None if probability.isnan() else float(probability)
+def _known(value: Tensor) -> float | None:
+    """JSON has neither NaN nor infinity."""
+    return float(value) if value.isfinite() else None
 
 
 def find_regions(explanation: Explanation, rank: int) -> dict[str, Any]:
@@ -89,8 +88,7 @@ def find_regions(explanation: Explanation, rank: int) -> dict[str, Any]:
     voxel = explanation.peak(rank)
     if voxel is None:
         return {"peak": None, **boxes}
-    has_mm = isinstance(explanation.originals[0], Volume)
-    mm = {"mm": explanation.peak_mm(rank)} if has_mm else {}
+    mm = {} if explanation.grid is None else {"mm": explanation.peak_mm(rank)}
     return {"peak": {"voxel": list(voxel), **mm}, **boxes}
 
 

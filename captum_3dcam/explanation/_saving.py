@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_3dcam._files import atomic_write, write_text
-from captum_3dcam._validation import check_choice
+from captum_3dcam._files import atomic_write, check_bytes, write_text
+from captum_3dcam._validation import check_choice, check_integers
 from captum_3dcam.explanation import viewer
 from captum_3dcam.explanation._content import viewer_content
 from captum_3dcam.explanation._errors import ArgumentError, argument_errors
@@ -30,6 +30,7 @@ from captum_3dcam.sliding import Window
 _OVERLAYS = ("mp4", "gif", "none")
 _TITLES = {"layers": "Layers", "methods": "Methods"}
 _DPI = 100
+_TIME_ROUNDING = 1e-5  # seconds
 
 
 def save(
@@ -47,6 +48,7 @@ def save(
             ).items()
         }
     folder = resolve_folder(folder, "", explanation.fingerprint)
+    _check_complete(explanation, folder)
     with writing(folder) as staging:
         files = {"report": staging / "report.html", **_write_maps(explanation, staging)}
         images = _write_figures(explanation, staging)
@@ -63,6 +65,15 @@ def save(
         content = viewer_content(explanation, warnings=False)
         write_text(files["report"], viewer.report_page(content, json.loads(report), shown))
     return {name: folder / file for name, file in {**names, "json": REPORT}.items()}
+
+
+def _check_complete(explanation: Explanation, folder: Path) -> None:
+    """ArgumentError if a result with figures of the original would be replaced by one without."""
+    if explanation.originals[0] is None and read_report(folder):
+        raise ArgumentError(
+            f"{str(folder)!r} holds the result that was loaded, with what shows the original. Pass "
+            "original to Explanation.load(), or save to another folder."
+        )
 
 
 def _stems(explanation: Explanation, stem: str) -> list[str]:
@@ -86,8 +97,8 @@ def _write_maps(explanation: Explanation, folder: Path) -> dict[str, Path]:
         identity = explanation.fingerprint
         metadata = {"groups": groups, "names": names, "fingerprint": identity}
         save_map(torch.stack(maps), files["maps"], metadata)
-    (scan,) = explanation.originals
-    if isinstance(scan, Volume):
+    scan = explanation.grid
+    if scan is not None:
         suffix = explanation.facts.get("map_suffix", ".nii.gz")
         kind = "nifti" if suffix == ".nii.gz" else suffix.removeprefix(".")
         for rank, stem in enumerate(_stems(explanation, "map")):
@@ -160,8 +171,10 @@ def _different(folder: Path, name: str) -> str:
 def _expected_shape(explanation: Explanation) -> tuple[int, ...]:
     """Of the maps (k, *S): as many as classes, axes and frames in the report."""
     axes = {"image": 2, "video": 3, "volume": 3}[explanation.kind]
-    if len(explanation.size) != (3 if explanation.kind == "volume" else 2):
-        raise ValueError(f"size={list(explanation.size)}")
+    size = check_integers("size", explanation.size)
+    if len(size) != (3 if explanation.kind == "volume" else 2):
+        raise ValueError(f"size={list(size)}")
+    check_bytes(f"{REPORT} describes an original of {size}", 3 * math.prod(size))
     spatial = [*explanation.attribution.shape[2:], *[0] * axes][:axes]
     if explanation.times is not None:
         spatial[0] = len(explanation.times)
@@ -176,9 +189,9 @@ def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
     return Explanation(
         attribution=attribution,
         classes=[[_target(each["class"]) for each in results]],
-        class_names=[[each["name"] for each in results]],
-        scores=torch.tensor([[float(each["score"]) for each in results]]),
-        probabilities=torch.tensor([[_probability(each["probability"]) for each in results]]),
+        class_names=[[str(each["name"]) for each in results]],
+        scores=torch.tensor([[_number(each["score"]) for each in results]]),
+        probabilities=torch.tensor([[_number(each["probability"]) for each in results]]),
         kind=kind,
         originals=[None],
         method=report["settings"]["method"],
@@ -193,7 +206,7 @@ def _from_report(report: Mapping[str, Any], attribution: Tensor) -> Explanation:
     )
 
 
-def _probability(value: float | None) -> float:
+def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
@@ -244,4 +257,11 @@ def _with_original(explanation: Explanation, original: Any) -> Explanation:
             f"original: expected the {len(explanation.times)} frames that were explained; "
             f"received {len(original.times)}. Open the video with the same sampling."
         )
+    if explanation.times is not None and not np.allclose(
+        original.times.edges, explanation.times.edges, atol=_TIME_ROUNDING
+    ):
+        raise ArgumentError("original: expected the video that was explained; its times differ.")
+    affine = explanation.facts.get("affine")
+    if isinstance(original, Volume) and not np.allclose(original.affine, affine or 0):
+        raise ArgumentError("original: expected the scan that was explained; its affine differs.")
     return replace(explanation, originals=[original])

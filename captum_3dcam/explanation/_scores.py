@@ -22,6 +22,7 @@ _ROUNDING = 1e-2  # of probabilities in half precision
 # Right inputs of trained classifiers have logits of 15 at most, and inputs that are 255 times too
 # large have hundreds: where 2 is right they have 500.
 _MAX_LOGIT = 500
+_MAX_CLASSES = 10**7
 
 
 class Prediction(NamedTuple):
@@ -46,6 +47,8 @@ class Scores:
     """Empty if they are not known."""
     returns: str
     """What the model returns: one of :data:`RETURNS`."""
+    are_some: bool = False
+    """Whether the names are those of some classes, as in a dict."""
 
     @property
     def scale(self) -> str:
@@ -97,12 +100,21 @@ class Scores:
             columns.append([Prediction(*row) for row in rows])
         return [list(row) for row in zip(*columns, strict=True)]
 
+    def check_names(self, scores: Tensor) -> str | None:
+        """Why the class names cannot be those of scores (N, C, ...); None if they may be."""
+        classes = scores.shape[1] if scores.ndim > 1 else 1
+        names = len(self.class_names)
+        if names in (0, classes) or self.are_some:
+            return None
+        return f"There are {names} class names for {classes} classes: they may be shifted."
+
     def class_name(self, target: Any) -> str:
         """The name of the class, or its index if the name is not known."""
         if target is None:
             return "score"
         if callable(target):
             return str(getattr(target, "__name__", "score"))
+
         known = isinstance(target, int) and 0 <= target < len(self.class_names)
         return str(self.class_names[target]) if known else f"class {target}"
 
@@ -155,9 +167,11 @@ def read_names(class_names: Any) -> list[str]:
         return _lines(Path(class_names))
     if isinstance(class_names, Mapping):
         by_index = {_index(key): str(name) for key, name in class_names.items()}
+        if max(by_index, default=0) > _MAX_CLASSES:
+            raise ArgumentError(f"class_names: {max(by_index)} is no class index.")
         count = max(by_index, default=-1) + 1
         return [by_index.get(index, f"class {index}") for index in range(count)]
-    if not isinstance(class_names, Iterable):
+    if not isinstance(class_names, Iterable) or isinstance(class_names, (set, frozenset)):
         raise ArgumentError(
             f"class_names={show(class_names)}: expected names, a dict from indices to names, or a "
             "text file with a name per line."

@@ -45,7 +45,14 @@ def open_source(
     progress: bool,
 ) -> tuple[Source, str]:
     """The source of an input, and its fingerprint."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    floating = (p for p in model.parameters() if p.is_floating_point())
+    device = next(floating, torch.empty(0))  # inputs get its precision too
+    is_group = isinstance(input, (tuple, list)) and not isinstance(input, Video)
+    if is_group and any(isinstance(each, Tensor) for each in input):
+        raise ArgumentError(
+            "input: expected one input. A model of several inputs is explained by the attribution "
+            "classes: LayerwiseWhatWhereCAM(model, layers).attribute((first, second))."
+        )
     if isinstance(input, Tensor):
         kind = check_tensor(input, kind)
         _check_use(kind, input, sampling, reading)
@@ -99,7 +106,9 @@ def _read(
 
 
 def _from_array(input: Any, sampling: Sampling, fps: float | None) -> Any:
-    array = np.asarray(input)
+    array = np.array(input)  # the caller may write to theirs
+    if not array.size:
+        raise ArgumentError(f"input: received an empty array of shape {array.shape}.")
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3:
         received = f"{array.dtype} of shape {array.shape}" if array.ndim else type(input).__name__
         raise ArgumentError(

@@ -54,12 +54,22 @@ def parse_target(target: Any, class_names: Sequence[str] = ()) -> Target:
 
 def _class(target: Any, names: Sequence[str]) -> Any:
     if isinstance(target, str):
-        return names.index(target) if target in names else _index(target, names)
+        return _find_name(target, names) if target in names else _index(target, names)
     is_index = isinstance(target, Integral) and not isinstance(target, bool)
     is_several = isinstance(target, tuple) and all(isinstance(i, Integral) for i in target)
     if not (is_index or is_several or callable(target)):
         raise ArgumentError(f"target={show(target)}: {_EXPECTED}.")
     return target
+
+
+def _find_name(name: str, names: Sequence[str]) -> int:
+    indices = [index for index, each in enumerate(names) if each == name]
+    if len(indices) > 1:
+        raise ArgumentError(
+            f"target={show(name)}: it is the name of the classes {', '.join(map(str, indices))}. "
+            "Pass the index."
+        )
+    return indices[0]
 
 
 def _index(text: str, names: Sequence[str]) -> Any:

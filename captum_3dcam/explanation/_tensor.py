@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captum_3dcam._validation import describe
+from captum_3dcam.explanation._cropping import find_placement
 from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import Preprocess, VolumeSteps, name_preprocessing
@@ -15,7 +16,6 @@ from captum_3dcam.explanation._scores import Prediction
 from captum_3dcam.explanation._video import describe_times, known_rate, make_video
 from captum_3dcam.explanation._volume import describe_scan
 from captum_3dcam.io import Video, VideoFile, Volume, open_video
-from captum_3dcam.models import Preprocessing
 from captum_3dcam.visualization import Scan
 
 _RANK = {"image": 2, "video": 3, "volume": 3}
@@ -48,10 +48,9 @@ class TensorSource:
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)
-        if isinstance(self.preprocess, Preprocessing):
-            height, width = self.raw.shape[-2:]
-            maps = self.preprocess.maps_to_frame(maps, (height, width))
-        return predictions, maps
+        if self.kind == "volume":
+            return predictions, maps
+        return predictions, find_placement(self.preprocess, self.raw[0])(maps)
 
     def describe(self, maps: Tensor) -> dict[str, Any]:
         """Facts for the report."""
@@ -111,7 +110,24 @@ class TensorSource:
                     f"original: expected {self.raw.shape[2]} frames, as the input has; received "
                     f"{len(original.times)}."
                 )
+        self._check_same()
         return first
+
+    def _check_same(self) -> None:
+        """ArgumentError for samples of other times or affines: an explanation has one of each."""
+        first, *others = map(_frame_of_reference, self.originals)
+        if any(not np.array_equal(first, other) for other in others):
+            what = "times" if self.kind == "video" else "affine"
+            raise ArgumentError(
+                f"original: expected samples of one {what}. Explain those of another one by one."
+            )
+
+
+def _frame_of_reference(original: Any) -> NDArray[Any]:
+    """The times of a video, the affine of a scan."""
+    if isinstance(original, VideoFile):
+        return original.times.edges
+    return original.affine if isinstance(original, Volume) else np.zeros(0)
 
 
 def check_tensor(inputs: Tensor, kind: str | None) -> str:
@@ -185,13 +201,18 @@ def _scan(values: Any) -> Scan:
 def _pixels(values: Any, rank: int) -> NDArray[np.uint8]:
     """RGB bytes, channels last, of an image or a video with its channels first or last."""
     array = _array(values)
-    is_first = array.ndim == rank + 1 and (isinstance(values, Tensor) or array.shape[-1] != 3)
+    is_last = array.shape[-1] in (1, 3, 4) and not isinstance(values, Tensor)
+    is_first = array.ndim == rank + 1 and not is_last
     array = np.moveaxis(array, 0, -1) if is_first else array
     if array.ndim == rank:
         array = array[..., None]
+    if array.shape[-1] == 4 and array.dtype == np.uint8:  # RGBA
+        array = array[..., :3]
     if array.shape[-1] != 3:  # grey, or channels that have no colour: their mean
-        array = np.repeat(array.mean(axis=-1, keepdims=True, dtype=np.float64), 3, axis=-1)
-    return array if array.dtype == np.uint8 else _stretched(array)
+        mean = array.mean(axis=-1, keepdims=True, dtype=np.float64)
+        mean = mean.round().astype(np.uint8) if array.dtype == np.uint8 else mean
+        array = np.repeat(mean, 3, axis=-1)
+    return np.array(array) if array.dtype == np.uint8 else _stretched(array)
 
 
 def _stretched(array: NDArray[Any]) -> NDArray[np.uint8]:

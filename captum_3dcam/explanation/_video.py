@@ -5,7 +5,8 @@ once for each pass; its maps are kept in a temporary file. Frames are counted am
 sampled; their times are their own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import Any
@@ -17,7 +18,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from captum_3dcam._files import check_size, max_bytes
-from captum_3dcam._validation import warn
+from captum_3dcam._validation import describe, warn
+from captum_3dcam.explanation._cropping import find_placement
 from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer, Stream
 from captum_3dcam.explanation._image import frame_advice
@@ -114,18 +116,21 @@ class VideoSource:
     def _preprocessed(self, frames: NDArray[np.uint8]) -> Tensor:
         """Frames (T, H, W, 3) as the model's input (C, T, H', W')."""
         inputs = self.preprocess(torch.from_numpy(frames).movedim(-1, 0))
-        if inputs.ndim != 4 or inputs.shape[1] != len(frames):
+        if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] != len(frames):
             raise ArgumentError(
-                f"The preprocessing turns {len(frames)} frames into {tuple(inputs.shape)}; "
-                "expected (C, T, H, W) with as many frames."
+                f"The preprocessing turns {len(frames)} frames into {describe(inputs)}; "
+                "expected a tensor (C, T, H, W) with as many frames."
             )
         return inputs.to(self.device)
 
     def _over_frames(self, maps: Tensor) -> Tensor:
         """Maps (M, t, h, w) of the model's input over the whole frames, which it may crop."""
-        if isinstance(self.preprocess, Preprocessing):
-            return self.preprocess.maps_to_frame(maps, self.video.size)
-        return maps
+        return self._placement(maps)
+
+    @cached_property
+    def _placement(self) -> Callable[[Tensor], Tensor]:
+        frame = torch.zeros(3, _CHUNK, *self.video.size, dtype=torch.uint8)
+        return find_placement(self.preprocess, frame)
 
 
 def known_rate(fps: float | None) -> float:

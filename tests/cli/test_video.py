@@ -354,8 +354,8 @@ def test_a_gif_of_a_fast_video_skips_frames(folder, figures_not_drawn, capsys):
 def test_a_preprocessing_may_not_change_the_number_of_frames(video_file, figures_not_drawn, capsys):
     path, _ = video_file(14)
     assert fails(capsys, path, "skipping", "--layers", "first") == (
-        "The preprocessing turns 14 frames into (3, 7, 16, 20); expected (C, T, H, W) with "
-        "as many frames.", 2,
+        "The preprocessing turns 14 frames into shape (3, 7, 16, 20); expected a tensor "
+        "(C, T, H, W) with as many frames.", 2,
     )  # fmt: skip
 
 

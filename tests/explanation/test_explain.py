@@ -37,6 +37,7 @@ from captum_3dcam import (
 )
 from captum_3dcam.attribution import METHODS, LayerwiseCAM
 from captum_3dcam.explanation import ArgumentError, ModelError, Reading, Windows
+from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import Sampling, Video, Volume, open_video
 from captum_3dcam.models import Preprocessing, VolumePreprocessing
 from captum_3dcam.visualization import Scan
@@ -896,11 +897,11 @@ ERRORS = {
     ),
     "a preprocessing to another rank": (
         *IMAGE, {"preprocessing": lambda x: x[None]},
-        "The preprocessing turns an image (3, H, W) into (1, 3, 24, 32); expected (C, H, W).",
+        "turns an image (3, H, W) into shape (1, 3, 24, 32); expected a tensor (C, H, W).",
     ),
     "a preprocessing to fewer frames": (
         "video", video(), {"preprocessing": lambda x: x[:, ::2] / 255},
-        "The preprocessing turns 8 frames into (3, 4, 16, 20); expected (C, T, H, W) with as many ",
+        "turns 8 frames into shape (3, 4, 16, 20); expected a tensor (C, T, H, W) with as many ",
     ),
     "a preprocessing of a tensor to fewer frames": (
         "video", torch.rand(1, 3, 8, 6, 6), {"preprocessing": lambda x: x[:, ::2], "reading": RATE},
@@ -1074,3 +1075,74 @@ def test_bytes_without_a_preprocessing_are_refused():
     message = r'received torch\.uint8\. Pass floats, or preprocessing="none"'
     with pytest.raises(ArgumentError, match=message):
         explain(network("image"), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), layers=LAYERS)
+
+
+@pytest.mark.parametrize("names", [["run", "golf"], list("abcdefgh")], ids=len)
+def test_names_of_other_classes_are_warned_of(names):
+    message = f"There are {len(names)} class names for 4 classes: they may be shifted"
+    with pytest.warns(UserWarning, match=message):
+        explanation = explain(network("image"), pixels(), layers=LAYERS, class_names=names)
+    assert explanation.warnings[0].startswith(message)
+    explain(network("image"), pixels(), layers=LAYERS, class_names={1: "golf"})  # some
+
+
+def test_a_name_of_two_classes_is_refused():
+    names = ["crane", "run", "crane", "sit"]
+    with pytest.raises(ArgumentError, match="it is the name of the classes 0, 2. Pass the index"):
+        explain(network("image"), pixels(), "crane", layers=LAYERS, class_names=names)
+    for bad in ({"run", "golf"}, {1: "a", 10**9: "b"}):
+        with pytest.raises(ArgumentError, match="class_names"):
+            explain(network("image"), pixels(), layers=LAYERS, class_names=bad)
+
+
+def test_a_batch_has_one_time_axis_and_one_affine():
+    x = torch.rand(2, 3, 8, 16, 20)
+    slow = Video(frames(8), 5.0, FrameTimes.from_rate(8, 5.0))
+    with pytest.raises(ArgumentError, match="samples of one times. Explain those of another one"):
+        explain(network("video"), x, layers=LAYERS, original=[video(8), slow])
+    grids = [scan(), Volume(scan().data, AFFINE + np.eye(4, k=3))]
+    with pytest.raises(ArgumentError, match="samples of one affine"):
+        explain(network("volume"), torch.rand(2, 1, 8, 12, 10), layers=LAYERS, original=grids)
+
+
+def test_a_warning_belongs_to_its_sample():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[0].bias.fill_(-1.0)
+        model[3].weight.fill_(1.0)
+    x = torch.rand(3, 3, 8, 8)
+    x[1] = 0
+    with pytest.warns(UserWarning, match=r"sample\(s\) 1 is zero"):
+        explanation = explain(model, x, 0, layers=["1"])
+    of_samples = [any("is zero" in text for text in explanation[i].warnings) for i in range(3)]
+    assert of_samples == [False, True, False]
+
+
+def test_the_original_is_a_copy():
+    given = pixels()
+    explanation = explain(network("image"), given, layers=LAYERS)
+    given[:] = 0
+    assert explanation.originals[0].any()
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_transparent_originals(channels):
+    original = np.full((24, 32, channels), 7, np.uint8)
+    explanation = explain(network("image"), torch.rand(1, 3, 24, 32), layers=LAYERS,
+                          original=original)  # fmt: skip
+    assert explanation.size == (24, 32)
+    assert (explanation.originals[0] == 7).all()
+
+
+def test_maps_of_a_name_that_is_taken_are_refused():
+    explanation = explain(network("image"), pixels(), layers=LAYERS)
+    with pytest.raises(ValueError, match="there are maps of this name"):
+        explanation.with_maps("WhatWhere", np.ones((1, 1, 4, 4)))
+    added = explanation.with_maps("ones", np.ones((1, 1, 4, 4)))
+    assert added.method_maps["ones"].shape == explanation.attribution.shape
+
+
+def test_a_model_in_double_precision_gets_doubles():
+    explanation = explain(network("image").double(), pixels(), 1, layers=LAYERS)
+    assert explanation.attribution.shape == (1, 1, 24, 32)

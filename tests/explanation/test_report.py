@@ -20,7 +20,7 @@ def report_of(explanation):
 
 
 def test_the_parts_of_a_report():
-    explanation = explain(network("image"), pixels(), [2, 0], layers=LAYERS, class_names=["run"])
+    explanation = explain(network("image"), pixels(), [2, 0], layers=LAYERS, class_names={0: "run"})
     report = report_of(explanation)
     assert list(report) == [
         "input", "model", "results", "files", "settings", "warnings", "command", "versions",
@@ -91,7 +91,9 @@ def test_a_thin_box_is_not_printed_as_empty():
 
 
 def test_a_summary_line_of_each_class():
-    explanation = explain(network("video"), video(), [1, 2], layers=LAYERS, class_names=["a", "b"])
+    explanation = explain(
+        network("video"), video(), [1, 2], layers=LAYERS, class_names={0: "a", 1: "b"}
+    )
     first, second, _ = summarize(explanation, [], "out").splitlines()
     tube = explanation.tubes()[0]
     seconds = "{:.2f} to {:.2f} s".format(*tube.seconds)

@@ -10,15 +10,19 @@ import pytest
 import torch
 from explanation_inputs import AFFINE, LAYERS, RATE, frames, network, pixels, sample, scan, video
 from PIL import Image
+from torch import nn
 
 from captum_3dcam import Explanation, explain
 from captum_3dcam.explanation import ArgumentError, Reading, Windows
+from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import (
+    Video,
     Volume,
     load_map,
     open_video,
     read_nifti,
     read_video,
+    read_volume,
     save_map,
     write_nifti,
 )
@@ -26,7 +30,7 @@ from captum_3dcam.visualization import Scan
 
 pytestmark = pytest.mark.usefixtures("one_thread", "folder", "figures_not_drawn")
 KINDS = ("image", "video", "volume")
-NAMES = ["run", "golf"]
+NAMES = ["run", "golf", "class 2", "class 3"]
 
 
 def explained(kind, target="top2", **more):
@@ -400,3 +404,53 @@ def test_no_file_runs_code(name):
         with pytest.raises(ValueError, match=name):
             Explanation.load("out")
     assert not Path("ran").exists()
+
+
+# ---------------------------------------------------------------------- what could be mixed up
+
+
+def test_another_scan_or_another_video_is_refused():
+    explained("volume", 1).save("scan")
+    moved = Volume(scan().data, AFFINE + np.eye(4, k=3))
+    with pytest.raises(ArgumentError, match="the scan that was explained; its affine differs"):
+        Explanation.load("scan", moved)
+    explained("video", 1).save("video", overlay="none")
+    frames = video().frames
+    later = Video(frames, 7.0, FrameTimes.from_rate(len(frames), 7.0))
+    with pytest.raises(ArgumentError, match="the video that was explained; its times differ"):
+        Explanation.load("video", open_video(later))
+
+
+def test_a_result_is_not_replaced_by_one_without_the_original():
+    saved = explained("volume", 1)
+    saved.save("out")
+    names = {path.name for path in Path("out").iterdir()}
+    loaded = Explanation.load("out")
+    with pytest.raises(ArgumentError, match=r"Pass original to Explanation\.load\(\), or save to"):
+        loaded.save("out")
+    assert {path.name for path in Path("out").iterdir()} == names
+    assert loaded.peak_mm() == saved.peak_mm()
+    files = loaded.save("again")  # the map lies on the scan all the same
+    assert np.allclose(read_volume(files["nifti"]).affine, AFFINE, atol=1e-5)
+
+
+def test_infinite_scores_are_saved():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = network("image")
+
+        def forward(self, x):
+            return self.model(x).index_fill(1, torch.tensor([1]), -torch.inf)
+
+    explanation = explain(Masked().eval(), pixels(), "top4", layers=["model.0"])
+    report = json.loads(explanation.save("out")["json"].read_text())
+    assert report["results"][-1]["score"] is None
+    assert Explanation.load("out").scores[0, -1].isnan()
+
+
+def test_functions_are_pickled_by_their_names():
+    explanation = explain(network("image"), pixels(), lambda x: x[:, 1], layers=LAYERS)
+    again = pickle.loads(pickle.dumps(explanation))
+    assert again.classes == [["<lambda>"]]
+    assert torch.equal(again.attribution, explanation.attribution)

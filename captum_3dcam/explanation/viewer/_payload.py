@@ -14,7 +14,12 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d
+from torch.nn.functional import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+)
 
 from captum_3dcam.explanation.viewer.content import (
     ImageContent,
@@ -94,6 +99,14 @@ def _average(values: Array, shape: Sequence[int]) -> Array:
 # ---------------------------------------------------------------------------------------- maps
 
 
+def _maxima(values: Array, shape: Sequence[int]) -> Array:
+    """Arrays (k, *S) reduced to another S: a new value is the highest of its area."""
+    if values.shape[1:] == tuple(shape):
+        return values
+    pool: Callable[..., Tensor] = adaptive_max_pool3d if len(shape) == 3 else adaptive_max_pool2d
+    return pool(torch.tensor(values)[None], tuple(shape))[0].numpy()
+
+
 def _choose_side(content: ViewerContent) -> int:
     """The longest side of a map for which the values of all maps are few enough."""
     for side in _MAX_SIDES:
@@ -110,21 +123,40 @@ def _reduced(shape: Sequence[int], original: Original, side: int) -> tuple[int, 
 
 
 def _describe_map(heat: ViewerMap, original: Original, side: int) -> dict[str, Any]:
-    """For each class, levels from 0 to 255 of the maximum: that of the map as it was computed."""
+    """For each class, levels from 0 to 255 of the maximum.
+
+    The maximum, its voxel and the means of frames are those of the map as it was computed.
+    """
     shape = _reduced(heat.values.shape[1:], original, side)
-    values = _average(heat.values, shape)
+    values = _maxima(heat.values, shape)
+    meaning = heat.meaning
+    if values.shape != heat.values.shape:
+        cells = " x ".join(map(str, shape[int(original.has_time) :]))
+        meaning += f"; drawn as {cells} cells, each with the highest value in it"
     classes = []
     for full, small in zip(heat.values, values, strict=True):
         peak = float(full.max())
         levels = np.rint(small.astype(np.float64) / (peak or 1) * _LEVELS).astype(np.uint8)
         grid = levels.reshape(-1, *levels.shape[-2:])
-        classes.append({"peak": peak, **_pack(grid)})
+        frames = full.reshape(len(full) if original.has_time else 1, -1)
+        exact = {"peak": peak, "voxel": _peak_voxel(full, original)}
+        classes.append({**exact, "means": frames.mean(axis=1).tolist(), **_pack(grid)})
     return {
         "name": heat.name,
         "group": heat.group,
-        "meaning": heat.meaning,
+        "meaning": meaning,
         "classes": classes,
     }
+
+
+def _peak_voxel(values: Array, original: Original) -> list[int]:
+    """Where a map (*S) is highest, in the original; of zeros, the middle."""
+    size = original.shape
+    if not values.any():
+        return [n // 2 for n in size]
+    index = np.unravel_index(int(values.argmax()), values.shape)
+    axes = zip(index, size, values.shape, strict=True)
+    return [int((i + 0.5) * n / m) for i, n, m in axes]
 
 
 # ------------------------------------------------------------------------------------ originals

@@ -53,18 +53,6 @@ export class PlanesView {
     return this.planes.flatMap(({ raw, overlay }) => [raw, overlay]);
   }
 
-  /** The voxel at the centre of the map's highest level; of zeros, the middle one. */
-  peakVoxel({ grid, peak }) {
-    const { size } = this.original;
-    if (!(peak > 0)) return size.map((n) => Math.floor(n / 2));
-    let index = grid.bytes.indexOf(grid.bytes.reduce((a, b) => Math.max(a, b), 0));
-    return grid.strides.map((stride, axis) => {
-      const i = Math.floor(index / stride);
-      index %= stride;
-      return Math.floor(((i + 0.5) * size[axis]) / grid.size[axis]);
-    });
-  }
-
   async draw(heat, state, boxes) {
     this.heat = heat;
     this.voxel = state.voxel;

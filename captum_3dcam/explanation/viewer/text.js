@@ -14,3 +14,11 @@ export function formatProbability(number) {
 export function percent(share) {
   return Number.isFinite(share) ? `${Math.round(100 * share)} %` : "unknown";
 }
+
+// Right-to-left letters, and signs that change the direction of what follows.
+const DIRECTED = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
+
+/** A name that cannot turn the text after it. */
+export function isolate(name) {
+  return DIRECTED.test(name) ? `\u2068${name}\u202c\u2069` : name;
+}

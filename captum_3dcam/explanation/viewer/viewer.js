@@ -6,7 +6,7 @@ import { fromBase64, Grid } from "./data.js";
 import { FrameView } from "./frames.js";
 import { lineStyle } from "./stage.js";
 import { PlanesView } from "./planes.js";
-import { format, formatProbability, percent } from "./text.js";
+import { format, formatProbability, isolate, percent } from "./text.js";
 import { Timeline } from "./timeline.js";
 
 const GROUPS = { method: "Methods", layer: "Layers", counterfactual: "Against the class" };
@@ -97,14 +97,14 @@ class Viewer {
   async startAtPeak() {
     const heat = await this.heat();
     this.state.frame = heat.means.indexOf(Math.max(...heat.means));
-    if (this.view.peakVoxel) Object.assign(this.state, { frame: 0, voxel: this.view.peakVoxel(heat) });
+    if (this.payload.original.kind === "volume") Object.assign(this.state, { frame: 0, voxel: heat.voxel });
   }
 
   buildControls() {
     const { classes, maps, regions } = this.payload;
     const { kind } = this.payload.original;
     this.inputs = {
-      classIndex: choice("class", classes.map(({ name }, i) => [name + keyHint(classes, i)]), (classIndex) =>
+      classIndex: choice("class", classes.map(({ name }, i) => [isolate(name) + keyHint(classes, i)]), (classIndex) =>
         this.set({ classIndex }),
       ),
       mapIndex: choice("map", maps.map(({ name, group }) => [name, GROUPS[group]]), (mapIndex) =>
@@ -163,16 +163,11 @@ class Viewer {
 
   async unpackHeat(mapIndex, classIndex) {
     const map = this.payload.maps[mapIndex];
-    const { peak, ...packed } = map.classes[classIndex];
+    const { peak, voxel, means, ...packed } = map.classes[classIndex];
     const grid = await Grid.from(packed);
-    const length = grid.size[1] * grid.size[2];
-    const means = Array.from({ length: grid.size[0] }, (_, t) => {
-      const frame = grid.bytes.subarray(t * length, (t + 1) * length);
-      return (frame.reduce((sum, level) => sum + level, 0) * peak) / 255 / length;
-    });
     const name = this.payload.classes[classIndex].name;
     const { meaning } = map;
-    return { grid, peak, means, meaning, description: `The map ${map.name} of the class ${name}` };
+    return { grid, peak, voxel, means, meaning, description: `The map ${map.name} of the class ${name}` };
   }
 
   async redraw() {
@@ -257,7 +252,7 @@ class Viewer {
 }
 
 function describeClass({ name, score, probability }) {
-  return `${name}: probability ${formatProbability(probability)}, class score ${format(score)}`;
+  return `${isolate(name)}: probability ${formatProbability(probability)}, class score ${format(score)}`;
 }
 
 /** The first of some elements, and the others folded away. */

@@ -156,15 +156,28 @@ def test_smooth_maps_are_stored_as_differences_and_noise_as_it_is(kind):
     np.testing.assert_array_equal(unpack(packed)[0], levels)
 
 
-def test_maps_that_are_too_large_are_averaged_and_keep_their_frames_and_maximum():
+def test_of_maps_that_are_too_large_each_cell_has_its_highest_value():
     values = random(2, 8, 256, 128)
     values[0, 3, 5, 7] = 4.0
     payload = payload_of(viewer_page(with_maps(video_content(), values)))
     packed = payload["maps"][0]["classes"][0]
     assert packed["peak"] == 4.0
     assert packed["size"] == [8, 128, 128]
-    means = values[0].reshape(8, 128, 2, 128).mean(2)
-    np.testing.assert_allclose(unpack(packed) * (4 / 255), means, atol=4 / 509)
+    highest = values[0].reshape(8, 128, 2, 128).max(2)
+    np.testing.assert_allclose(unpack(packed) * (4 / 255), highest, atol=4 / 509)
+    np.testing.assert_allclose(packed["means"], values[0].mean((1, 2)), rtol=1e-4)
+    assert "drawn as 128 x 128 cells, each with the highest value" in payload["maps"][0]["meaning"]
+
+
+def test_the_peak_of_a_map_is_that_of_all_its_voxels():
+    values = np.zeros((2, 20, 200, 200), np.float32)
+    values[0, 3, 20, 20] = 1
+    values[0, 15, 120:180, 120:180] = 0.45
+    volume = Volume(np.zeros((20, 200, 200), np.float32), np.eye(4))
+    base = replace(volume_content(), original=VolumeContent(volume), regions=())
+    content = with_maps(base, values)
+    first, second = payload_of(viewer_page(content))["maps"][0]["classes"]
+    assert (first["voxel"], second["voxel"]) == ([3, 20, 20], [10, 100, 100])
 
 
 def test_many_maps_share_what_a_page_holds():

@@ -282,7 +282,6 @@ def draw_export() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "export": draw_export,
     "video": draw_video,
     "methods": draw_methods,
     "fusions": draw_fusions,
@@ -291,4 +290,5 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "memory": draw_memory,
     "evaluation": draw_evaluation,
     "processes": draw_processes,
+    "export": draw_export,
 }

@@ -56,7 +56,7 @@ def test_a_run_writes_the_means_of_each_shot(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_directions, "read_shot", lambda name: shot)
     report = evaluate_directions.main(["--output", str(tmp_path), "--shots", "rider", "van"])
     assert list(report) == ["rider", "van"]
-    assert json.loads((tmp_path / "riders.json").read_text()) == report
+    assert json.loads((tmp_path / "directions.json").read_text()) == report
     rows = report["rider"]
     assert len(rows) == 1 + len(evaluate_directions.METHODS) * len(evaluate_directions.LAYERS)
     clip = shot.above_mirror_image()
@@ -67,4 +67,4 @@ def test_a_run_writes_the_means_of_each_shot(tmp_path, monkeypatch):
         own = clip.speed > 1 if label else clip.speed < -1
         expected.append((heat[own].sum() / heat.sum()).item())
     assert rows["3DCAM: layer2, layer3"]["direction"] == pytest.approx(sum(expected) / 2, abs=1e-4)
-    assert "rider, 1 clips" in (tmp_path / "riders.md").read_text()
+    assert "rider, 1 clips" in (tmp_path / "directions.md").read_text()

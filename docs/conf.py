@@ -46,7 +46,6 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
-os.environ["PYTHONPATH"] = str(ROOT / ".venv" / "zoo")
 
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_inherit_docstrings = False  # PyTorch's and Captum's describe their own classes
@@ -137,6 +136,8 @@ def visit_formula(translator: Any, node: nodes.Element) -> None:
 
 def setup(app: Any) -> None:
     """Connect the functions above; Sphinx calls this one."""
+    # Not at import: doctests import this file, and their other processes would inherit it.
+    os.environ["PYTHONPATH"] = str(ROOT / ".venv" / "zoo")
     app.connect("autodoc-process-docstring", hide_colons, priority=400)  # napoleon has 500
     app.connect("autodoc-process-docstring", show_colons)
     app.connect("autodoc-process-docstring", escape)

@@ -14,14 +14,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from captum_3dcam import Explanation
+from captum_3dcam import Explanation, explain
 from captum_3dcam.io import write_video
+from captum_3dcam.models import Preprocessing
 from captum_3dcam.visualization import visualize_image_attr
-from explain_directions import FIRST_FRAME, explain_clip
+from trained_networks import bikes
+from trained_networks.direction_net import CLASSES, CLIP_LENGTH, SIZE, load_direction_net
 
 ROOT = Path(__file__).parent.parent
+FIRST_FRAME = 190  # of a pedestrian who walks to the right
 STEP, FPS = 2, 6  # every second frame, at half of the video's speed
-SIZE, DPI = (8.4, 2.5), 70
+INCHES, DPI = (8.4, 2.5), 70
 
 
 def main(arguments: list[str] | None = None) -> Path:
@@ -31,7 +34,14 @@ def main(arguments: list[str] | None = None) -> Path:
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images" / "directions.gif")
     path: Path = parser.parse_args(arguments).output
 
-    explanation = explain_clip(FIRST_FRAME)
+    clip = bikes.read_clip(FIRST_FRAME, FIRST_FRAME + CLIP_LENGTH)
+    explanation = explain(
+        load_direction_net(),
+        bikes.above_mirror_image(clip),
+        list(CLASSES),
+        class_names=CLASSES,
+        preprocessing=Preprocessing(size=2 * SIZE),
+    )
     (video,) = explanation.originals
     images = (draw(explanation, frame, t) for t, frame in enumerate(video) if t % STEP == 0)
     write_video(images, path, FPS)
@@ -41,7 +51,7 @@ def main(arguments: list[str] | None = None) -> Path:
 
 def draw(explanation: Explanation, frame: NDArray[np.uint8], t: int) -> NDArray[np.uint8]:
     """One frame: the video, then the map of each class over it."""
-    figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
+    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     first, *others = figure.subplots(1, 1 + len(explanation.class_names[0]))
     first.imshow(frame)

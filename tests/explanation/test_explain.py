@@ -688,11 +688,11 @@ def test_warnings_come_before_an_error():
         explain(model, 255 * received(pixels()), 1, layers=LAYERS)
 
 
-@pytest.mark.filterwarnings("default")
-def test_a_loop_of_calls_warns_as_a_loop_of_warnings_does(recwarn):
+@pytest.mark.filterwarnings("ignore:The frame rate is not known")
+def test_each_of_several_calls_notes_its_warning_once():
     for _ in range(3):
-        explain(network("video"), torch.rand(1, 3, 4, 8, 8), layers=LAYERS)
-    assert len(recwarn) == 1
+        explanation = explain(network("video"), torch.rand(1, 3, 4, 8, 8), layers=LAYERS)
+        assert len(explanation.warnings) == 1
 
 
 def test_files_are_not_named_in_the_warnings_that_are_kept(folder):
@@ -1110,7 +1110,7 @@ def test_a_warning_belongs_to_its_sample():
     with torch.no_grad():
         model[0].weight.fill_(1.0)
         model[0].bias.fill_(-1.0)
-        model[3].weight.fill_(1.0)
+        model[3].weight.fill_(0.01)
     x = torch.rand(3, 3, 8, 8)
     x[1] = 0
     with pytest.warns(UserWarning, match=r"sample\(s\) 1 is zero"):

@@ -24,8 +24,9 @@ extra = sed -n '/^$(1) =/,/^[^ ]* =/s/^    //p' setup.cfg
 .PHONY: demo test lint lint-js docs bench compare coverage lock clean
 
 demo: $(INSTALLED)
-	$(BIN)/python examples/explain_video.py --output out
 	$(BIN)/python examples/explain_directions.py --output out
+	$(BIN)/python examples/explain_video.py --output out
+	@echo "Open out/directions/report.html in a browser."
 
 test: $(INSTALLED) $(ZOO)/.installed
 	$(BIN)/python -m pytest

@@ -83,8 +83,9 @@ class JointCAM(LayerwiseCAM):
         self, factors: Factors, recording: Recording, geometry: Geometry
     ) -> Iterator[Tensor]:
         of_methods = list(self._split(factors))
-        flat = set(flat_layers(recording, of_methods[0]))
-        self.flat_layers = flat if self.flat_layers is None else self.flat_layers & flat
+        if self.flat_layers != set():  # else no later call can make a layer flat
+            flat = set(flat_layers(recording, of_methods[0]))
+            self.flat_layers = flat if self.flat_layers is None else self.flat_layers & flat
         maps = [
             fused
             for cam, own in zip(self.cams, of_methods, strict=True)

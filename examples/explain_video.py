@@ -17,7 +17,7 @@ from captum_3dcam import CounterfactualCAM3D, GlobalLocalCAM3D
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import read_video
 from captum_3dcam.visualization import animate_video_attr, save_animation, visualize_video_attr
-from trained_networks import transnet
+from trained_networks import bikes, transnet
 
 METHODS = {"3DCAM": GlobalLocalCAM3D, "counterfactual": CounterfactualCAM3D}
 
@@ -25,7 +25,7 @@ METHODS = {"3DCAM": GlobalLocalCAM3D, "counterfactual": CounterfactualCAM3D}
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.video or transnet.demo_video()
+    path = options.video or bikes.demo_video()
     frames = torch.from_numpy(read_video(path, transnet.FRAME_SIZE).frames)  # for the network
     display = read_video(path, (None, 320))  # for the figures
     network = transnet.load_transnet()

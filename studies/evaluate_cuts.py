@@ -30,12 +30,12 @@ from captum_3dcam import (
 )
 from captum_3dcam.functional import temporal_profile
 from captum_3dcam.io import read_video
+from trained_networks.bikes import demo_video
 from trained_networks.transnet import (
     FRAME_SIZE,
     LAYERS,
     STACKS,
     clip_around,
-    demo_video,
     find_cuts,
     load_transnet,
 )

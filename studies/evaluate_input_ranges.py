@@ -24,8 +24,9 @@ from captum_3dcam.datasets import SyntheticActions
 from captum_3dcam.io import open_video, read_image
 from captum_3dcam.models import Preprocessing, check_input_range
 from trained_networks.action_net import HELD_OUT_SEED, load_action_net
+from trained_networks.bikes import demo_video
 from trained_networks.efficientnet import SIZE, load_efficientnet
-from trained_networks.transnet import FRAME_SIZE, demo_video, load_transnet
+from trained_networks.transnet import FRAME_SIZE, load_transnet
 
 HEADER = (
     "network", "inputs", "preprocessing", "number", "size", "span", "warned of",

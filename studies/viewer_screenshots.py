@@ -23,7 +23,7 @@ from captum_3dcam import Layer
 from captum_3dcam.explanation import Explanation, Windows, explain
 from captum_3dcam.io import Sampling
 from captum_3dcam.models import Preprocessing
-from trained_networks import efficientnet, transnet, volume_net
+from trained_networks import bikes, efficientnet, transnet, volume_net
 
 SIZES = {"desktop": (800, 600), "phone": (390, 700)}
 _MAX_BYTES = 240_000
@@ -98,7 +98,7 @@ def _explain_image() -> Explanation:
 def _explain_video() -> Explanation:
     return explain(
         CutDetector().eval(),
-        transnet.demo_video(),
+        bikes.demo_video(),
         "cut",
         layers=[f"frames.{name}" for name in transnet.LAYERS],
         compare=["GradCAM", "Counterfactual"],

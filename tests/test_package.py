@@ -71,6 +71,8 @@ def test_importing_the_package_imports_nothing_heavy_or_optional():
         "pydicom",
         "matplotlib.pyplot",
         "torch._dynamo",
+        "captum_3dcam.explanation",
+        "captum_3dcam.visualization",
     ]
     code = (
         "import sys, captum.attr; before = set(sys.modules); import captum_3dcam; "

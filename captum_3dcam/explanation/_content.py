@@ -1,6 +1,5 @@
 """What the viewer shows of an explanation."""
 
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._figures import every_nth
-from captum_3dcam.explanation._video import resized
+from captum_3dcam.explanation._video import every_nth_frame
 from captum_3dcam.explanation.viewer import (
     MAX_FRAMES,
     ImageContent,
@@ -22,7 +21,6 @@ from captum_3dcam.explanation.viewer import (
 from captum_3dcam.localization import Boxes
 from captum_3dcam.visualization import Scan
 
-_FRAME_HEIGHT = 240
 _WEIGHTED = " times the probability of the class in each window"
 _MAX_REGIONS = 5  # the best of a map; the report lists the others
 
@@ -95,8 +93,7 @@ def _original(explanation: Explanation, step: int) -> Any:
     if original is None:
         frames = np.zeros((len(shown), 2, 2 * size[1] // size[0] or 1, 3), np.uint8)
     else:
-        small = resized(original, _FRAME_HEIGHT)
-        frames = np.stack(list(islice(small, 0, None, step)))
+        frames = every_nth_frame(original, step)
     note = None if step == 1 else f"{_ordinal(step)} of {len(times)} frames"
     return VideoContent(frames, times.take(shown), note, (size[0], size[1]), step)
 

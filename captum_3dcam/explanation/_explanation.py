@@ -261,8 +261,9 @@ class Explanation:
 
         ``report.html`` with the viewer, ``report.json``, figures, and the map: ``map.npz``, and of
         a scan a NIfTI or its own format that lies on it; of a video the overlay (``overlay`` is
-        "mp4", "gif" or "none"). Of several samples, each has a folder of its own in it. The folder
-        has a complete result, or what it had before; nothing in it holds the input's name.
+        "mp4", "gif" or "none"). Nothing holds the input's name. The folder has a complete result,
+        or what it had before. Of several samples each has a folder of its own in it, and they are
+        written one after the other.
 
         Raises ValueError for a folder that holds the result of another input, or other files of
         these names.

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from captum_3dcam._files import max_bytes
 from captum_3dcam.explanation._explanation import Explanation
-from captum_3dcam.explanation._video import resized
+from captum_3dcam.explanation._video import every_nth_frame
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.localization import Tube
 from captum_3dcam.visualization import (
@@ -26,11 +25,19 @@ from captum_3dcam.visualization import (
 )
 
 Figures = Iterator[tuple[str, Any]]
-_FRAME_HEIGHT = 240
 _MAX_FRAMES = 256  # of a longer video every second, third, ... frame
 _MEMORY_SHARE = 4  # frames and maps of a figure take this fraction of the limit
 _MAX_TUBES = 3
 _FRAMES, _ROW, _MONTAGE = 8, 4, 12  # frames or slices
+
+
+class _Sample(NamedTuple):
+    """Every ``step``-th frame of a video."""
+
+    step: int
+    frames: NDArray[np.uint8] | None
+    """None without the original."""
+    times: FrameTimes
 
 
 def draw(explanation: Explanation) -> Figures:
@@ -40,8 +47,11 @@ def draw(explanation: Explanation) -> Figures:
     class, if there are such maps.
     """
     maps = explanation.attribution[0]
+    sample = _sample(explanation) if explanation.kind == "video" else None
     if len(maps) > 1:
-        yield "figure", _draw_rows(explanation, dict(enumerate(maps)))
+        yield "figure", _draw_rows(explanation, sample, dict(enumerate(maps)))
+    elif sample is not None:
+        yield "figure", _draw_video(explanation, sample)
     else:
         yield from _DRAW[explanation.kind](explanation)
     others = {"layers": explanation.layer_maps, "methods": explanation.method_maps}
@@ -50,7 +60,7 @@ def draw(explanation: Explanation) -> Figures:
             named = {explanation.method: explanation.attribution, **named_maps}
             of_class = {key: each[0, 0] for key, each in named.items()}
             title = explanation.captions[0][0]
-            yield name, _draw_rows(explanation, of_class, title, scale="row")
+            yield name, _draw_rows(explanation, sample, of_class, title, scale="row")
 
 
 def _draw_image(explanation: Explanation) -> Figures:
@@ -66,9 +76,9 @@ def _draw_image(explanation: Explanation) -> Figures:
     yield "figure", figure
 
 
-def _draw_video(explanation: Explanation) -> Figures:
+def _draw_video(explanation: Explanation, sample: _Sample) -> Any:
     heat_map = explanation.heat_map()
-    step, frames, times = _sampled(explanation)
+    step, frames, times = sample
     shown = heat_map[::step].numpy().copy()  # it may be on disk
     tubes = every_nth(step, explanation.tubes())[:_MAX_TUBES]
     middles = [(tube.start + tube.end) // 2 for tube in tubes]
@@ -87,7 +97,7 @@ def _draw_video(explanation: Explanation) -> Figures:
         title=explanation.captions[0][0],
         style=_style(explanation),
     )
-    yield "figure", figure
+    return figure
 
 
 def _draw_volume(explanation: Explanation) -> Figures:
@@ -105,11 +115,12 @@ def _draw_volume(explanation: Explanation) -> Figures:
     yield "montage", montage
 
 
-_DRAW = {"image": _draw_image, "video": _draw_video, "volume": _draw_volume}
+_DRAW = {"image": _draw_image, "volume": _draw_volume}
 
 
 def _draw_rows(
     explanation: Explanation,
+    sample: _Sample | None,
     maps: dict[Any, Tensor],
     title: str | None = None,
     scale: str | None = None,
@@ -123,8 +134,8 @@ def _draw_rows(
     if original is None:  # the panels tell images, videos and volumes apart by it
         blank = np.zeros(next(iter(maps.values())).shape, np.uint8)
         original = Scan(blank) if explanation.kind == "volume" else blank
-    if explanation.kind == "video":
-        step, frames, times = _sampled(explanation)
+    if sample is not None:
+        step, frames, times = sample
         rows = [each[::step].numpy().copy() for each in maps.values()]
         peak = int(rows[0].max(axis=(1, 2)).argmax())
         shown = spread(len(rows[0]), peak, count=_ROW)
@@ -143,8 +154,8 @@ def _style(explanation: Explanation) -> Style:
     return Style(method=method, window=tuple(window) if window else None)
 
 
-def _sampled(explanation: Explanation) -> tuple[int, NDArray[np.uint8] | None, FrameTimes]:
-    """Every how many frames of a video are used, those frames, and their times."""
+def _sample(explanation: Explanation) -> _Sample:
+    """The frames for all figures of a video, which is decoded once."""
     heat_map, times = explanation.heat_map(), explanation.times
     assert times is not None, "a video has times"
     fitting = max_bytes() // (_MEMORY_SHARE * 4 * explanation.attribution[0, :, 0].numel())
@@ -152,8 +163,8 @@ def _sampled(explanation: Explanation) -> tuple[int, NDArray[np.uint8] | None, F
     (video,) = explanation.originals
     frames = None
     if video is not None:
-        frames = np.stack(list(islice(resized(video, _FRAME_HEIGHT), 0, None, step)))
-    return step, frames, times.take(range(0, len(heat_map), step))
+        frames = every_nth_frame(video, step)
+    return _Sample(step, frames, times.take(range(0, len(heat_map), step)))
 
 
 def every_nth(step: int, regions: Sequence[Any]) -> list[Any]:

@@ -21,7 +21,7 @@ class ImageSource:
     kind = "image"
     times = None
 
-    def __init__(self, pixels: NDArray[np.uint8], preprocess: Preprocess, device: Any) -> None:
+    def __init__(self, pixels: NDArray[np.uint8], preprocess: Preprocess, like: Tensor) -> None:
         self.originals = [np.array(pixels)]  # the caller may write to theirs
         self.preprocess = preprocess
         self.preprocessing = name_preprocessing(preprocess)
@@ -31,7 +31,7 @@ class ImageSource:
                 f"The preprocessing turns an image (3, H, W) into {describe(inputs)}; expected a "
                 "tensor (C, H, W)."
             )
-        self.inputs = inputs[None].to(device)
+        self.inputs = inputs[None].to(like)
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)

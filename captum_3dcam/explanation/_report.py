@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
-from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,8 @@ def find_regions(explanation: Explanation, rank: int) -> dict[str, Any]:
     voxel = explanation.peak(rank)
     if voxel is None:
         return {"peak": None, **boxes}
-    mm = {} if explanation.grid is None else {"mm": explanation.peak_mm(rank)}
+    grid = explanation.grid
+    mm = {} if grid is None else {"mm": grid.to_mm(voxel)}
     return {"peak": {"voxel": list(voxel), **mm}, **boxes}
 
 
@@ -162,8 +162,8 @@ def _corners(box: Mapping[str, Any]) -> str:
     if "box" in box:
         x0, y0, x1, y1 = box["box"].tolist()
         starts, stops = (
-            (floor(x + _ROUNDING) for x in (x0, y0)),
-            (ceil(x - _ROUNDING) for x in (x1, y1)),
+            (math.floor(x + _ROUNDING) for x in (x0, y0)),
+            (math.ceil(x - _ROUNDING) for x in (x1, y1)),
         )
         return ", ".join(map(str, (*starts, *stops)))
     pairs = zip(box["start"], box["stop"], strict=True)

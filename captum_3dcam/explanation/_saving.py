@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from captum_3dcam._files import atomic_write, check_bytes, write_text
+from captum_3dcam._files import check_bytes, write_text
 from captum_3dcam._validation import check_choice, check_integers
 from captum_3dcam.explanation import viewer
 from captum_3dcam.explanation._content import viewer_content
@@ -131,8 +131,7 @@ def _write_figures(explanation: Explanation, folder: Path) -> dict[str, bytes]:
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=_DPI)
         images[name] = buffer.getvalue()
-        with atomic_write(folder / f"{name}.png", (".png",)) as temporary:
-            temporary.write_bytes(images[name])
+        (folder / f"{name}.png").write_bytes(images[name])
     return images
 
 

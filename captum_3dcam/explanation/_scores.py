@@ -114,7 +114,6 @@ class Scores:
             return "score"
         if callable(target):
             return str(getattr(target, "__name__", "score"))
-
         known = isinstance(target, int) and 0 <= target < len(self.class_names)
         return str(self.class_names[target]) if known else f"class {target}"
 

@@ -44,9 +44,13 @@ def open_source(
     original: Any,
     progress: bool,
 ) -> tuple[Source, str]:
-    """The source of an input, and its fingerprint."""
+    """The source of an input, and its fingerprint.
+
+    Its arguments are those of :func:`captum_3dcam.explain` that concern the input, hence their
+    number.
+    """
     floating = (p for p in model.parameters() if p.is_floating_point())
-    device = next(floating, torch.empty(0))  # inputs get its precision too
+    like = next(floating, torch.empty(0))  # inputs get its device and precision
     is_group = isinstance(input, (tuple, list)) and not isinstance(input, Video)
     if is_group and any(isinstance(each, Tensor) for each in input):
         raise ArgumentError(
@@ -57,7 +61,7 @@ def open_source(
         kind = check_tensor(input, kind)
         _check_use(kind, input, sampling, reading)
         preprocess = None if preprocessing is None else _preprocess(preprocessing, model, kind)
-        source = TensorSource(input, kind, preprocess, original, reading.fps, device)
+        source = TensorSource(input, kind, preprocess, original, reading.fps, like)
         return source, _hash(input)
     if original is not None:
         raise ArgumentError("original is for tensors: what is explained is shown.")
@@ -69,11 +73,11 @@ def open_source(
     identity = _identity(input, reading)
     preprocess = _preprocess(preprocessing, model, kind)
     if kind == "image":
-        return ImageSource(content, preprocess, device), identity
+        return ImageSource(content, preprocess, like), identity
     if kind == "volume":
         suffix = map_suffix(Path(input)) if isinstance(input, (str, PathLike)) else ".nii.gz"
-        return VolumeSource(content, preprocess, device, suffix), identity
-    return VideoSource(content, preprocess, device, windows.boundaries, progress), identity
+        return VolumeSource(content, preprocess, like, suffix), identity
+    return VideoSource(content, preprocess, like, windows.boundaries, progress), identity
 
 
 _TIMED = (Video, VideoFile)

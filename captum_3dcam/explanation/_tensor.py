@@ -36,11 +36,11 @@ class TensorSource:
         preprocess: Preprocess | None,
         original: Any,
         fps: float | None,
-        device: Any,
+        like: Tensor,
     ) -> None:
         self.kind, self.raw, self.preprocess = kind, inputs, preprocess
         self.preprocessing = "none" if preprocess is None else name_preprocessing(preprocess)
-        self.inputs = self._preprocessed().to(device)
+        self.inputs = self._preprocessed().to(like)
         samples = list(inputs) if original is None else _as_list(original, inputs)
         self.originals = _SHOW[kind](samples, fps)
         self.size = self._check_originals()

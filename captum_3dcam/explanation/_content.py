@@ -94,12 +94,8 @@ def _original(explanation: Explanation, step: int) -> Any:
         frames = np.zeros((len(shown), 2, 2 * size[1] // size[0] or 1, 3), np.uint8)
     else:
         frames = every_nth_frame(original, step)
-    note = None if step == 1 else f"{_ordinal(step)} of {len(times)} frames"
+    note = None if step == 1 else f"one in {step} of {len(times)} frames"
     return VideoContent(frames, times.take(shown), note, (size[0], size[1]), step)
-
-
-def _ordinal(step: int) -> str:
-    return {2: "every second", 3: "every third"}.get(step, f"every {step}th")
 
 
 def _regions(explanation: Explanation, rank: int, step: int) -> Regions:

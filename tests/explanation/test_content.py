@@ -45,4 +45,5 @@ def test_a_map_over_windows_says_that_it_is_weighted(windows):
 def test_frames_of_a_long_video_keep_their_numbers():
     original = _content.viewer_content(explained([], length=601)).original
     assert original.step == 3
+    assert original.note == "one in 3 of 601 frames"
     np.testing.assert_allclose(original.times.edges[:3], [0, 3 / 25, 6 / 25])

@@ -9,6 +9,7 @@ from typing import Any
 from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._overlay import write_overlay
+from captum_3dcam.explanation._video import resized
 
 
 def import_library(name: str, purpose: str) -> Any:
@@ -33,8 +34,7 @@ def get_original(explanation: Explanation) -> Any:
 
 def encode_overlay(explanation: Explanation, rank: int, suffix: str, height: int) -> bytes:
     """A video with the map of one class over it, as the content of a file."""
-    video = get_original(explanation)
-    small = video.resized((min(height, video.size[0]), None))
+    small = resized(get_original(explanation), height)
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"overlay{suffix}"
         write_overlay(replace(explanation, originals=[small]), rank, path, progress=False)

@@ -104,7 +104,7 @@ class VideoContent:
 
     Args:
         frames: at most :data:`MAX_FRAMES`, at the size at which they are to be shown.
-        note: of which frames of the video these are, e.g. "every 4th of 900 frames".
+        note: of which frames of the video these are, e.g. "one in 4 of 900 frames".
         size: the (H, W) of the video, in whose pixels regions are given and positions are shown;
             by default that of ``frames``.
         step: the frames are every ``step``-th of the video, as whose they are numbered, from 0.

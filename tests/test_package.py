@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 # The order of the imports: a module imports only from those above it.
 MODULES = [
     "_validation",
+    "_errors",
     "_files",
+    "_json",
     "frame_times",
     "_functional_inputs",
     "functional",
@@ -75,11 +77,29 @@ def test_importing_the_package_imports_nothing_heavy_or_optional():
         "captum_3dcam.visualization",
     ]
     code = (
-        "import sys, captum.attr; before = set(sys.modules); import captum_3dcam; "
+        "import sys, captum.attr; before = set(sys.modules)\n"
+        "from captum_3dcam import GlobalLocalCAM3D, SlidingWindowCAM, survey_layers\n"
         f"print([m for m in {heavy} if m in set(sys.modules) - before])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_package_alone_imports_no_library():
+    code = (
+        "import sys; before = set(sys.modules); import captum_3dcam; dir(captum_3dcam)\n"
+        "print({name.split('.')[0] for name in set(sys.modules) - before} - {'captum_3dcam'}"
+        " - sys.stdlib_module_names)\n"
+        "print(captum_3dcam.io.read_image.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["set()", "read_image"]
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="module 'captum_3dcam' has no attribute 'Explain'"):
+        _ = captum_3dcam.Explain
+    assert {*captum_3dcam.__all__, "metrics"} <= set(dir(captum_3dcam))
 
 
 def test_every_public_name_is_there_and_says_what_it_is():

@@ -12,9 +12,9 @@ from importlib import import_module
 from types import FrameType
 from typing import Any
 
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam.cli._errors import one_line
 from captum_3dcam.cli._parser import PROGRAM, build_parser
-from captum_3dcam.explanation._errors import ArgumentError
 
 DONE, FAILED, WRONG_USE, INTERRUPTED, CLOSED_PIPE, TERMINATED = 0, 1, 2, 130, 141, 143
 

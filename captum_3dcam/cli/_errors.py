@@ -1,6 +1,6 @@
 """How errors are printed."""
 
-from captum_3dcam.explanation._errors import ModelError
+from captum_3dcam._errors import ModelError
 
 _MAX_LENGTH = 700
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._files import write_text
 from captum_3dcam.cli._model import choose_layers, load_model, own_layers
 from captum_3dcam.cli._output import shows_progress
@@ -13,7 +14,6 @@ from captum_3dcam.cli._parser import WITHOUT_FUSION
 from captum_3dcam.cli._preprocessing import of_frames
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
 from captum_3dcam.evaluation import AnnotatedSamples, Attribution, evaluate
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._methods import find_layers, make_cam, resolve_method
 from captum_3dcam.explanation._preprocessing import frame_preprocessing
 from captum_3dcam.models import Preprocessing

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam.cli import _preprocessing as preprocessing
 from captum_3dcam.cli._model import choose_layers, load_model
 from captum_3dcam.cli._output import shows_progress
 from captum_3dcam.cli._parser import PROGRAM
 from captum_3dcam.explanation import Explanation, Reading, Windows, explain
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._reading import find_kind
 from captum_3dcam.explanation._report import summarize
 from captum_3dcam.explanation._result_folder import default_folder, fingerprint, resolve_folder

@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import torch
 
+from captum_3dcam._errors import ArgumentError, ModelError, argument_errors
+from captum_3dcam._json import to_json
 from captum_3dcam.cli._model import load_model
 from captum_3dcam.cli._output import shows_progress
-from captum_3dcam.explanation._errors import ArgumentError, ModelError, argument_errors
-from captum_3dcam.explanation._report import to_json
 from captum_3dcam.layer_survey import LayerInfo, format_advice, format_table, survey_layers
 
 _SAMPLES = 2  # their receptive fields are joined

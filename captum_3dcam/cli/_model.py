@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from captum_3dcam._errors import ArgumentError, ModelError
 from captum_3dcam.cli._errors import one_line
-from captum_3dcam.explanation._errors import ArgumentError, ModelError
 from captum_3dcam.models import load_checkpoint
 
 _EXPECTED = "expected package.module:callable or path/to/file.py:callable"

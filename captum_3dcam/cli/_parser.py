@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import captum_3dcam
-from captum_3dcam.attribution import METHODS
-from captum_3dcam.explanation._scores import RETURNS
 
 PROGRAM = "captum-3dcam"
 
+# What the package's modules name, again: importing them takes seconds, and --help needs the names.
+METHODS = (
+    "WhatWhere",
+    "GlobalLocal",
+    "Counterfactual",
+    "GradCAM",
+    "GradCAM++",
+    "LayerCAM",
+    "HiResCAM",
+    "XGradCAM",
+)
 WITHOUT_FUSION = "WhatWhere"
+RETURNS = ("logits", "probabilities", "values")
 FUSIONS = ("sum", "mean", "max", "product", "geometric_mean")
 FRAME_PRESETS = ("none", "imagenet", "inception", "kinetics", "pytorchvideo")
 VOLUME_PRESETS = ("ct-brain", "ct-lung", "ct-soft-tissue", "ct-bone")

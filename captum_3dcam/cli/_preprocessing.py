@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from captum_3dcam.explanation._errors import ArgumentError
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam.explanation._preprocessing import replace_frame_values, replace_volume_values
 
 

@@ -4,7 +4,7 @@
 :class:`Explanation`, which shows itself in a notebook, localizes, and writes a report.
 """
 
-from captum_3dcam.explanation._errors import ArgumentError, ModelError
+from captum_3dcam._errors import ArgumentError, ModelError
 from captum_3dcam.explanation._explain import explain
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._reading import Reading

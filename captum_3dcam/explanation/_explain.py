@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._files import StrPath
 from captum_3dcam._joint_cam import JointCAM
 from captum_3dcam._layerwise_cam import LayerwiseCAM
@@ -18,7 +19,6 @@ from captum_3dcam._validation import (
     noted_warnings,
     warn,
 )
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._methods import (

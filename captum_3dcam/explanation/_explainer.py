@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from captum_3dcam._errors import ArgumentError, ModelError, argument_errors
 from captum_3dcam._input_range import check_input_range
 from captum_3dcam._joint_cam import JointCAM
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam._restoration import interruptible
 from captum_3dcam._targets import select_output
 from captum_3dcam._validation import warn
-from captum_3dcam.explanation._errors import ArgumentError, ModelError, argument_errors
 from captum_3dcam.explanation._scores import Prediction, Scores, check_scores
 from captum_3dcam.explanation._target import Target
 from captum_3dcam.explanation._windows import Windows

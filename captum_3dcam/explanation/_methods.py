@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._layer_choice.choice import own_layers
 from captum_3dcam._layerwise_cam import LayerwiseCAM
 from captum_3dcam._layout import Layout
 from captum_3dcam._validation import check_choice, show
 from captum_3dcam.attribution import METHODS, LayerwiseWhatWhereCAM
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.layers import resolve_layers
 
 Method = str | type[LayerwiseCAM]

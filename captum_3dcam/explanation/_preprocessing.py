@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._validation import show, warn
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._explainer import input_channels
 from captum_3dcam.models import PRESETS, VOLUME_PRESETS, Preprocessing, VolumePreprocessing
 

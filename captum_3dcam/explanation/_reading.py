@@ -8,8 +8,8 @@ from typing import Any
 from numpy import uint8
 from numpy.typing import NDArray
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._files import StrPath
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.io import (
     Sampling,
     SeveralVolumesError,

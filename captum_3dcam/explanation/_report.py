@@ -1,9 +1,7 @@
 """The contents of report.json, and its summary in a line per class."""
 
-import json
 import math
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
@@ -14,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 import captum_3dcam
+from captum_3dcam import _json
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._regions import list_boxes
 from captum_3dcam.localization import Segment, Tube
@@ -100,9 +99,7 @@ def to_json(report: Mapping[str, Any]) -> str:
       "box": [1.0, 666.667, 6.66667e-06]
     }
     """
-    text = json.dumps(report, indent=2, allow_nan=False, default=_to_json_type)
-    # Strings never match: their line breaks are escaped, and quotes are excluded.
-    return re.sub(r"\[\n[^][{}\"]*\]", lambda match: f"[{' '.join(match[0][1:-1].split())}]", text)
+    return _json.to_json(report, _to_json_type)
 
 
 def _to_json_type(value: Any) -> Any:

@@ -12,8 +12,8 @@ from secrets import token_hex
 from shutil import rmtree
 from typing import Any
 
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam._restoration import Restoration
-from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.io import dicom_kind
 
 REPORT = "report.json"

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._files import check_bytes, write_text
 from captum_3dcam._validation import check_choice, check_integers
 from captum_3dcam.explanation import viewer
 from captum_3dcam.explanation._content import viewer_content
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._figures import draw
 from captum_3dcam.explanation._overlay import write_overlay

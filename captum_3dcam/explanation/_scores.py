@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._targets import select_probabilities, select_scores, top_classes
 from captum_3dcam._validation import check_integer, show
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 from captum_3dcam.explanation._target import Target
 from captum_3dcam.sliding import Window
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from captum_3dcam.explanation._errors import ArgumentError
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam.explanation._explainer import input_channels
 from captum_3dcam.explanation._image import ImageSource
 from captum_3dcam.explanation._preprocessing import frame_preprocessing, volume_preprocessing

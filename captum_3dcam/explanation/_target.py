@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam._targets import normalize_target
 from captum_3dcam._validation import show
-from captum_3dcam.explanation._errors import ArgumentError
 
 _EXPECTED = (
     'expected a class index, "top3" or another count, "each", an index into an output with more '

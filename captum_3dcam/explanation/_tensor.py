@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam._validation import describe
 from captum_3dcam.explanation._cropping import find_placement
-from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import Preprocess, VolumeSteps, name_preprocessing
 from captum_3dcam.explanation._scores import Prediction

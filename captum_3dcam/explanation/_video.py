@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam._files import check_size, max_bytes
 from captum_3dcam._validation import describe, warn
 from captum_3dcam.explanation._cropping import find_placement
-from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explainer import Explainer, Stream
 from captum_3dcam.explanation._image import frame_advice
 from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing

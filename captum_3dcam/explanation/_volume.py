@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_3dcam.explanation._errors import argument_errors
+from captum_3dcam._errors import argument_errors
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import VolumeSteps
 from captum_3dcam.explanation._scores import Prediction

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._validation import check_integer, check_integers, show
-from captum_3dcam.explanation._errors import ArgumentError, argument_errors
 
 VIDEO_WINDOW = (16,)  # frames
 

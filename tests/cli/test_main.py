@@ -22,6 +22,7 @@ from captum_3dcam.attribution import METHODS
 from captum_3dcam.cli import _parser as parser
 from captum_3dcam.cli import main
 from captum_3dcam.cli._output import shows_progress
+from captum_3dcam.explanation._scores import RETURNS
 
 MODEL = """
 import torch
@@ -424,6 +425,8 @@ def test_a_device_that_is_not_there(folder, capsys):
 
 def test_methods_and_fusions_are_those_of_the_package():
     assert parser.FUSIONS == functional.FUSIONS
+    assert parser.RETURNS == RETURNS
+    assert tuple(METHODS) == parser.METHODS
     public = {name for name in captum_3dcam.__all__ if name.startswith("Layerwise")}
     assert {each.__name__ for each in METHODS.values()} == {*public, "CounterfactualCAM"}
 
@@ -496,9 +499,10 @@ def test_a_command_imports_only_what_it_needs(folder):
     extras = ["'av'", "'nibabel'", "'pydicom'", "'torchmetrics'"]
     for name in extras:
         assert all(name not in line for line in imported.values()), name
-    for name in ("'numpy'", "'matplotlib'", "'scipy'", "captum_3dcam.visualization",
-                 "captum_3dcam.datasets", "captum_3dcam.io", "captum_3dcam.models"):  # fmt: skip
-        assert name not in imported["HELP"], name
+    for name in ("torch", "captum", "numpy", "matplotlib", "scipy"):
+        assert f"'{name}'" not in imported["HELP"], name
+    for name in ("visualization", "datasets", "io", "models", "explanation", "functional"):
+        assert f"captum_3dcam.{name}" not in imported["HELP"], name
     for name in ("captum_3dcam.visualization", "captum_3dcam.datasets", "captum_3dcam.evaluation"):
         assert name not in imported["LAYERS"], name
     assert "captum_3dcam.evaluation" not in imported["IMAGE"]

@@ -1,5 +1,6 @@
 """The random trials hold for a short while, and notice what is broken on purpose."""
 
+import gc
 import os
 import pickle
 import random
@@ -217,12 +218,13 @@ def test_an_error_that_names_no_file_is_noticed(monkeypatch):
 
 
 def test_memory_is_noticed(monkeypatch):
+    gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak, which other tests have raised
 
     def read(path):
-        # More than the process has had since.
+        # More than the process has had since, also if other memory is freed meanwhile.
         free = _memory.peak_resident_mib() - _memory.resident_mib()
-        np.ones(int(free + _fuzz_files.RESIDENT_LIMIT_MIB + 50) * 2**20, np.uint8)
+        np.ones(int(free + 3 * _fuzz_files.RESIDENT_LIMIT_MIB) * 2**20, np.uint8)
 
     broken = [each._replace(read=read) for each in _fuzz_files.originals()]
     monkeypatch.setattr(_fuzz_files, "_originals", broken)
@@ -246,8 +248,8 @@ def test_malicious_files_are_that(tmp_path):
 
 def test_a_crash_is_noticed_and_the_next_cases_are_tried():
     tried, failures = _fuzz_files.run_apart(os._exit, 0, 0.01)
-    assert tried == 1
-    assert failures == ["case 0: ends the process, exit code 0"]
+    assert tried >= 1  # more than one where a process starts and ends within the time
+    assert failures == [f"case {n}: ends the process, exit code {n}" for n in range(tried)]
 
 
 def test_a_file_that_hangs_is_noticed():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from captum_3dcam.explanation._errors import ArgumentError
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation.exporters._shared import get_original, import_library
 from captum_3dcam.io import Sampling, VideoFile

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from captum_3dcam.explanation._errors import ArgumentError
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._overlay import write_overlay
 from captum_3dcam.explanation._video import resized

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from captum_3dcam._errors import ArgumentError
 from captum_3dcam._files import StrPath, write_text
-from captum_3dcam.explanation._errors import ArgumentError
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation.exporters._shared import get_original
 from captum_3dcam.io import Volume, write_volume

@@ -14,9 +14,10 @@ from captum_3dcam.cli._model import choose_layers, load_model
 from captum_3dcam.cli._output import shows_progress
 from captum_3dcam.cli._parser import PROGRAM
 from captum_3dcam.explanation import Explanation, Reading, Windows, explain
+from captum_3dcam.explanation._identity import fingerprint
 from captum_3dcam.explanation._reading import find_kind
 from captum_3dcam.explanation._report import summarize
-from captum_3dcam.explanation._result_folder import default_folder, fingerprint, resolve_folder
+from captum_3dcam.explanation._result_folder import default_folder, resolve_folder
 from captum_3dcam.explanation._saving import save
 from captum_3dcam.io import Sampling
 

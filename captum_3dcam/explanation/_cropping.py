@@ -1,6 +1,6 @@
-"""Where in a frame the input lies that a preprocessing makes of it."""
+"""Where the input lies in the original that a preprocessing function makes it of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,15 +11,24 @@ from torch import Tensor
 from captum_3dcam._validation import warn
 from captum_3dcam.models import Preprocessing
 
-_MAX_DEVIATION = 0.02  # of the frame's side, from a line: rounding to bytes, and blurred edges
-_MAX_STRETCH = 0.05  # of the aspect ratio, of a function that may keep the whole frame
+_STRIPS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # their middles; each is 1/16 of the side wide
+_MIN_RATIO = 2  # of the change in a strip to that elsewhere, such as by another mean
+_FEW = 8  # frames or pixels, each of which is a strip
+_SHORT = 3  # frames or pixels, of an axis on which each strip is at an edge
+_ADVICE = (
+    "Pass Preprocessing(mean, std, size, crop) instead of the function, or call the function "
+    "before explain() and pass its result as a tensor."
+)
 
 
 class _Span(NamedTuple):
-    """Along one axis of the frame, in pixels: where the input's first and last edge are."""
+    """Along one axis of the original, in pixels: where the input's first and last edge are."""
 
     first: float
     last: float
+
+    def is_whole(self, size: int) -> bool:
+        return max(abs(self.first), abs(self.last - size)) <= _tolerance(size)
 
 
 def find_placement(
@@ -27,8 +36,9 @@ def find_placement(
 ) -> Callable[[Tensor], Tensor]:
     """What puts maps (..., h, w) of the model's input over the whole of a frame (C, [T,] H, W).
 
-    Of a function, what it crops, pads or flips is seen by what it makes of ramps; if that is not
-    to be seen, and it changes the aspect ratio, a warning says that the map is stretched.
+    Of a function, what it crops, pads or mirrors is seen by where its result changes with strips of
+    the frame. If that is on no line, it turns, rolls or shuffles, is random, or looks for what it
+    crops, and a warning says that the map may be at the wrong position.
 
     >>> def crop(frame):
     ...     return frame[..., 2:6] / 255
@@ -39,79 +49,147 @@ def find_placement(
     height, width = frame.shape[-2:]
     if isinstance(preprocess, Preprocessing):
         return partial(preprocess.maps_to_frame, frame_size=(height, width))
-    spans = None if preprocess is None else _find_spans(preprocess, frame)
-    if preprocess is not None and spans is None:
-        _warn_of_stretching(preprocess(frame), frame)
-    return partial(_put_over_frame, spans=spans, size=(height, width))
-
-
-def _warn_of_stretching(inputs: Tensor, frame: Tensor) -> None:
-    (h, w), (height, width) = inputs.shape[-2:], frame.shape[-2:]
-    if abs((h / w) / (height / width) - 1) > _MAX_STRETCH:
+    if preprocess is None:
+        return lambda maps: maps
+    *time, vertical, horizontal = _find_spans(preprocess, frame)
+    if vertical is None or horizontal is None or None in time:
         warn(
-            f"The preprocessing function turns frames of {height} x {width} into {h} x {w}, and it "
-            "cannot be seen what it crops: the map is stretched over the whole frame. Pass "
-            "Preprocessing(mean, std, size, crop) instead of a function."
+            "Where the preprocessing function puts the parts of a frame cannot be seen: it turns, "
+            "rolls or shuffles, is random, keeps little of the frame, or what it keeps depends on "
+            "the content. The map is stretched over the whole frame, and may be at the wrong "
+            f"position. {_ADVICE}"
+        )
+        return lambda maps: maps
+    if not all(span and span.is_whole(frame.shape[1]) for span in time):
+        warn(f"The preprocessing function reorders frames, which the map does not. {_ADVICE}")
+    return partial(_put_over_frame, spans=(vertical, horizontal), size=(height, width))
+
+
+def check_grid(function: Callable[[Tensor], Tensor], volume: Tensor) -> None:
+    """Warn of a function that moves the content of a volume (C, D, H, W)."""
+    spans = _find_spans(function, volume)
+    named = zip("DHW", spans, volume.shape[1:], strict=True)
+    moved = [axis for axis, span, size in named if span is None or not span.is_whole(size)]
+    if moved:
+        warn(
+            f"The preprocessing function moves content along {', '.join(moved)}, or is random: the "
+            "map may be at the wrong position. Keep each voxel where it is; orientation, spacing and "
+            "size of VolumePreprocessing move voxels and their map."
         )
 
 
-def _put_over_frame(maps: Tensor, spans: Any, size: tuple[int, int]) -> Tensor:
-    for axis, span, side in zip((-2, -1), spans or (), size, strict=False):
+def _put_over_frame(maps: Tensor, spans: tuple[_Span, _Span], size: tuple[int, int]) -> Tensor:
+    for axis, span, side in zip((-2, -1), spans, size, strict=True):
         maps = _put_over_axis(maps, axis, span, side)
     return maps
-
-
-def _find_spans(
-    preprocess: Callable[[Tensor], Tensor], frame: Tensor
-) -> tuple[_Span, _Span] | None:
-    """Along H and W; None if ramps do not show them."""
-    high = 1.0 if frame.is_floating_point() else 255.0
-    try:
-        low_end = preprocess(torch.zeros_like(frame)).double()
-        scale = preprocess(torch.full_like(frame, high)).double() - low_end
-        ramps = [
-            (preprocess(_ramp(frame, axis, high)).double() - low_end) / scale for axis in (-2, -1)
-        ]
-    except Exception:  # the user's code may raise anything
-        return None
-    pairs = zip(ramps, (-2, -1), strict=True)
-    spans = [_fit(ramp, axis, frame.shape[axis]) for ramp, axis in pairs]
-    return None if None in spans else (spans[0], spans[1])  # type: ignore[return-value]
-
-
-def _ramp(frame: Tensor, axis: int, high: float) -> Tensor:
-    shape = [1] * frame.ndim
-    shape[axis] = frame.shape[axis]
-    ramp = torch.linspace(0, high, frame.shape[axis]).reshape(shape)
-    ramp = ramp.round() if not frame.is_floating_point() else ramp
-    return ramp.to(frame).expand(frame.shape).contiguous()
-
-
-def _fit(response: Tensor, axis: int, size: int) -> _Span | None:
-    """The line through the frame's positions that are seen along an axis of the input."""
-    position = response.movedim(axis, -1).flatten(0, -2) * (size - 1)
-    count = position.shape[-1]
-    if not position.isfinite().all() or count < 2:
-        return None
-    mean = position.mean(dim=0)
-    index = torch.arange(count, dtype=mean.dtype)
-    slope = (mean[-1] - mean[0]) / (count - 1)
-    line = mean[0] + slope * index
-    tolerance = max(_MAX_DEVIATION * size, 1.0)
-    if (position - line).abs().max() > tolerance or slope == 0:
-        return None
-    return _Span(float(line[0] - slope / 2 + 0.5), float(line[-1] + slope / 2 + 0.5))
 
 
 def _put_over_axis(maps: Tensor, axis: int, span: _Span, size: int) -> Tensor:
     """Zeros where the input has nothing of the frame; without what lies outside of it."""
     if span.first > span.last:
         maps, span = maps.flip(axis), _Span(span.last, span.first)
-    tolerance = max(_MAX_DEVIATION * size, 1.0)
-    if abs(span.first) <= tolerance and abs(span.last - size) <= tolerance:
+    if span.is_whole(size):
         return maps
     count = maps.shape[axis]
     scale = count / (span.last - span.first)
     before = round(span.first * scale)
     pads: Any = [before, round(size * scale) - before - count]
     return F.pad(maps, pads if axis == -1 else [0, 0, *pads])
+
+
+def _find_spans(function: Callable[[Tensor], Tensor], x: Tensor) -> list[_Span | None]:
+    """Along each spatial axis of x (C, *S); None if they are not to be seen."""
+    axes = range(1 - x.ndim, 0)
+    try:
+        reference = function(x.clone())
+        return [_find_span(function, x, axis, reference) for axis in axes]
+    except Exception:  # the user's code may raise anything for an input of another content
+        return [None for _ in axes]
+
+
+def _find_span(
+    function: Callable[[Tensor], Tensor], x: Tensor, axis: int, reference: Tensor
+) -> _Span | None:
+    """The line through where the strips are in x, and where the function's result changes."""
+    size, count = x.shape[axis], reference.shape[axis]
+    if size == count == 1:
+        return _Span(0, 1)
+    seen: dict[_Span, float] = {}
+    for strip in _strips(size):
+        changed = function(_with_strip(x, axis, strip))
+        if changed.shape != reference.shape:
+            return None
+        middle = _find_change((changed.float() - reference.float()).abs(), axis, size)
+        if middle is not None:
+            seen[strip] = middle
+    span = _fit(seen, size, count)
+    if span is None:
+        return None
+    margin = max(_tolerance(size), 2 * abs(span.last - span.first) / count)
+    low, high = min(span) + margin, max(span) - margin
+    within = [strip for strip in _strips(size) if low < strip.first and strip.last < high]
+    # A random function shows some strips, here and there.
+    return span if all(strip in seen for strip in within) else None
+
+
+def _strips(size: int) -> list[_Span]:
+    width = max(1, round(size / 16))
+    starts: Collection[int] = range(size)
+    if size > _FEW:
+        starts = sorted({round(part * size - width / 2) for part in _STRIPS})
+    return [_Span(n, n + width) for n in starts]
+
+
+def _with_strip(x: Tensor, axis: int, strip: _Span) -> Tensor:
+    """A copy with the lowest or highest value in a strip, whichever differs more from its own."""
+    low, high = (float(each) for each in x[x.isfinite()].aminmax())
+    if low == high:
+        low, high = (low, low + 1) if x.is_floating_point() else (0, 255)
+    copy = x.clone()
+    values = copy.narrow(axis, int(strip.first), int(strip.last - strip.first))
+    values.fill_(low if float(values.double().nanmean()) > (low + high) / 2 else high)
+    return copy
+
+
+def _find_change(change: Tensor, axis: int, size: int) -> float | None:
+    """The middle, along an axis, of what is changed; None if nothing is, or up to an edge."""
+    profile = change.nan_to_num().movedim(axis, -1).flatten(0, -2).mean(dim=0)
+    highest, elsewhere = profile.max(), profile.median()
+    if highest <= _MIN_RATIO * elsewhere:
+        return None
+    level = (highest + elsewhere) / 2
+    inside = [False, *(profile > level).tolist(), False]
+    peak = int(profile.argmax()) + 1
+    first = next(n for n in range(peak, -1, -1) if not inside[n])
+    last = next(n for n in range(peak, len(inside)) if not inside[n]) - 1
+    if size > _SHORT and (first == 0 or last == len(profile)):
+        return None
+    return (_crossing(profile, first, level) + _crossing(profile, last, level)) / 2
+
+
+def _crossing(profile: Tensor, edge: int, level: Tensor) -> float:
+    """Where the profile, of values at the middles of pixels, crosses the level near an edge."""
+    if edge in (0, len(profile)):
+        return edge
+    before, after = profile[edge - 1], profile[edge]
+    return edge - 0.5 + float((level - before) / (after - before))
+
+
+def _fit(seen: Mapping[_Span, float], size: int, count: int) -> _Span | None:
+    """The least-squares line; None if a strip is not on it."""
+    if len(seen) < 2:
+        return None
+    here = torch.tensor(list(seen.values()), dtype=torch.float64)
+    there = torch.tensor([sum(strip) / 2 for strip in seen], dtype=torch.float64)
+    centred = here - here.mean()
+    slope = (centred * there).sum() / (centred**2).sum()
+    start = there.mean() - slope * here.mean()
+    tolerance = max(_tolerance(size), float(slope.abs()))  # a pixel of the input
+    if not slope or not (start + slope * here - there).abs().max() <= tolerance:
+        return None
+    return _Span(float(start), float(start + slope * count))
+
+
+def _tolerance(size: int) -> float:
+    """Rounding to pixels, and blurred edges."""
+    return max(0.02 * size, 1.0)

@@ -125,6 +125,7 @@ def explain(
     with noted_warnings(notes):
         if any(module.training for module in model.modules()):
             warn("The model is in train mode: call model.eval() to explain it as it predicts.")
+        _warn_of_several_labels(model, returns)
         arranged, layout = arrange(model, input_layout)
         options: dict[str, Any] = {"fusion": fusion, "output": output, "input_layout": layout}
         chosen = find_layers(model, layers)
@@ -188,6 +189,16 @@ def _own_names(model: nn.Module) -> Any:
         str(name).startswith("LABEL_") for name in names.values()
     )
     return names if is_named else None
+
+
+def _warn_of_several_labels(model: nn.Module, returns: str) -> None:
+    """A transformers model of several labels at once is trained by a sigmoid of each logit."""
+    problem = getattr(getattr(model, "config", None), "problem_type", None)
+    if returns == "logits" and problem == "multi_label_classification":
+        warn(
+            "The model is of several labels at once, and a softmax over them is no probability: "
+            'pass output=lambda output: output.logits.sigmoid(), returns="probabilities".'
+        )
 
 
 def _warn_of_flat_layers(cam: JointCAM) -> None:

@@ -25,7 +25,7 @@ class ImageSource:
         self.originals = [np.array(pixels)]  # the caller may write to theirs
         self.preprocess = preprocess
         self.preprocessing = name_preprocessing(preprocess)
-        inputs = preprocess(torch.from_numpy(self.originals[0]).movedim(-1, 0))
+        inputs = preprocess(torch.from_numpy(self.originals[0].copy()).movedim(-1, 0))
         if not isinstance(inputs, Tensor) or inputs.ndim != 3:
             raise ArgumentError(
                 f"The preprocessing turns an image (3, H, W) into {describe(inputs)}; expected a "

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._validation import show, warn
+from captum_3dcam.explanation._cropping import check_grid
 from captum_3dcam.explanation._explainer import input_channels
 from captum_3dcam.models import PRESETS, VOLUME_PRESETS, Preprocessing, VolumePreprocessing
 
@@ -139,13 +140,14 @@ class VolumeSteps:
         inputs = torch.cat([self.values(channel[None]) for channel in x])
         if self.function is None:
             return inputs
-        inputs = self.function(inputs)
+        normalized, inputs = inputs, self.function(inputs.clone())
         if inputs.ndim != 4 or inputs.shape[1:] != x.shape[1:]:
             axes = f"({x.shape[0]}, D, H, W)"
             raise ArgumentError(
                 f"The model's PREPROCESSING turns {axes} = {tuple(x.shape)} into "
                 f"{tuple(inputs.shape)}; it must keep the grid. Resample with size or spacing."
             )
+        check_grid(self.function, normalized)
         return inputs
 
 

@@ -1,10 +1,9 @@
 """The folder of a result: it belongs to one input, and holds a complete result or none."""
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -14,36 +13,12 @@ from typing import Any
 
 from captum_3dcam._errors import ArgumentError
 from captum_3dcam._restoration import Restoration
+from captum_3dcam.explanation._identity import REPORT
 from captum_3dcam.io import dicom_kind
 
-REPORT = "report.json"
 _OWN_NAMES = re.compile(
     r"(map|maps|figure|layers|methods|montage|overlay|report)(_[^/\\]*)?\.(nii\.gz|[a-z0-9]{3,4})"
 )
-_HEAD = 2**20  # bytes of a file that tell it from others, with its size
-_MAX_FILES = 64  # of a folder, likewise
-
-
-def fingerprint(paths: Sequence[Path]) -> str:
-    """What tells an input from others without its name: of the bytes of its files."""
-    files = [file for path in paths for file in _files_in(path)]
-    digest = hashlib.sha256(f"{len(files)}".encode())
-    for file in files[:_MAX_FILES]:
-        digest.update(f"{file.stat().st_size} ".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(_HEAD))
-    return digest.hexdigest()[:16]
-
-
-def _files_in(path: Path) -> list[Path]:
-    """The file, or those of a folder but for hidden ones and results inside of it."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        return []  # whoever reads it says that there is nothing
-    visible = (each for each in sorted(path.iterdir()) if not each.name.startswith("."))
-    inner = (each for each in visible if not (each / REPORT).exists())
-    return [file for each in inner for file in _files_in(each)]
 
 
 def default_folder(path: Path, kind: str) -> str:

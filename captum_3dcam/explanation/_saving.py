@@ -15,14 +15,15 @@ from torch import Tensor
 
 from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._files import check_bytes, write_text
-from captum_3dcam._validation import check_choice, check_integers
+from captum_3dcam._validation import check_choice, check_integers, warn
 from captum_3dcam.explanation import viewer
 from captum_3dcam.explanation._content import viewer_content
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._figures import draw
+from captum_3dcam.explanation._identity import REPORT, identify
 from captum_3dcam.explanation._overlay import write_overlay
 from captum_3dcam.explanation._report import as_json, make_report, to_json
-from captum_3dcam.explanation._result_folder import REPORT, read_report, resolve_folder, writing
+from captum_3dcam.explanation._result_folder import read_report, resolve_folder, writing
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import VideoFile, Volume, load_map, save_map, write_volume
 from captum_3dcam.sliding import Window
@@ -49,6 +50,9 @@ def save(
         }
     folder = resolve_folder(folder, "", explanation.fingerprint)
     _check_complete(explanation, folder)
+    if explanation.originals[0] is not None:
+        identity = identify(explanation.originals[0])
+        explanation = replace(explanation, facts={**explanation.facts, "original": identity})
     with writing(folder) as staging:
         files = {"report": staging / "report.html", **_write_maps(explanation, staging)}
         images = _write_figures(explanation, staging)
@@ -263,4 +267,9 @@ def _with_original(explanation: Explanation, original: Any) -> Explanation:
     affine = explanation.facts.get("affine")
     if isinstance(original, Volume) and not np.allclose(original.affine, affine or 0):
         raise ArgumentError("original: expected the scan that was explained; its affine differs.")
+    if explanation.facts.get("original") not in (None, identify(original)):
+        warn(
+            "original: its content is not what was explained, or was read by another decoder: the "
+            "map may be of another one."
+        )
     return replace(explanation, originals=[original])

@@ -1,5 +1,6 @@
 """The scores of the classes that are explained, and whether they can be what they should be."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _ROUNDING = 1e-2  # of probabilities in half precision
 # large have hundreds: where 2 is right they have 500.
 _MAX_LOGIT = 500
 _MAX_CLASSES = 10**7
+_MIN_LABELS = 5  # whose logits are hardly all in [0, 1]
 
 
 class Prediction(NamedTuple):
@@ -104,7 +106,7 @@ class Scores:
         """Why the class names cannot be those of scores (N, C, ...); None if they may be."""
         classes = scores.shape[1] if scores.ndim > 1 else 1
         names = len(self.class_names)
-        if names in (0, classes) or self.are_some:
+        if names in (0, classes) or (self.are_some and names < classes):
             return None
         return f"There are {names} class names for {classes} classes: they may be shifted."
 
@@ -114,7 +116,8 @@ class Scores:
             return "score"
         if callable(target):
             return str(getattr(target, "__name__", "score"))
-        known = isinstance(target, int) and 0 <= target < len(self.class_names)
+        first = 0 if self.are_some else -len(self.class_names)  # -1 is the last class
+        known = isinstance(target, int) and first <= target < len(self.class_names)
         return str(self.class_names[target]) if known else f"class {target}"
 
 
@@ -142,6 +145,11 @@ def check_scores(scores: Tensor, returns: str) -> str | None:
             f"{_shown(low, high)}, and their sum over the classes is 1: these are probabilities "
             'already. Pass returns="probabilities".'
         )
+    if in_range and scores.shape[1] >= _MIN_LABELS:
+        return (
+            f"{_shown(low, high)}: these seem to be probabilities of a multi-label network. If so, "
+            'pass returns="probabilities"; as logits they would be normalized again.'
+        )
     if max(-low, high) > _MAX_LOGIT:
         return (
             f"{_shown(low, high)}: no classifier is trained to such logits. Check the "
@@ -157,13 +165,19 @@ def _shown(low: float, high: float) -> str:
 def read_names(class_names: Any) -> list[str]:
     """The class names as a list: of a sequence, a dict from index to name, or the lines of a file.
 
+    A JSON file has a list or such a dict.
+
     >>> read_names({1: "golf", 0: "run"})
     ['run', 'golf']
     """
     if class_names is None:
         return []
     if isinstance(class_names, (str, PathLike)):
-        return _lines(Path(class_names))
+        text = _text_of(Path(class_names))
+        if Path(class_names).suffix.lower() != ".json":
+            return [line.strip() for line in text.rstrip().splitlines()]
+        with argument_errors(f"class_names: {str(class_names)!r}: "):
+            class_names = json.loads(text)
     if isinstance(class_names, Mapping):
         by_index = {_index(key): str(name) for key, name in class_names.items()}
         if max(by_index, default=0) > _MAX_CLASSES:
@@ -186,11 +200,10 @@ def _index(key: Any) -> int:
         raise ArgumentError(f"class_names: {show(key)} is no class index.") from error
 
 
-def _lines(path: Path) -> list[str]:
+def _text_of(path: Path) -> str:
     if not path.is_file():
         raise ArgumentError(f"class_names: there is no file {str(path)!r}.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"class_names: {str(path)!r} is not UTF-8 text: {error}") from error
-    return [line.strip() for line in text.rstrip().splitlines()]

@@ -1,17 +1,16 @@
 """From an input of any kind to its source: how it is read, preprocessed and shown."""
 
-import hashlib
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from captum_3dcam._errors import ArgumentError
 from captum_3dcam.explanation._explainer import input_channels
+from captum_3dcam.explanation._identity import fingerprint, identify
 from captum_3dcam.explanation._image import ImageSource
 from captum_3dcam.explanation._preprocessing import frame_preprocessing, volume_preprocessing
 from captum_3dcam.explanation._reading import (
@@ -21,7 +20,6 @@ from captum_3dcam.explanation._reading import (
     read_pixels,
     read_scan,
 )
-from captum_3dcam.explanation._result_folder import fingerprint
 from captum_3dcam.explanation._tensor import TensorSource, check_tensor
 from captum_3dcam.explanation._video import VideoSource, known_rate, make_video
 from captum_3dcam.explanation._volume import VolumeSource
@@ -30,7 +28,6 @@ from captum_3dcam.io import Sampling, Video, VideoFile, Volume, open_video
 from captum_3dcam.io.medical import map_suffix
 
 Source = ImageSource | VideoSource | VolumeSource | TensorSource
-_HASHED_VALUES = 2**18  # evenly spaced, that tell an array from others, with its shape
 
 
 def open_source(
@@ -62,7 +59,7 @@ def open_source(
         _check_use(kind, input, sampling, reading)
         preprocess = None if preprocessing is None else _preprocess(preprocessing, model, kind)
         source = TensorSource(input, kind, preprocess, original, reading.fps, like)
-        return source, _hash(input)
+        return source, identify(input)
     if original is not None:
         raise ArgumentError("original is for tensors: what is explained is shown.")
     content = _read(input, kind, sampling, reading, input_channels(model))
@@ -70,7 +67,9 @@ def open_source(
         raise ArgumentError(f"kind={kind!r}: the input is of kind {_KINDS[type(content)]!r}.")
     kind = _KINDS[type(content)]
     _check_use(kind, input, sampling, reading)
-    identity = _identity(input, reading)
+    is_path = isinstance(input, (str, PathLike))
+    read = [Path(each) for each in (input, *reading.channel_files)] if is_path else []
+    identity = fingerprint(read) if is_path else identify(input)
     preprocess = _preprocess(preprocessing, model, kind)
     if kind == "image":
         return ImageSource(content, preprocess, like), identity
@@ -145,18 +144,3 @@ def paths_of(input: Any, original: Any, reading: Reading) -> list[Path]:
     files = [each.path for each in (input, original) if isinstance(each, VideoFile)]
     paths = [input] if isinstance(input, (str, PathLike)) else []
     return [*files, *map(Path, (*paths, *reading.channel_files))]
-
-
-def _identity(input: Any, reading: Reading) -> str:
-    if isinstance(input, (str, PathLike)):
-        return fingerprint([Path(input), *map(Path, reading.channel_files)])
-    if isinstance(input, VideoFile):
-        memory: Video | None = getattr(input.source, "video", None)
-        return fingerprint([input.path]) if memory is None else _hash(memory.frames)
-    return _hash(np.asarray(getattr(input, "frames", getattr(input, "data", input))))
-
-
-def _hash(values: Tensor | NDArray[Any]) -> str:
-    flat = torch.as_tensor(values).detach().flatten()
-    spread = flat[:: -(-len(flat) // _HASHED_VALUES)].double().cpu().numpy()
-    return hashlib.sha256(f"{tuple(values.shape)} ".encode() + spread.tobytes()).hexdigest()[:16]

@@ -12,12 +12,14 @@ from captum_3dcam._validation import describe
 from captum_3dcam.explanation._cropping import find_placement
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import Preprocess, VolumeSteps, name_preprocessing
+from captum_3dcam.explanation._resemblance import check_resemblance
 from captum_3dcam.explanation._scores import Prediction
-from captum_3dcam.explanation._video import describe_times, known_rate, make_video
+from captum_3dcam.explanation._video import describe_times, known_rate, make_video, resized
 from captum_3dcam.explanation._volume import describe_scan
 from captum_3dcam.io import Video, VideoFile, Volume, open_video
 from captum_3dcam.visualization import Scan
 
+_COMPARED_HEIGHT = 64  # pixels
 _RANK = {"image": 2, "video": 3, "volume": 3}
 
 
@@ -41,6 +43,7 @@ class TensorSource:
         self.kind, self.raw, self.preprocess = kind, inputs, preprocess
         self.preprocessing = "none" if preprocess is None else name_preprocessing(preprocess)
         self.inputs = self._preprocessed().to(like)
+        self.is_other = original is not None
         samples = list(inputs) if original is None else _as_list(original, inputs)
         self.originals = _SHOW[kind](samples, fps)
         self.size = self._check_originals()
@@ -50,7 +53,16 @@ class TensorSource:
         predictions, maps = explainer.explain(self.inputs)
         if self.kind == "volume":
             return predictions, maps
-        return predictions, find_placement(self.preprocess, self.raw[0])(maps)
+        if self.preprocess is None and self.is_other:
+            for sample, original in zip(self.raw, self.originals, strict=True):
+                check_resemblance(sample, _small_pixels(original))
+        pairs = zip(self.raw, maps, strict=True)
+        placed = [find_placement(self.preprocess, raw)(each) for raw, each in pairs]
+        if len({each.shape for each in placed}) > 1:
+            raise ArgumentError(
+                "The preprocessing function crops the samples differently: explain them one by one."
+            )
+        return predictions, torch.stack(placed)
 
     def describe(self, maps: Tensor) -> dict[str, Any]:
         """Facts for the report."""
@@ -80,7 +92,7 @@ class TensorSource:
                 "preprocessing: a tensor has no spacing to resample by. Pass an io.Volume, or "
                 "leave orientation, spacing and size out."
             )
-        inputs = torch.stack([self.preprocess(sample) for sample in self.raw])
+        inputs = torch.stack([self.preprocess(sample.clone()) for sample in self.raw])
         if inputs.ndim != self.raw.ndim or self._frames(inputs) != self._frames(self.raw):
             raise ArgumentError(
                 f"The preprocessing turns samples {tuple(self.raw.shape[1:])} into "
@@ -121,6 +133,14 @@ class TensorSource:
             raise ArgumentError(
                 f"original: expected samples of one {what}. Explain those of another one by one."
             )
+
+
+def _small_pixels(original: Any) -> Tensor:
+    """(3, [T,] h, w) of an image or a video."""
+    if isinstance(original, VideoFile):
+        frames = np.stack(list(resized(original, _COMPARED_HEIGHT)))
+        return torch.from_numpy(frames).movedim(-1, 0)
+    return torch.from_numpy(original).movedim(-1, 0)
 
 
 def _frame_of_reference(original: Any) -> NDArray[Any]:
@@ -175,7 +195,10 @@ def _show_images(samples: list[Any], fps: float | None) -> list[Any]:
 
 def _show_videos(samples: list[Any], fps: float | None) -> list[Any]:
     timed = (Video, VideoFile)
-    rate = 1.0 if all(isinstance(sample, timed) for sample in samples) else known_rate(fps)
+    are_timed = all(isinstance(sample, timed) for sample in samples)
+    if are_timed and fps is not None:
+        raise ArgumentError("reading: fps is of videos without times; the original has its own.")
+    rate = 1.0 if are_timed else known_rate(fps)
     return [_video(sample, rate) for sample in samples]
 
 

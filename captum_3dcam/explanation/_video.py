@@ -116,7 +116,7 @@ class VideoSource:
 
     def _preprocessed(self, frames: NDArray[np.uint8]) -> Tensor:
         """Frames (T, H, W, 3) as the model's input (C, T, H', W')."""
-        inputs = self.preprocess(torch.from_numpy(frames).movedim(-1, 0))
+        inputs = self.preprocess(torch.from_numpy(frames.copy()).movedim(-1, 0))
         if not isinstance(inputs, Tensor) or inputs.ndim != 4 or inputs.shape[1] != len(frames):
             raise ArgumentError(
                 f"The preprocessing turns {len(frames)} frames into {describe(inputs)}; "
@@ -127,8 +127,10 @@ class VideoSource:
     @cached_property
     def _placement(self) -> Callable[[Tensor], Tensor]:
         """What puts maps of the model's input over the whole frames, which it may crop."""
-        frame = torch.zeros(3, 1, *self.video.size, dtype=torch.uint8)
-        return find_placement(self.preprocess, frame)
+        frames = torch.zeros(1, *self.video.size, 3, dtype=torch.uint8)
+        if not isinstance(self.preprocess, Preprocessing):  # a function is tried on real frames
+            frames = torch.from_numpy(next(iter(self.video.chunks(_CHUNK))).copy())
+        return find_placement(self.preprocess, frames.movedim(-1, 0))
 
 
 def known_rate(fps: float | None) -> float:

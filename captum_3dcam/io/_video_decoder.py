@@ -290,7 +290,10 @@ class _Packets:
         if not packet.size:  # the frame before is shown on
             self._has_duplicates = True
             self._last_duration += packet.duration or 0
-        elif packet.pts is not None and packet.pts >= self._highest:
+        elif (
+            packet.pts is not None
+            and self._highest <= packet.pts < _MAX_TIME / self.stream.time_base
+        ):
             self._highest, self._last_duration = packet.pts, packet.duration or 0
         if self._is_paired and packet.pts is not None and packet.size and not packet.is_discard:
             self._pending.add(packet.pts)

@@ -13,7 +13,7 @@ from PIL import Image
 from captum_3dcam import CounterfactualCAM, GlobalLocalCAM2D, LayerwiseHiResCAM
 from captum_3dcam import localization as loc
 from captum_3dcam.cli import main
-from captum_3dcam.explanation._result_folder import fingerprint
+from captum_3dcam.explanation._identity import fingerprint, identify
 from captum_3dcam.io import load_map, read_image
 from captum_3dcam.models import Preprocessing
 from captum_3dcam.sliding import SlidingWindowCAM
@@ -35,6 +35,7 @@ def test_an_image(image_file, capsys):
     assert result["probability"] == pytest.approx(scores.softmax(0).max().item(), rel=1e-4)
     (boxes,) = loc.boxes(cam.attribute(x), select="all")
     assert [each["box"] for each in result["boxes"]] == boxes.boxes.tolist()
+    assert report["input"].pop("original") == identify(read_image(path))
     assert report["input"] == {
         "kind": "image", "fingerprint": fingerprint([Path(path)]), "size": [24, 32],
         "model_size": [24, 32],

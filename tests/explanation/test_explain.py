@@ -3,11 +3,13 @@
 import json
 import math
 import signal
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from explanation_inputs import (
     AFFINE,
     FPS,
@@ -37,6 +39,7 @@ from captum_3dcam import (
 )
 from captum_3dcam.attribution import METHODS, LayerwiseCAM
 from captum_3dcam.explanation import ArgumentError, ModelError, Reading, Windows
+from captum_3dcam.explanation._identity import identify
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import Sampling, Video, Volume, open_video
 from captum_3dcam.models import Preprocessing, VolumePreprocessing
@@ -707,7 +710,8 @@ def test_files_are_not_named_in_the_warnings_that_are_kept(folder):
 
 
 def test_the_original_of_an_image_may_be_larger():
-    model, x = network("image"), torch.rand(1, 3, 12, 16)
+    model, whole = network("image"), torch.from_numpy(pixels()).movedim(-1, 0)[None]
+    x = F.interpolate(whole / 255, (12, 16), mode="area")
     plain = explain(model, x, layers=LAYERS)
     explanation = explain(model, x, layers=LAYERS, original=pixels())
     assert explanation.size == (24, 32)
@@ -730,12 +734,15 @@ def test_an_input_is_shown_stretched_to_its_range():
 @pytest.mark.parametrize("form", ["Video", "VideoFile"])
 def test_the_original_of_a_video_has_its_own_times(form):
     original = video() if form == "Video" else open_video(video())
-    x = torch.rand(1, 3, 8, 8, 10)
+    whole = torch.from_numpy(frames()).movedim(-1, 0)[None] / 255
+    x = F.interpolate(whole, (8, 8, 10), mode="area")
     explanation = explain(network("video"), x, layers=LAYERS, original=original)
     np.testing.assert_allclose(explanation.times.edges, video().times.edges)
     assert explanation.size == (16, 20)
     plain = explain(network("video"), x, layers=LAYERS, original=frames(), reading=RATE)
     assert plain.times.fps == pytest.approx(FPS)
+    with pytest.raises(ArgumentError, match="fps is of videos without times; the original has its"):
+        explain(network("video"), x, layers=LAYERS, original=original, reading=RATE)
 
 
 def test_the_original_of_a_volume_has_its_affine():
@@ -986,6 +993,8 @@ def total(maps):
         (open_video(video()), open_video(video(seed=1))),
         (scan(), scan(seed=1)),
         (torch.rand(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)),
+        (torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8).index_fill(3, torch.tensor(5), 1e-6)),
+        (pixels()[..., ::-1], pixels()),
     ],
 )
 def test_inputs_are_told_apart(one, other):
@@ -997,6 +1006,72 @@ def test_inputs_are_told_apart(one, other):
         for each in (one, one, other)
     ]
     assert prints[0] == prints[1] != prints[2]
+
+
+def in_place(x):
+    return x.float().div_(255) if x.dtype == torch.uint8 and x.fill_(7).numel() else x.mul_(0)
+
+
+@pytest.mark.parametrize("form", ["pixels", "frames", "tensor", "scan"])
+def test_a_function_that_writes_to_its_input(form):
+    given = {"pixels": pixels, "frames": video, "scan": scan}.get(
+        form, lambda: torch.rand(2, 3, 8, 8)
+    )
+    one = given()
+    kind = {"frames": "video", "scan": "volume"}.get(form, "image")
+    before = explain(network(kind), one, 1, layers=LAYERS).fingerprint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explanation = explain(network(kind), one, 1, layers=LAYERS, preprocessing=in_place)
+    again = explain(network(kind), one, 1, layers=LAYERS)
+    assert again.fingerprint == before == explanation.fingerprint
+    for left, right in zip(explanation.originals, again.originals, strict=True):
+        assert identify(left) == identify(right)
+
+
+def crop_of_bright(x):
+    rows, columns = (x.amax(dim=(0, axis)).nonzero() for axis in (-1, -2))
+    return x[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] + 0.5
+
+
+def test_each_sample_is_placed_by_its_own_crop():
+    x = torch.zeros(2, 3, 32, 32)
+    x[0, :, 2:18, 4:20] = x[1, :, 12:28, 10:26] = torch.rand(3, 16, 16) + 0.1
+    with pytest.warns(UserWarning, match="what it keeps depends on the content"):
+        explain(network("image"), x, 1, layers=LAYERS, preprocessing=crop_of_bright)
+
+    def corner(sample):  # it finds the sample by a pixel that no strip changes
+        first = 4 if sample[0, 0, 0] == 0.125 else 10
+        return sample[:, first : first + 16, 4:20]
+
+    x = torch.rand(2, 3, 32, 32)
+    x[0, 0, 0, 0] = 0.125
+    maps = explain(network("image"), x, 1, layers=LAYERS, preprocessing=corner).attribution
+    for given, expected in zip(x, maps, strict=True):
+        alone = explain(network("image"), given[None], 1, layers=LAYERS, preprocessing=corner)
+        torch.testing.assert_close(expected, alone.attribution[0])
+
+    def zoom(sample):
+        side = 16 if sample[0, 0, 0] == 0.125 else 24
+        return F.interpolate(sample[None, :, 4 : 4 + side, 4 : 4 + side], (12, 12), mode="area")[0]
+
+    with pytest.raises(ArgumentError, match="crops the samples differently: explain them one by"):
+        explain(network("image"), x, 1, layers=LAYERS, preprocessing=zoom)
+
+
+def test_a_function_that_moves_voxels_is_warned_of():
+    with pytest.warns(UserWarning, match="moves content along H, or is random"):
+        explain(network("volume"), scan(), 1, layers=LAYERS, preprocessing=lambda x: x.flip(2))
+
+
+def test_a_network_of_several_labels_is_warned_of():
+    model = network("image")
+    model.config = SimpleNamespace(problem_type="multi_label_classification")
+    with pytest.warns(UserWarning, match=r"several labels at once, .* output\.logits\.sigmoid\(\)"):
+        explain(model, pixels(), 1, layers=LAYERS)
+    options = {"output": torch.sigmoid, "returns": "probabilities"}
+    explanation = explain(model, pixels(), 1, layers=LAYERS, **options)
+    assert explanation.probabilities[0, 0] == explanation.scores[0, 0]
 
 
 def _is_video(given):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from captum_3dcam.explanation import ArgumentError, _result_folder
-from captum_3dcam.explanation._result_folder import fingerprint, resolve_folder, writing
+from captum_3dcam.explanation import ArgumentError
+from captum_3dcam.explanation._identity import fingerprint
+from captum_3dcam.explanation._result_folder import resolve_folder, writing
 
 
 @pytest.fixture(autouse=True)
@@ -177,11 +178,17 @@ def test_inputs_are_told_apart_by_their_bytes():
     assert fingerprint([Path("a"), Path("b")]) != fingerprint([Path("a")])
 
 
-def test_long_files_are_not_read_to_their_end(monkeypatch):
-    monkeypatch.setattr(_result_folder, "_HEAD", 4)
-    Path("a").write_bytes(b"12345")
-    Path("b").write_bytes(b"12346")
-    assert fingerprint([Path("a")]) == fingerprint([Path("b")])
+def test_files_are_told_apart_by_their_last_byte_and_their_last_file():
+    for name, last in (("a", b"2"), ("b", b"3")):
+        Path(name).mkdir()
+        for number in range(70):
+            (Path(name) / f"{number:02}").write_bytes(
+                bytes(2**16) + (last if number == 69 else b"1")
+            )
+    assert fingerprint([Path("a")]) != fingerprint([Path("b")])
+    for name, last in (("c", b"2"), ("d", b"3")):
+        Path(name).write_bytes(bytes(2**21) + last)
+    assert fingerprint([Path("c")]) != fingerprint([Path("d")])
 
 
 def test_a_file_where_the_folder_should_be():

@@ -421,6 +421,18 @@ def test_another_scan_or_another_video_is_refused():
         Explanation.load("video", open_video(later))
 
 
+@pytest.mark.parametrize("kind", ["image", "video", "volume"])
+def test_an_original_of_another_content_is_warned_of(kind):
+    make = {"image": pixels, "video": lambda **how: open_video(video(**how)), "volume": scan}[kind]
+    explained(kind, 1).save("out", overlay="none")
+    with pytest.warns(UserWarning, match="its content is not what was explained, or was read by"):
+        Explanation.load("out", make(seed=1))
+    loaded = Explanation.load("out", make())
+    assert loaded.save("again", overlay="none")
+    with pytest.warns(UserWarning, match="its content is not what was explained"):
+        Explanation.load("again", make(seed=1))
+
+
 def test_a_result_is_not_replaced_by_one_without_the_original():
     saved = explained("volume", 1)
     saved.save("out")

@@ -76,11 +76,13 @@ def test_predictions_of_each_sample():
 
 @pytest.mark.parametrize(
     ("target", "name"),
-    [(0, "run"), (1, "golf"), (2, "class 2"), (-1, "class -1"), ((0, 1), "class (0, 1)"),
-     (None, "score"), (len, "len")],
+    [(0, "run"), (1, "golf"), (2, "class 2"), (-1, "golf"), (-3, "class -3"),
+     ((0, 1), "class (0, 1)"), (None, "score"), (len, "len")],
 )  # fmt: skip
 def test_names_of_classes(target, name):
     assert Scores(["run", "golf"], "logits").class_name(target) == name
+    if target == -1:  # names of some classes: the last one is not known
+        assert Scores(["run", "golf"], "logits", are_some=True).class_name(-1) == "class -1"
 
 
 # --------------------------------------------------------------------------------- class names
@@ -93,6 +95,12 @@ def test_names_in_any_form(tmp_path):
     assert read_names(None) == read_names([]) == read_names({}) == []
     assert read_names(("run", "golf")) == ["run", "golf"]
     assert read_names({2: "sit", "0": "run"}) == ["run", "class 1", "sit"]
+    for content in ('["run", "golf"]', '{"0": "run", "1": "golf"}'):
+        (tmp_path / "names.json").write_text(content)
+        assert read_names(tmp_path / "names.json") == ["run", "golf"]
+    (tmp_path / "names.json").write_text("[")
+    with pytest.raises(ArgumentError, match=r"class_names: '.*names\.json': Expecting value"):
+        read_names(tmp_path / "names.json")
 
 
 def test_names_that_cannot_be_read(tmp_path):
@@ -118,6 +126,10 @@ NEVER = (
     "The model's scores are from -600 to 2: no classifier is trained to such logits. Check the "
     "preprocessing (mean, standard deviation), and whether the weights are loaded."
 )
+SEVERAL = (
+    "The model's scores are from 0.1 to 0.9: these seem to be probabilities of a multi-label "
+    'network. If so, pass returns="probabilities"; as logits they would be normalized again.'
+)
 NOT = (
     "The model's scores are from -1 to 3: these are no probabilities. If the model returns logits, "
     'leave out returns="probabilities".'
@@ -131,6 +143,9 @@ NOT = (
         ([[0.25, 0.75]], "logits", ALREADY),
         ([[0.25, 0.75]], "probabilities", None),
         ([[0.25, 0.25]], "logits", None),
+        ([[0.25, 0.9, 0.1, 0.75, 0.3]], "logits", SEVERAL),
+        ([[0.25, 0.9, 0.1, 0.75, 0.3]], "probabilities", None),
+        ([[0.25, 1.9, 0.1, 0.75, 0.3]], "logits", None),
         ([[0.25, 0.75], [0.2, 0.2]], "logits", None),
         ([[-600.0, 2.0]], "logits", NEVER),
         ([[-499.0, 499.0]], "logits", None),

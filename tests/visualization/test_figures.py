@@ -81,7 +81,7 @@ def test_an_error_leaves_no_figure_in_pyplot():
 def test_importing_visualization_imports_no_pyplot():
     # Captum has imported pyplot by then: without it, an import of ours would bring it again.
     code = (
-        "import sys, matplotlib, captum_3dcam; del sys.modules['matplotlib.pyplot']; "
+        "import sys, matplotlib, captum.attr, captum_3dcam; del sys.modules['matplotlib.pyplot']; "
         "del matplotlib.pyplot; import captum_3dcam.visualization; "
         "print([m for m in ('matplotlib.pyplot', 'av') if m in sys.modules])"
     )

@@ -73,8 +73,8 @@ def check_grid(function: Callable[[Tensor], Tensor], volume: Tensor) -> None:
     if moved:
         warn(
             f"The preprocessing function moves content along {', '.join(moved)}, or is random: the "
-            "map may be at the wrong position. Keep each voxel where it is; orientation, spacing and "
-            "size of VolumePreprocessing move voxels and their map."
+            "map may be at the wrong position. Keep each voxel where it is; orientation, spacing "
+            "and size of VolumePreprocessing move voxels and their map."
         )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         LayerwiseWhatWhereCAM,
         LayerwiseXGradCAM,
     )
-    from captum_3dcam.explanation import Explanation, explain
+    from captum_3dcam.explanation import Explanation, explain, explain_many
     from captum_3dcam.frame_times import FrameTimes
     from captum_3dcam.layer_survey import LayerInfo, suggest_layers, survey_layers
     from captum_3dcam.layers import Layer, frames_to_clip, tokens_to_grid
@@ -45,6 +45,7 @@ __all__ = [
     "LayerwiseXGradCAM",
     "SlidingWindowCAM",
     "explain",
+    "explain_many",
     "frames_to_clip",
     "suggest_layers",
     "survey_layers",
@@ -71,6 +72,7 @@ _MODULES = {
     "LayerwiseXGradCAM": "attribution",
     "SlidingWindowCAM": "sliding",
     "explain": "explanation",
+    "explain_many": "explanation",
     "frames_to_clip": "layers",
     "suggest_layers": "layer_survey",
     "survey_layers": "layer_survey",

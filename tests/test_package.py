@@ -19,6 +19,7 @@ MODULES = [
     "_errors",
     "_files",
     "_json",
+    "_digest",
     "frame_times",
     "_functional_inputs",
     "functional",

@@ -1,9 +1,11 @@
 """``captum-3dcam evaluate``: score methods and layers against the boxes of a dataset."""
 
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch.distributed as dist
 from torch import nn
 
 from captum_3dcam._errors import ArgumentError, argument_errors
@@ -54,17 +56,34 @@ def run(options: Namespace) -> None:
             f"evaluate needs whole frames, and the preprocessing crops them to {preprocess.crop}: "
             "no map has what the network did not see. Pass --size H W."
         )
-    evaluation = evaluate(
-        attributions,
-        _samples(dataset, preprocess, model, options),
-        device=options.device,
-        checkpoint=options.resume,
-        progress=shows_progress(options),
-    )
+    with _process_group():
+        evaluation = evaluate(
+            attributions,
+            _samples(dataset, preprocess, model, options),
+            device=options.device,
+            checkpoint=options.resume,
+            progress=shows_progress(options),
+        )
+        is_first = not dist.is_initialized() or dist.get_rank() == 0
+    if not is_first:  # all processes have the same result
+        return
     text = evaluation.to_json().rstrip()
     if options.output is not None:
         write_text(options.output, text)
     print(text if options.json else evaluation.table())
+
+
+@contextmanager
+def _process_group() -> Iterator[None]:
+    """Under torchrun, that of its processes, among which evaluate() shares the samples."""
+    if not dist.is_available() or not dist.is_torchelastic_launched() or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def _check_options(options: Namespace) -> None:

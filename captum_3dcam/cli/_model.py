@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -29,11 +30,24 @@ def load_model(options: Namespace) -> nn.Module:
     model = _build(factory, options.model, options.model_args)
     if options.checkpoint is not None:
         load_checkpoint(options.checkpoint, model)
+    if options.device == "auto":
+        options.device = best_device()
     try:
         torch.empty(0, device=options.device)
     except (RuntimeError, AssertionError) as error:
         raise ArgumentError(f"--device {options.device}: {one_line(error)}") from error
     return model.eval().to(options.device)
+
+
+def best_device() -> str:
+    """The GPU of this process, by its number on the machine; without one the CPU.
+
+    torchrun numbers the processes of a machine in LOCAL_RANK, SLURM in SLURM_LOCALID.
+    """
+    if torch.cuda.is_available():
+        number = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+        return f"cuda:{int(number) % torch.cuda.device_count()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _import(name: str) -> ModuleType:

@@ -29,6 +29,7 @@ FUSIONS = ("sum", "mean", "max", "product", "geometric_mean")
 FRAME_PRESETS = ("none", "imagenet", "inception", "kinetics", "pytorchvideo")
 VOLUME_PRESETS = ("ct-brain", "ct-lung", "ct-soft-tissue", "ct-bone")
 CHANNELS = (1, 3)
+PRECISIONS = ("float32", "bfloat16", "float16")
 DATASETS = ("actions", "jhmdb", "ucf24", "ilsvrc")
 
 _ASPECT = "one number: the length of the shorter side of frames"
@@ -64,8 +65,10 @@ def _add_explain(commands: Any) -> None:
         "overlay of a video, the map of a scan on the scan's own grid (as NIfTI, or in its "
         "format), and report.json, to a folder.")  # fmt: skip
     add = parser.add_argument
-    add("input", metavar="INPUT", type=_path,
-        help="image, video, scan (NIfTI, MGH, NRRD, MetaImage), DICOM file or folder")  # fmt: skip
+    add("inputs", metavar="INPUT", type=_path, nargs="+",
+        help="image, video, scan (NIfTI, MGH, NRRD, MetaImage), DICOM file or folder; with "
+        "--output-root many of them, a folder, a pattern, or a CSV with the columns path, target "
+        "and group")  # fmt: skip
     _add_model(parser)
     add("--layers", nargs="+", metavar="NAME",
         help="to explain, or auto (default: the model's LAYERS, or auto)")  # fmt: skip
@@ -87,6 +90,14 @@ def _add_explain(commands: Any) -> None:
     add("--output", type=_path, metavar="DIR",
         help="folder to write to (default: INPUT_explained; of a scan or DICOM, whose name may be "
         "a patient's, scan_explained)")  # fmt: skip
+    add("--output-root", type=_path, metavar="DIR",
+        help="explain each of many inputs into a folder of its own in DIR, with summary.csv and "
+        "index.html; started again it resumes, and started several times the processes share the "
+        "inputs")  # fmt: skip
+    add("--no-resume", action="store_false", dest="resume",
+        help="explain again what is done")  # fmt: skip
+    add("--precision", choices=PRECISIONS, default="float32",
+        help="of the model where it can be lower, by autocast (default: float32)")  # fmt: skip
     add("--kind", choices=("image", "video", "volume"),
         help="what INPUT is (default: what its content says)")  # fmt: skip
     add("--keep-names", action="store_true",
@@ -96,7 +107,8 @@ def _add_explain(commands: Any) -> None:
         help="frames (default: 16), or size along each axis of an image or volume (default: the "
         "whole input)")  # fmt: skip
     add("--stride", nargs="+", type=_count, metavar="N", help="step (default: half a window)")
-    add("--batch-size", type=_count, default=4, metavar="N", help="windows at once (default: 4)")
+    add("--batch-size", type=_count, default=4, metavar="N",
+        help="windows, or images of many, at once (default: 4)")  # fmt: skip
     add = parser.add_argument_group("videos").add_argument
     add("--start", type=float, metavar="S", help="first second to explain (default: 0)")
     add("--end", type=float, metavar="S", help="where to stop, in seconds (default: the end)")
@@ -192,7 +204,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add("--model-args", type=_json_object, default={}, metavar="JSON",
         help="""keyword arguments of the callable, such as '{"num_classes": 5}'""")  # fmt: skip
     add("--checkpoint", type=_path, metavar="FILE", help="weights to load; no code in it is run")
-    add("--device", default="cpu", help="PyTorch device, such as cuda (default: cpu)")
+    add("--device", default="auto",
+        help="PyTorch device; auto: a GPU if there is one, each local process its own (default: "
+        "auto)")  # fmt: skip
 
 
 def _add_fusion(parser: argparse.ArgumentParser) -> None:

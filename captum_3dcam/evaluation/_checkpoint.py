@@ -4,10 +4,9 @@
 has finished.
 """
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from captum_3dcam._digest import digest
 from captum_3dcam._files import atomic_write
 from captum_3dcam.evaluation.samples import Samples, check_sample
 from captum_3dcam.evaluation.scoring import Scores
@@ -33,7 +33,7 @@ def describe_run(
     """What the scores depend on, as JSON: a run only resumes from one with an equal description."""
     first = samples[0]
     check_sample(first, 0)
-    digest_model = cache(lambda model: _digest(model.state_dict().values()))
+    digest_model = cache(lambda model: digest(model.state_dict().values()))
 
     def describe(attribution: Any) -> dict[str, Any]:
         model = getattr(attribution, "forward_func", None)
@@ -52,21 +52,10 @@ def describe_run(
     return {
         "format": _FORMAT,
         "samples": len(samples),
-        "first sample": _digest([first.inputs, torch.tensor(first.target), *first[2:]]),
+        "first sample": digest([first.inputs, torch.tensor(first.target), *first[2:]]),
         "tolerance": float(tolerance),
         "attributions": {name: describe(attribution) for name, attribution in attributions.items()},
     }
-
-
-def _digest(values: Iterable[Any]) -> str:
-    """A digest of the tensors among some values."""
-    digest = hashlib.sha256()
-    for tensor in values:
-        if isinstance(tensor, Tensor):
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

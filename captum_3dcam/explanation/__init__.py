@@ -9,5 +9,17 @@ from captum_3dcam.explanation._explain import explain
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._reading import Reading
 from captum_3dcam.explanation._windows import Windows
+from captum_3dcam.explanation.many import ExplainWorker, Outcome, Outcomes, explain_many
 
-__all__ = ["ArgumentError", "Explanation", "ModelError", "Reading", "Windows", "explain"]
+__all__ = [
+    "ArgumentError",
+    "ExplainWorker",
+    "Explanation",
+    "ModelError",
+    "Outcome",
+    "Outcomes",
+    "Reading",
+    "Windows",
+    "explain",
+    "explain_many",
+]

@@ -91,7 +91,7 @@ class Explanation:
             layer_maps={name: maps[part] for name, maps in self.layer_maps.items()},
             method_maps={name: maps[part] for name, maps in self.method_maps.items()},
             windows=self.windows[part],
-            warnings=[text for text in self.warnings if _is_of(text, number)],
+            warnings=[text for text in self.warnings if is_of_sample(text, number)],
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def _caption(name: str, score: float, probability: float) -> str:
     return f"{name} ({probability:.2f})" if is_known else f"{name} (score {score:.3g})"
 
 
-def _is_of(warning: str, sample: int) -> bool:
+def is_of_sample(warning: str, sample: int) -> bool:
     """Whether a warning names no sample, or this one."""
     named = re.search(r"sample\(s\) (\d+(?:, \d+)*)", warning)
     return named is None or str(sample) in named[1].split(", ")

@@ -13,6 +13,7 @@ from captum_3dcam.explanation._cropping import find_placement
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
 from captum_3dcam.explanation._scores import Prediction
+from captum_3dcam.explanation._transfer import move_like
 
 
 class ImageSource:
@@ -31,12 +32,16 @@ class ImageSource:
                 f"The preprocessing turns an image (3, H, W) into {describe(inputs)}; expected a "
                 "tensor (C, H, W)."
             )
-        self.inputs = inputs[None].to(like)
+        self.inputs = move_like(inputs[None], like)
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)
+        return predictions, self.place(maps)
+
+    def place(self, maps: Tensor) -> Tensor:
+        """Maps (..., h, w) of the model's input over the whole image."""
         frame = torch.from_numpy(self.originals[0]).movedim(-1, 0)
-        return predictions, find_placement(self.preprocess, frame)(maps)
+        return find_placement(self.preprocess, frame)(maps)
 
     def describe(self, maps: Tensor) -> dict[str, Any]:
         """Facts for the report."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,22 +25,34 @@ from captum_3dcam.explanation._identity import REPORT, identify
 from captum_3dcam.explanation._overlay import write_overlay
 from captum_3dcam.explanation._report import as_json, make_report, to_json
 from captum_3dcam.explanation._result_folder import read_report, resolve_folder, writing
+from captum_3dcam.explanation._thumbnail import THUMBNAIL, write_thumbnail
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import VideoFile, Volume, load_map, save_map, write_volume
 from captum_3dcam.sliding import Window
 
-_OVERLAYS = ("mp4", "gif", "none")
+OVERLAYS = ("mp4", "gif", "none")
 _TITLES = {"layers": "Layers", "methods": "Methods"}
 _DPI = 100
 _TIME_ROUNDING = 1e-5  # seconds
 
 
 def save(
-    explanation: Explanation, folder: Path, overlay: str, command: str, progress: bool = False
+    explanation: Explanation,
+    folder: Path,
+    overlay: str,
+    command: str,
+    progress: bool = False,
+    *,
+    figures: bool = True,
+    record: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Path]:
-    """The paths of the files by their names; of several samples ``sample_0/figure`` and so on."""
+    """The paths of the files by their names; of several samples ``sample_0/figure`` and so on.
+
+    Without ``figures``, which take longest, there is a small image. ``record`` is kept in
+    ``report.json``.
+    """
     with argument_errors():
-        check_choice("overlay", overlay, _OVERLAYS)
+        check_choice("overlay", overlay, OVERLAYS)
     if len(explanation) > 1:
         return {
             f"sample_{number}/{name}": path
@@ -55,18 +68,20 @@ def save(
         explanation = replace(explanation, facts={**explanation.facts, "original": identity})
     with writing(folder) as staging:
         files = {"report": staging / "report.html", **_write_maps(explanation, staging)}
-        images = _write_figures(explanation, staging)
+        content = viewer_content(explanation, warnings=False)
+        images = _write_figures(explanation, staging) if figures else {}
         files |= {name: staging / f"{name}.png" for name in images}
+        if not figures:
+            write_thumbnail(content, files.setdefault("small", staging / THUMBNAIL))
         has_video = explanation.kind == "video" and explanation.originals[0] is not None
         if has_video and overlay != "none":
             for rank, name in enumerate(_stems(explanation, "overlay")):
                 files[name] = staging / f"{name}.{overlay}"
                 write_overlay(explanation, rank, files[name], progress)
         names = {name: path.name for name, path in files.items()}
-        report = to_json(make_report(explanation, names, command))
+        report = to_json({**make_report(explanation, names, command), **record})
         write_text(staging / REPORT, report)
         shown = [(title, images[name]) for name, title in _TITLES.items() if name in images]
-        content = viewer_content(explanation, warnings=False)
         write_text(files["report"], viewer.report_page(content, json.loads(report), shown))
     return {name: folder / file for name, file in {**names, "json": REPORT}.items()}
 

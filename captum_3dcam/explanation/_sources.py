@@ -1,5 +1,6 @@
 """From an input of any kind to its source: how it is read, preprocessed and shown."""
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,12 @@ _KINDS = {np.ndarray: "image", VideoFile: "video", Volume: "volume"}
 
 
 def _preprocess(requested: Any, model: nn.Module, kind: str) -> Any:
+    if isinstance(requested, Mapping):
+        if kind not in requested:
+            raise ArgumentError(
+                f"preprocessing: there is none for {kind}s among {list(requested)}."
+            )
+        requested = requested[kind]
     if kind == "volume":
         return volume_preprocessing(requested, model)
     return frame_preprocessing(requested, model)

@@ -14,6 +14,7 @@ from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import Preprocess, VolumeSteps, name_preprocessing
 from captum_3dcam.explanation._resemblance import check_resemblance
 from captum_3dcam.explanation._scores import Prediction
+from captum_3dcam.explanation._transfer import move_like
 from captum_3dcam.explanation._video import describe_times, known_rate, make_video, resized
 from captum_3dcam.explanation._volume import describe_scan
 from captum_3dcam.io import Video, VideoFile, Volume, open_video
@@ -42,7 +43,7 @@ class TensorSource:
     ) -> None:
         self.kind, self.raw, self.preprocess = kind, inputs, preprocess
         self.preprocessing = "none" if preprocess is None else name_preprocessing(preprocess)
-        self.inputs = self._preprocessed().to(like)
+        self.inputs = move_like(self._preprocessed(), like)
         self.is_other = original is not None
         samples = list(inputs) if original is None else _as_list(original, inputs)
         self.originals = _SHOW[kind](samples, fps)

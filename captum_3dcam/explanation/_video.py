@@ -20,11 +20,13 @@ from tqdm.auto import tqdm
 from captum_3dcam._errors import ArgumentError
 from captum_3dcam._files import check_size, max_bytes
 from captum_3dcam._validation import describe, warn
+from captum_3dcam.explanation._background import read_ahead
 from captum_3dcam.explanation._cropping import find_placement
 from captum_3dcam.explanation._explainer import Explainer, Stream
 from captum_3dcam.explanation._image import frame_advice
 from captum_3dcam.explanation._preprocessing import Preprocess, name_preprocessing
 from captum_3dcam.explanation._scores import Prediction
+from captum_3dcam.explanation._transfer import move_like
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import Video, VideoFile
 from captum_3dcam.io.image_sequence import DEFAULT_FPS
@@ -64,7 +66,9 @@ class VideoSource:
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         window = explainer.windows.sizes
         length = window[0] + 1 if window else _CHUNK
-        stream = Stream(lambda: self._chunks(length), self.boundaries, self.video.frame_count)
+        stream = Stream(
+            lambda: read_ahead(self._chunks(length)), self.boundaries, self.video.frame_count
+        )
         with TemporaryFile() as file:
             maps = _MapFile(file)
             predictions = explainer.explain_stream(
@@ -122,7 +126,7 @@ class VideoSource:
                 f"The preprocessing turns {len(frames)} frames into {describe(inputs)}; "
                 "expected a tensor (C, T, H, W) with as many frames."
             )
-        return inputs.to(self.like)
+        return move_like(inputs, self.like)
 
     @cached_property
     def _placement(self) -> Callable[[Tensor], Tensor]:

@@ -9,6 +9,7 @@ from captum_3dcam._errors import argument_errors
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._preprocessing import VolumeSteps
 from captum_3dcam.explanation._scores import Prediction
+from captum_3dcam.explanation._transfer import move_like
 from captum_3dcam.io import Volume
 
 _AXES = (
@@ -31,7 +32,7 @@ class VolumeSource:
         self.originals, self.map_suffix = [scan], map_suffix
         with argument_errors():
             self.resampled = preprocess.values.resample(scan)
-        self.inputs = preprocess(self.resampled.to_tensor()[0])[None].to(like)
+        self.inputs = move_like(preprocess(self.resampled.to_tensor()[0])[None], like)
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)

@@ -79,10 +79,10 @@ def _file_kind(path: Path) -> str | None:
         return kind
     if content_format(path):
         return "volume"
-    return "video" if is_video(path) else _kind_of_suffix(path)
+    return "video" if is_video(path) else kind_of_suffix(path)
 
 
-def _kind_of_suffix(path: Path) -> str | None:
+def kind_of_suffix(path: Path) -> str | None:
     suffixes = "".join(path.suffixes[-2:]).lower(), path.suffix.lower()
     for kind, known in _KINDS_OF_SUFFIX.items():
         if any(suffix.removeprefix(".") in known.split() for suffix in suffixes):

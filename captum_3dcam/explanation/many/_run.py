@@ -1,0 +1,401 @@
+"""explain_many(): explain a data set, on one process or many, and resume after a stop."""
+
+import errno
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from shutil import rmtree
+from time import perf_counter
+from typing import Any
+
+from torch import nn
+from tqdm.auto import tqdm
+
+from captum_3dcam._digest import digest
+from captum_3dcam._errors import ArgumentError, argument_errors
+from captum_3dcam._files import StrPath, write_text
+from captum_3dcam._validation import check_choice, check_flag
+from captum_3dcam.explanation._background import Writer, read_ahead
+from captum_3dcam.explanation._explanation import Explanation
+from captum_3dcam.explanation._identity import REPORT
+from captum_3dcam.explanation._reading import find_kind
+from captum_3dcam.explanation._recipe import Opened, Options, Recipe
+from captum_3dcam.explanation._result_folder import read_report
+from captum_3dcam.explanation._saving import OVERLAYS, save
+from captum_3dcam.explanation._target import parse_target
+from captum_3dcam.explanation.many._claims import Claims, wait_a_moment
+from captum_3dcam.explanation.many._inputs import STATE, Item, list_items
+from captum_3dcam.explanation.many._journal import DONE, FAILED, Journal, Outcome, Record, now
+from captum_3dcam.explanation.many._summary import Outcomes, write_summary
+from captum_3dcam.io import dicom_kind
+from captum_3dcam.io.kinds import kind_of_suffix
+
+# After these nothing else can be written either.
+_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+Unit = Sequence[Item]
+"""What one process explains at once: images in one batch, or one video or scan."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where and how results are written."""
+
+    folder: Path
+    overlay: str = "mp4"
+    keep_names: bool = False
+    command: str = ""
+    finish: Callable[[Explanation], Explanation] = lambda explanation: explanation
+    """What the command line adds."""
+
+
+def explain_many(
+    model: nn.Module,
+    inputs: Any,
+    folder: StrPath,
+    target: Any = None,
+    *,
+    resume: bool = True,
+    overlay: str = "mp4",
+    keep_names: bool = False,
+    progress: bool = False,
+    **options: Any,
+) -> Outcomes:
+    """Explain each of many inputs into a folder of its own, and write a summary and a gallery.
+
+    An input that fails is recorded and passed over. Started again, it resumes: what is done is
+    kept, however the run ended, and what failed is tried again. Several processes that are started
+    with the same arguments, on one or several machines with a common file system, share the
+    inputs: each takes the next free one, the largest first. Images of one size are explained in
+    batches of ``windows.batch_size``. While the model runs, the next input is read, and the last
+    result written.
+
+    Args:
+        model: a classifier in eval mode, on any device.
+        inputs: a folder, with those below; a pattern such as "clips/*.mp4"; a list of paths, or of
+            dicts with "path", "target" and "group"; or a CSV or TSV with these columns.
+        folder: where the results are written, each below the name of its input. Those of scans,
+            whose names may be a patient's, have numbers instead.
+        target: as of :func:`captum_3dcam.explain`, for inputs without one of their own.
+        resume: keep what is done; otherwise it is explained again.
+        overlay: the format of the video with the map over it, "mp4", "gif" or "none".
+        keep_names: name the results of scans after their files, and write the paths into reports.
+        progress: show a progress bar.
+        **options: of :func:`captum_3dcam.explain`: ``layers``, ``preprocessing`` and so on, all
+            but ``original``. ``preprocessing`` may be a dict by "image", "video" and "volume".
+
+    Returns :class:`Outcomes`: one for each input, in their order. Beside the results there are
+    ``summary.csv``, ``summary.json`` and ``index.html``.
+
+    Raises ArgumentError for arguments that do not fit, and for a folder with the results of another
+    model or other options; FileNotFoundError.
+
+    >>> from PIL import Image
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2640, 2))
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("a.png", "b.png"):
+    ...     Image.effect_noise((32, 24), 50).save(folder / name)
+    >>> outcomes = explain_many(model.eval(), folder, folder / "out", layers=["1"])
+    >>> [(outcome.name, outcome.status) for outcome in outcomes]
+    [('a.png', 'done'), ('b.png', 'done')]
+    """
+    with argument_errors():
+        check_choice("overlay", overlay, OVERLAYS)
+        for name, value in (("resume", resume), ("keep_names", keep_names)):
+            check_flag(name, value)
+    recipe = Recipe(model, Options(**options))
+    results = Results(Path(folder), overlay, keep_names)
+    return Run(recipe, list_items(inputs, results.folder), target, results).run(resume, progress)
+
+
+class Run:
+    """The inputs of :func:`explain_many`, and what explains and writes them."""
+
+    def __init__(
+        self, recipe: Recipe, items: Sequence[Item], target: Any, results: Results
+    ) -> None:
+        parse_target(target, recipe.names)
+        self.recipe, self.items, self.target, self.results = recipe, items, target, results
+        self.folder = results.folder
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ArgumentError(f"folder {str(self.folder)!r}: a file of that name exists.")
+
+    def run(self, resume: bool = True, progress: bool = False) -> Outcomes:
+        """Explain what is not done, wait for what other processes do, and write the summary."""
+        self._prepare(resume)
+        units = _make_units(self.items, self.target, self.recipe.options.windows.batch_size)
+        bar = tqdm(total=len(self.items), desc="explaining", unit="input", disable=not progress)
+        with bar, Claims(self.folder / STATE / "claims") as self.claims, Writer() as writer:
+            for unit, opened in read_ahead(self._open_units(units, bar)):
+                writer.submit(partial(self._finish, unit, self._explain(unit, opened), bar))
+        return write_summary(self.folder, self._outcomes())
+
+    def run_alone(self) -> list[Outcome]:
+        """As :meth:`run`, for inputs that no other process has; the summary is the caller's."""
+        self._prepare()
+        with Claims(self.folder / STATE / "claims") as self.claims:
+            units = _make_units(self.items, self.target, self.recipe.options.windows.batch_size)
+            for unit, opened in self._open_units(units, bar := tqdm(disable=True)):
+                self._finish(unit, self._explain(unit, opened), bar)
+        return self._outcomes()
+
+    def _prepare(self, resume: bool = True) -> None:
+        state = self.folder / STATE
+        state.mkdir(parents=True, exist_ok=True)
+        self._check_run(state)
+        self.journal = Journal(state)
+        self.started = now()
+        self.since = 0.0 if resume else self.started
+        self._choose_layers()
+
+    # ------------------------------------------------------------------------------ resuming
+
+    def _check_run(self, state: Path) -> None:
+        """ArgumentError for results of another model or other options in the folder."""
+        own = _describe_run(self.recipe, self.target, self.results)
+        path = state / "run.json"
+        if not path.exists():
+            write_text(path, json.dumps(own, indent=2))
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        different = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
+        if different:
+            raise ArgumentError(
+                f"folder {str(self.folder)!r}: it holds the results of another run, whose "
+                f"{' and '.join(different)} differ. Pass another folder, or delete this one."
+            )
+
+    def _record(self, item: Item) -> Record | None:
+        """That of a result that is there and of what the input is now, or of a new failure."""
+        record = self.journal.records.get(item.key)
+        if record is None:
+            return self._record_of_report(item)
+        if record.outcome.status == FAILED:
+            return record if record.time >= self.started else None
+        is_there = (self.folder / record.outcome.folder / REPORT).exists()
+        is_current = record.time >= self.since and record.state == item.stat()[1]
+        return record if is_there and is_current else None
+
+    def _record_of_report(self, item: Item) -> Record | None:
+        """Of a process that was killed when its result was written, and before that was noted."""
+        folder = self._result_folder(item)
+        report = read_report(folder) if self.since == 0 and folder.is_dir() else None
+        if not report or report.get("item") != [item.key, item.stat()[1]]:
+            return None
+        outcome = _outcome_of(report, item, folder.relative_to(self.folder).as_posix())
+        self.journal.append(record := Record(item.key, item.stat()[1], now(), outcome))
+        return record
+
+    def _outcomes(self) -> list[Outcome]:
+        records = self.journal.read()
+        return [records[item.key].outcome for item in self.items]
+
+    # ------------------------------------------------------------------- the three threads
+
+    def _open_units(self, units: list[Unit], bar: Any) -> Iterator[tuple[Unit, list[Any]]]:
+        """In the reading thread: claim the next unit that is free, and open its inputs."""
+        while units:
+            left: list[Unit] = []
+            self.journal.read()
+            for unit in units:
+                todo = [item for item in unit if self._record(item) is None]
+                if not todo:
+                    bar.update(len(unit))
+                    continue
+                if not self.claims.take(_key(unit)):
+                    left.append(unit)
+                    continue
+                self.journal.read()  # it may have been finished, and released, meanwhile
+                if all(self._record(item) for item in unit):
+                    self.claims.release(_key(unit))
+                    left.append(unit)
+                    continue
+                yield unit, [self._open(item) for item in unit]
+            if len(left) == len(units):
+                wait_a_moment()
+            units = left
+
+    def _open(self, item: Item) -> Opened | Exception:
+        try:
+            return self.recipe.open(item.path, self.target if item.target is None else item.target)
+        except Exception as error:  # any error of a reader is the input's own
+            return error
+
+    def _explain(self, unit: Unit, opened: list[Any]) -> list[Any]:
+        """In the main thread: of each input its explanation and seconds, or its error."""
+        outcomes: dict[int, Any] = {
+            index: each for index, each in enumerate(opened) if isinstance(each, Exception)
+        }
+        numbered = [(n, each) for n, each in enumerate(opened) if isinstance(each, Opened)]
+        for _, group in groupby(numbered, lambda pair: pair[1].batch or pair[0]):
+            numbers, batch = zip(*group, strict=True)
+            outcomes |= zip(numbers, self._explain_batch(batch), strict=True)
+        return [outcomes[index] for index in range(len(unit))]
+
+    def _explain_batch(self, batch: Sequence[Opened]) -> list[Any]:
+        start = perf_counter()
+        try:
+            explanations = self.recipe.explain_batch(batch)
+        except Exception as error:  # of the model, for one of them
+            if len(batch) == 1:
+                return [error]
+            return [each for one in batch for each in self._explain_batch([one])]
+        seconds = (perf_counter() - start) / len(batch)
+        return [(explanation, seconds) for explanation in explanations]
+
+    def _finish(self, unit: Unit, outcomes: Sequence[Any], bar: Any) -> None:
+        """In the writing thread: write the results that are not there yet, and release the unit."""
+        for item, outcome in zip(unit, outcomes, strict=True):
+            if self._record(item) is None:
+                self._write(item, outcome)
+        self.claims.release(_key(unit))
+        bar.update(len(unit))
+
+    def _write(self, item: Item, outcome: Any) -> None:
+        state = item.stat()[1]
+        if not isinstance(outcome, Exception):
+            try:
+                outcome = self._save(item, state, *outcome)
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in _FATAL:
+                    raise
+                outcome = error
+        if isinstance(outcome, Exception):
+            name = item.name if self._is_named(item) else self._hidden_name(item)
+            text = _message(outcome, item, self._is_named(item))
+            outcome = Outcome(name, FAILED, item.group, error=text)
+        self.journal.append(Record(item.key, state, now(), outcome))
+
+    def _save(self, item: Item, state: str, explanation: Explanation, seconds: float) -> Outcome:
+        folder = self._result_folder(item)
+        for leftover in folder.glob(".*"):  # of a process that was killed
+            rmtree(leftover, ignore_errors=True)
+        explanation = self.results.finish(explanation)
+        if self.results.keep_names:
+            explanation = replace(explanation, facts={"path": str(item.path), **explanation.facts})
+        files = save(
+            explanation,
+            folder,
+            self.results.overlay,
+            self.results.command,
+            figures=False,
+            record={"item": [item.key, state], "seconds": round(seconds, 6)},
+        )
+        report = json.loads(files["json"].read_text(encoding="utf-8"))
+        return _outcome_of(report, item, folder.relative_to(self.folder).as_posix())
+
+    # --------------------------------------------------------------------------------- names
+
+    def _result_folder(self, item: Item) -> Path:
+        name = item.name if self._is_named(item) else self._hidden_name(item)
+        return self.folder / name
+
+    def _hidden_name(self, item: Item) -> str:
+        return f"scan_{item.key}"
+
+    def _is_named(self, item: Item) -> bool:
+        """Whether the result may have the input's name: a scan's may be a patient's."""
+        if self.results.keep_names:
+            return True
+        kind = self.recipe.options.kind or kind_of_suffix(item.path)
+        if kind in ("image", "video"):
+            return True
+        return kind is None and _is_known_to_be_no_scan(item.path)
+
+    def _choose_layers(self) -> None:
+        """Let "auto" choose by the first input that can be explained, in each process alike."""
+        if self.recipe.cam.layers:
+            return
+        for item in self.items:
+            opened = self._open(item)
+            if isinstance(opened, Opened) and not isinstance(
+                self._explain_batch([opened])[0], Exception
+            ):
+                return
+
+
+def _is_known_to_be_no_scan(path: Path) -> bool:
+    try:
+        return dicom_kind(path) is None and find_kind(path, None) != "volume"
+    except (ValueError, OSError):
+        return False
+
+
+def _make_units(items: Sequence[Item], target: Any, batch_size: int) -> list[Unit]:
+    """Images with one target in batches, all others alone; the largest first.
+
+    What is in a batch depends on the inputs alone, so that a result does not depend on the number
+    of processes, or on when a run was stopped.
+    """
+    units: list[Unit] = []
+    images = [item for item in items if kind_of_suffix(item.path) == "image"]
+    for _, group in groupby(images, lambda item: repr(item.target)):
+        of_target = list(group)
+        starts = range(0, len(of_target), batch_size)
+        units += [of_target[start : start + batch_size] for start in starts]
+    units += [[item] for item in items if kind_of_suffix(item.path) != "image"]
+    return sorted(units, key=lambda unit: -sum(item.stat()[0] for item in unit))
+
+
+def _key(unit: Unit) -> str:
+    return unit[0].key
+
+
+def _describe_run(recipe: Recipe, target: Any, results: Results) -> dict[str, Any]:
+    """What the results depend on, apart from the inputs."""
+    options = {key: value for key, value in vars(recipe.options).items() if key != "progress"}
+    weights = [*recipe.model.parameters(), *recipe.model.buffers()]
+    return {
+        "weights": digest(weights),
+        "options": {key: stable(value) for key, value in options.items()},
+        "target": stable(target),
+        "results": {"overlay": results.overlay, "keep_names": results.keep_names},
+    }
+
+
+def stable(value: Any) -> Any:
+    """JSON that is the same in each process: of functions and modules their names.
+
+    >>> stable({"layers": ("0", len), "size": 2.0})
+    {'layers': ['0', 'len'], 'size': 2.0}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): stable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [stable(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: stable(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, str | int | float | None):
+        return value
+    return str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _outcome_of(report: dict[str, Any], item: Item, folder: str) -> Outcome:
+    """By a report, whose numbers are rounded: also of a run that has ended."""
+    first = report["results"][0]
+    is_named = folder == item.name
+    return Outcome(
+        name=item.name if is_named else folder,
+        status=DONE,
+        group=item.group,
+        kind=report["input"]["kind"],
+        folder=folder,
+        target=first["class"],
+        class_name=first["name"],
+        score=first["score"],
+        probability=first["probability"],
+        warnings=len(report["warnings"]),
+        seconds=report["seconds"],
+    )
+
+
+def _message(error: Exception, item: Item, is_named: bool) -> str:
+    """The error in a line, without a name that may be a patient's."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not isinstance(error, ValueError | OSError | ImportError | RuntimeError):
+        text = f"{type(error).__name__}: {text}"
+    if not is_named:
+        for name in (str(item.path), item.name, item.path.name, item.path.parent.name):
+            text = text.replace(name, "the input") if name else text
+    return text

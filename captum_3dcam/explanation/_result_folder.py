@@ -19,6 +19,7 @@ from captum_3dcam.io import dicom_kind
 _OWN_NAMES = re.compile(
     r"(map|maps|figure|layers|methods|montage|overlay|report)(_[^/\\]*)?\.(nii\.gz|[a-z0-9]{3,4})"
 )
+_STAGING = re.compile(r"\.[0-9a-f]{16}")
 
 
 def default_folder(path: Path, kind: str) -> str:
@@ -62,6 +63,15 @@ def resolve_folder(requested: Path | None, default: str, identity: str) -> Path:
     return folder
 
 
+def clear(folder: Path) -> None:
+    """Delete a result, also one that a process was killed in writing; nothing else."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _STAGING.fullmatch(path.name):
+            rmtree(path, ignore_errors=True)
+        elif _OWN_NAMES.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to write to, whose files are moved to ``folder`` at the end.
@@ -70,7 +80,7 @@ def writing(folder: Path) -> Iterator[Path]:
     the same input are replaced, and deleted if there are no new ones of their names.
     """
     made = _make(folder)
-    staging = folder / f".{token_hex(8)}"
+    staging = folder / f".{token_hex(8)}"  # _STAGING
     try:
         staging.mkdir()
         yield staging

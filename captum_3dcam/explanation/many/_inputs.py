@@ -68,13 +68,12 @@ def list_items(inputs: Any, output: Path, root: Path | None = None) -> list[Item
     root = Path(os.path.abspath(root or own_root or os.path.commonpath(parents)))
     outside = next((path for path in paths if not path.is_relative_to(root)), None)
     if outside is not None:
-        raise ArgumentError(
-            f"{str(outside)!r} does not lie in {str(root)!r}, as all inputs should."
-        )
+        raise ArgumentError(f"{str(outside)!r} is not in {str(root)!r}, as all inputs should be.")
     names = [path.relative_to(root).as_posix() for path in paths]
-    targets = [row.get("target") or None for row in rows]
+    targets = [None if row.get("target") == "" else row.get("target") for row in rows]
     groups = [str(row.get("group") or "") for row in rows]
-    several = {name for name, count in Counter(names).items() if count > 1}
+    pairs = {(name, str(target)) for name, target in zip(names, targets, strict=True)}
+    several = {name for name, count in Counter(name for name, _ in pairs).items() if count > 1}
     items = [
         Item(path, f"{name}~{target}" if name in several else name, target, group)
         for path, name, target, group in zip(paths, names, targets, groups, strict=True)

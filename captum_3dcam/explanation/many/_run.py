@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from shutil import rmtree
 from time import perf_counter
 from typing import Any
 
@@ -23,7 +22,7 @@ from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._identity import REPORT
 from captum_3dcam.explanation._reading import find_kind
 from captum_3dcam.explanation._recipe import Opened, Options, Recipe
-from captum_3dcam.explanation._result_folder import read_report
+from captum_3dcam.explanation._result_folder import clear, read_report
 from captum_3dcam.explanation._saving import OVERLAYS, save
 from captum_3dcam.explanation._target import parse_target
 from captum_3dcam.explanation.many._claims import Claims, wait_a_moment
@@ -119,6 +118,12 @@ class Run:
         parse_target(target, recipe.names)
         self.recipe, self.items, self.target, self.results = recipe, items, target, results
         self.folder = results.folder
+        for item in items:
+            if item.path.is_relative_to(self._result_folder(item).absolute()):
+                raise ArgumentError(
+                    f"folder {str(self.folder)!r}: the result of an input would lie in the input "
+                    "itself. Pass another folder."
+                )
         if self.folder.exists() and not self.folder.is_dir():
             raise ArgumentError(f"folder {str(self.folder)!r}: a file of that name exists.")
 
@@ -211,10 +216,18 @@ class Run:
                     self.claims.release(_key(unit))
                     left.append(unit)
                     continue
-                yield unit, [self._open(item) for item in unit]
+                yield unit, self._open_unit(unit, todo)
             if len(left) == len(units):
                 wait_a_moment()
             units = left
+
+    def _open_unit(self, unit: Unit, todo: Sequence[Item]) -> list[Any]:
+        """What is to be done, with the others of its batch: a result depends on all of them."""
+        opened = [self._open(item) if item in todo else None for item in unit]
+        if any(isinstance(each, Opened) for each in opened):
+            pairs = zip(opened, unit, strict=True)
+            return [self._open(item) if each is None else each for each, item in pairs]
+        return opened
 
     def _open(self, item: Item) -> Opened | Exception:
         try:
@@ -223,7 +236,7 @@ class Run:
             return error
 
     def _explain(self, unit: Unit, opened: list[Any]) -> list[Any]:
-        """In the main thread: of each input its explanation and seconds, or its error."""
+        """In the main thread: its explanation and seconds, or its error; None if it is done."""
         outcomes: dict[int, Any] = {
             index: each for index, each in enumerate(opened) if isinstance(each, Exception)
         }
@@ -231,7 +244,7 @@ class Run:
         for _, group in groupby(numbered, lambda pair: pair[1].batch or pair[0]):
             numbers, batch = zip(*group, strict=True)
             outcomes |= zip(numbers, self._explain_batch(batch), strict=True)
-        return [outcomes[index] for index in range(len(unit))]
+        return [outcomes.get(index) for index in range(len(unit))]
 
     def _explain_batch(self, batch: Sequence[Opened]) -> list[Any]:
         start = perf_counter()
@@ -269,8 +282,9 @@ class Run:
 
     def _save(self, item: Item, state: str, explanation: Explanation, seconds: float) -> Outcome:
         folder = self._result_folder(item)
-        for leftover in folder.glob(".*"):  # of a process that was killed
-            rmtree(leftover, ignore_errors=True)
+        earlier = read_report(folder)
+        if earlier is None or (earlier.get("item") or [None])[0] == item.key:
+            clear(folder)  # what a killed process left, or the result of what the input was
         explanation = self.results.finish(explanation)
         if self.results.keep_names:
             explanation = replace(explanation, facts={"path": str(item.path), **explanation.facts})

@@ -50,7 +50,7 @@ def limit(network: nn.Module, layers: Sequence[str], backwards: int = 1) -> Expl
     """One forward pass, and backward passes from the score to the shallowest layer; no map."""
     shallowest = network.get_submodule(layers[0])
 
-    def run_passes(x: Tensor, classes: list[int]) -> list[Tensor]:
+    def run_passes(x: Tensor, classes: list[int] | Tensor) -> list[Tensor]:
         leaves = []
 
         def start_graph(module: nn.Module, args: Any, output: Tensor) -> Tensor:
@@ -62,7 +62,9 @@ def limit(network: nn.Module, layers: Sequence[str], backwards: int = 1) -> Expl
         try:
             with torch.no_grad():
                 scores = network(x)
-                score = scores.gather(1, torch.tensor(classes, device=x.device)[:, None]).sum()
+                # Classes that are on the device already are not copied.
+                indices = torch.as_tensor(classes, device=x.device)
+                score = scores.gather(1, indices[:, None]).sum()
                 gradients = [
                     torch.autograd.grad(score, leaves, retain_graph=True)
                     for _ in range(backwards - 1)

@@ -13,6 +13,8 @@ runs these studies, and writes a JSON file and a Markdown table of each into the
 - ``modes``: half precision, autocast, channels last, compiled parts, CUDA.
 - ``metrics``: what scoring one map costs.
 - ``sliding``: frames per second of a long video, beside the network alone.
+- ``cuda``: on a GPU, five networks of several kinds, also channels last and in CUDA graphs; within
+  ``--minutes``. Without a GPU it says so.
 
 The runs of a study take turns in one process, so that a busy machine slows all of them alike. A
 ratio is that of one round, given as its median and quartiles. ``_peers.py`` says how the other
@@ -31,6 +33,7 @@ from torch import Tensor, nn
 
 import captum_3dcam
 from _arguments import at_least, make_parser
+from _benchmark_cuda import measure_cuda
 from _benchmark_growth import measure_growth
 from _benchmark_runs import (
     OURS,
@@ -42,6 +45,7 @@ from _benchmark_runs import (
     predict,
     prepare,
 )
+from _cuda_networks import NETWORKS as CUDA_NETWORKS
 from _memory import peak_mib
 from _peers import PEERS, Explain, missing, torch_cam_classes, versions
 from _report import table, write_report
@@ -94,9 +98,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--frames", type=positive, default=16, help="of a clip (default: 16)")
     add("--size", type=int, default=112, help="pixels a side, an image has twice (default: 112)")
     add("--threads", type=positive, default=torch.get_num_threads(), help="(default: PyTorch's)")
-    add("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    add("--device", choices=("cpu", "cuda"), help="(default: cpu, but cuda in the study cuda)")
+    add("--minutes", type=float, default=8, help="of the study cuda, at most (default: 8)")
+    add("--cuda-networks", nargs="+", choices=CUDA_NETWORKS, default=list(CUDA_NETWORKS),
+        help="of the study cuda (default: all)")  # fmt: skip
     add("--output", type=Path, default=Path("out/benchmark"), help="folder to write to")
     options = parser.parse_args(arguments)
+    options.cuda_device = options.device or "cuda"
+    options.device = options.device or "cpu"
     if not {"limit", "3DCAM"} <= set(options.methods):
         parser.error("--methods needs limit and 3DCAM, which the others are compared with")
     return options
@@ -419,6 +428,14 @@ def clip_by_clip(network: nn.Module, video: Tensor, window: int) -> list[Tensor]
     return [network(clip) for clip in video.split(window, dim=2)]
 
 
+# ------------------------------------------------------------------------------------------- cuda
+
+
+def cuda_study(options: argparse.Namespace) -> Report:
+    """Of networks of its own, and on a GPU unless ``--device`` is given."""
+    return Report(*measure_cuda(options))
+
+
 STUDIES: dict[str, Callable[[argparse.Namespace], Report]] = {
     "time": time_study,
     "memory": memory_study,
@@ -428,6 +445,7 @@ STUDIES: dict[str, Callable[[argparse.Namespace], Report]] = {
     "modes": modes_study,
     "metrics": metrics_study,
     "sliding": sliding_study,
+    "cuda": cuda_study,
 }
 
 

@@ -12,6 +12,10 @@ class ModelError(RuntimeError):
     """The model raises an error, or returns no scores."""
 
 
+class FailedInputsError(RuntimeError):
+    """Some of many inputs could not be explained."""
+
+
 @contextmanager
 def argument_errors(prefix: str = "", *more: type[Exception]) -> Iterator[None]:
     """Raise a ValueError, or an error of the other types, as an ArgumentError with the prefix."""

@@ -1,8 +1,9 @@
 """How errors are printed."""
 
-from captum_3dcam._errors import ModelError
+from captum_3dcam._errors import FailedInputsError, ModelError
 
 _MAX_LENGTH = 700
+_PLAIN = (ModelError, FailedInputsError, ValueError, FileNotFoundError, ImportError)
 
 
 def one_line(error: BaseException) -> str:
@@ -12,6 +13,6 @@ def one_line(error: BaseException) -> str:
     ('one two', 'ZeroDivisionError: by zero')
     """
     text = " ".join(str(error).split())
-    if not isinstance(error, (ModelError, ValueError, FileNotFoundError, ImportError)):
+    if not isinstance(error, _PLAIN):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}... (--debug shows all)"

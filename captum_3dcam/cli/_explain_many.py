@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from captum_3dcam._errors import ArgumentError
+from captum_3dcam._errors import ArgumentError, FailedInputsError
 from captum_3dcam.cli import _preprocessing as preprocessing
 from captum_3dcam.cli._explain_options import (
     command_text,
@@ -29,7 +29,7 @@ _MAKERS = {
 
 
 def explain_several(options: Namespace) -> None:
-    """Explain the inputs, and print the summary or how many failed; RuntimeError if one did."""
+    """Explain the inputs, and print the summary; FailedInputsError if some of them failed."""
     if options.output is not None:
         raise ArgumentError("--output is for one input: --output-root is the folder of many.")
     inputs: Any = [str(path) for path in options.inputs]
@@ -80,7 +80,7 @@ def _report(outcomes: Outcomes, options: Namespace) -> None:
         print(f"{done} of {len(outcomes)} inputs explained: see {folder / 'index.html'}")
     if outcomes.failed:
         first = outcomes.failed[0]
-        raise RuntimeError(
+        raise FailedInputsError(
             f"{len(outcomes.failed)} of {len(outcomes)} inputs failed, the first with: "
             f"{first.error} All are in {folder / 'summary.csv'}."
         )

@@ -14,10 +14,10 @@ def digest(values: Iterable[Any]) -> str:
     >>> digest([torch.zeros(2)]) == digest([torch.zeros(2), "text"]), digest([torch.ones(2)])[:4]
     (True, '6855')
     """
-    found = hashlib.sha256()
+    result = hashlib.sha256()
     for tensor in values:
         if isinstance(tensor, Tensor):
-            found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            result.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             flat = tensor.detach().cpu().contiguous().flatten()
-            found.update(flat.view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]
+            result.update(flat.view(torch.uint8).numpy().data)
+    return result.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Screenshots of the viewer for the docs: an image, a video and a scan, on a desktop and a phone.
+"""Screenshots of the viewer and the gallery for the docs, on a desktop and a phone.
 
 The networks are those of the examples: EfficientNet-Lite0 on a photograph, TransNetV2 on a video
 with cuts, and the classifier of synthetic scans. They need the extra demo, and Chromium.
@@ -8,18 +8,19 @@ with cuts, and the classifier of synthetic scans. They need the extra demo, and 
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import skimage.data
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from _arguments import make_parser
 from _browser import NoBrowserError, open_browser
-from captum_3dcam import Layer
+from captum_3dcam import Layer, explain_many
 from captum_3dcam.explanation import Explanation, Windows, explain
 from captum_3dcam.io import Sampling
 from captum_3dcam.models import Preprocessing
@@ -48,29 +49,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     makers = {"image": _explain_image, "video": _explain_video, "volume": _explain_volume}
     try:
-        with open_browser() as browser:
+        with open_browser() as browser, TemporaryDirectory() as folder:
             for name, make in makers.items():
-                page = make().html()
-                for device, pixels in _screenshots(browser, page):
-                    path = options.output / f"viewer_{name}_{device}.png"
-                    _save(Image.open(io.BytesIO(pixels)).convert("RGB"), path)
-                    print(f"{path}: {path.stat().st_size:,} bytes")
+                path = Path(folder) / f"{name}.html"
+                path.write_text(make().html(), encoding="utf-8")
+                stem = options.output / f"viewer_{name}"
+                _take(browser, path, ".c3d-bar .c3d-ticks span", stem)
+            gallery = _explain_photographs(Path(folder))
+            _take(browser, gallery, "li img", options.output / "gallery")
     except NoBrowserError as error:
         sys.exit(str(error))
     return 0
 
 
-def _screenshots(browser: Any, html: str) -> Iterator[tuple[str, bytes]]:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "page.html"
-        path.write_text(html, encoding="utf-8")
-        for device, (width, height) in SIZES.items():
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.goto(path.as_uri())
-            page.wait_for_selector(".c3d-bar .c3d-ticks span")
-            page.wait_for_timeout(300)
-            yield device, page.screenshot(full_page=True)
-            page.close()
+def _take(browser: Any, path: Path, selector: str, stem: Path) -> None:
+    """Screenshots of a page, once it has what is selected."""
+    for device, (width, height) in SIZES.items():
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.goto(path.as_uri())
+        page.wait_for_selector(selector)
+        page.wait_for_timeout(300)
+        image = stem.with_name(f"{stem.name}_{device}.png")
+        _save(Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB"), image)
+        print(f"{image}: {image.stat().st_size:,} bytes")
+        page.close()
+
+
+def _explain_photographs(folder: Path) -> Path:
+    """The gallery of the photographs that scikit-image ships."""
+    names = ("astronaut", "chelsea", "coffee", "hubble_deep_field", "rocket", "coins")
+    rows = []
+    for name in names:
+        pixels = getattr(skimage.data, name)()
+        path = folder / "photographs" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).convert("RGB").save(path)
+        rows.append({"path": path, "group": "grey" if pixels.ndim == 2 else "colour"})
+    layers = [Layer(name, calls="last") for name in efficientnet.LAYERS]
+    explain_many(
+        efficientnet.load_efficientnet(),
+        rows,
+        folder / "results",
+        layers=layers,
+        preprocessing=Preprocessing(127 / 255, 128 / 255, size=256, crop=224),
+        class_names=efficientnet.CLASS_NAMES,
+    )
+    return folder / "results" / "index.html"
 
 
 def _save(image: Image.Image, path: Path) -> None:

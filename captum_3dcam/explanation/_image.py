@@ -36,9 +36,9 @@ class ImageSource:
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)
-        return predictions, self.place(maps)
+        return predictions, self.over_image(maps)
 
-    def place(self, maps: Tensor) -> Tensor:
+    def over_image(self, maps: Tensor) -> Tensor:
         """Maps (..., h, w) of the model's input over the whole image."""
         frame = torch.from_numpy(self.originals[0]).movedim(-1, 0)
         return find_placement(self.preprocess, frame)(maps)

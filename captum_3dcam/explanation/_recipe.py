@@ -212,7 +212,7 @@ class Recipe:
 def _explain_images(sources: Sequence[Any], explainer: Explainer) -> list[Part]:
     predictions, maps = explainer.explain(torch.cat([source.inputs for source in sources]))
     triples = zip(sources, predictions, maps, strict=True)
-    return [([row], source.place(own[None])) for source, row, own in triples]
+    return [([row], source.over_image(own[None])) for source, row, own in triples]
 
 
 def _text(value: Any) -> str:

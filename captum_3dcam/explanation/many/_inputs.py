@@ -131,14 +131,14 @@ def _read_manifest(path: Path) -> list[Mapping[str, Any]]:
 def _walk(folder: Path, output: Path) -> list[Path]:
     """The inputs in a folder and those below: files by their suffix, and folders of DICOM files."""
     ignored: list[str] = []
-    found = list(_walk_into(folder, Path(os.path.abspath(output)), ignored))
+    paths = list(_walk_into(folder, Path(os.path.abspath(output)), ignored))
     if ignored:
         more = ", ..." if len(ignored) > _MAX_SHOWN else ""
         warn(
             f"{len(ignored)} file(s) have no suffix of an image, a video or a scan, and are passed "
             f"over: {', '.join(map(repr, ignored[:_MAX_SHOWN]))}{more}. A list or a CSV names any."
         )
-    return found
+    return paths
 
 
 def _walk_into(folder: Path, output: Path, ignored: list[str]) -> Iterator[Path]:

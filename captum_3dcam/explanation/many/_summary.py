@@ -17,8 +17,8 @@ from captum_3dcam.explanation._thumbnail import THUMBNAIL
 from captum_3dcam.explanation.many._journal import DONE, FAILED, Outcome
 
 _POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self'; "
-    "base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
 
 

@@ -3,18 +3,6 @@
 import numpy as np
 import pytest
 
-from _browser import NoBrowserError, open_browser
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium; the tests are skipped where there is none."""
-    try:
-        with open_browser() as browser:
-            yield browser
-    except NoBrowserError as error:
-        pytest.skip(str(error))
-
 
 class Page:
     """A page of the viewer, and what a person does with it."""

@@ -122,8 +122,8 @@ class ModelState:
             for module in new:
                 self._modules[id(module)] = module
                 self._add_state(module)
-                self._generators.add(module._parameters.values())
-                self._generators.add(module._buffers.values())
+            tables = (table for each in new for table in (each._parameters, each._buffers))
+            self._generators.add(tensor for table in tables for tensor in table.values())
             if self._on_new_module is not None:
                 for module in new:
                     self._on_new_module(module)
@@ -210,7 +210,7 @@ def _remove_new_hooks(module: nn.Module, first: int) -> None:
 
     They are those numbered from ``first`` on, but for this package's, which remove themselves.
     """
-    for table in (module._forward_hooks, module._forward_pre_hooks):
+    for table in filter(None, (module._forward_hooks, module._forward_pre_hooks)):
         for number in [n for n, hook in table.items() if n >= first and not _is_own(hook)]:
             for name in _HOOKS:
                 module.__dict__.get(name, {}).pop(number, None)

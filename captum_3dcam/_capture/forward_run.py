@@ -187,7 +187,7 @@ class ForwardRun:
             torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
         elif isinstance(module, nn.RNNBase):
             self._switch_cudnn_off(module)
-        if isinstance(module, CHANNELS_FIRST) and not self.first_grid and args:
+        if not self.first_grid and args and isinstance(module, CHANNELS_FIRST):
             self.first_grid = tuple(args[0].shape)
         self._watch_gradients()
 
@@ -213,10 +213,11 @@ class ForwardRun:
             torch.set_grad_enabled(False)
 
     def _note_shape(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._is_ours() and isinstance(output, Tensor) and output.ndim > 2:
-            self._shapes.append(tuple(output.shape))
-            if isinstance(module, CHANNELS_FIRST):
-                self.channels_first.add(tuple(output.shape[1:]))
+        if isinstance(output, Tensor) and output.ndim > 2 and self._is_ours():
+            shape = tuple(output.shape)
+            self._shapes.append(shape)
+            if shape[1:] not in self.channels_first and isinstance(module, CHANNELS_FIRST):
+                self.channels_first.add(shape[1:])
 
     def _hook_named(self, root: nn.Module) -> None:
         """Hook the layers that are named and lie in this network, which a function runs."""
@@ -312,8 +313,10 @@ def _may_be_kept(tensor: Tensor, module: nn.Module) -> bool:
     """
     if len(module._forward_hooks) > 1:
         return True
-    own = (*module.parameters(), *module.buffers())
-    return not tensor._is_view() and all(tensor is not each for each in own)
+    if tensor._is_view():
+        return False
+    tables = (table for part in module.modules() for table in (part._parameters, part._buffers))
+    return all(tensor is not each for table in tables for each in table.values())
 
 
 def refuse_inference_mode() -> None:

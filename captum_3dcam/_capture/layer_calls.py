@@ -45,13 +45,21 @@ class LayerCall:
     def hold(self, activation: Tensor) -> None:
         """Reduce the activation, arranged, which passes in the forward."""
         self.activation = self.reduction.of_activation(activation)
-        self.extremes["activation"] = _extremes(self.activation[0])
+        if not self.reduction.is_small:
+            self.settle()
 
     def reduce(self, gradient: Tensor) -> None:
         """Reduce the gradient, which passes in the backward; join it with the activation."""
         self.gradient = self.reduction.of_gradient(self.arrange(plain_tensor(gradient)))
-        self.extremes["gradient"] = _extremes(self.gradient[0])
-        if not self.stacked:  # else with those of the other calls
+        if not self.reduction.is_small:
+            self.settle()
+
+    def settle(self) -> None:
+        """The extremes and the factors of what is held, unless they are there."""
+        for kind, parts in (("activation", self.activation), ("gradient", self.gradient)):
+            if parts and kind not in self.extremes:
+                self.extremes[kind] = _extremes(parts[0])
+        if self.gradient and not self.stacked:  # else with those of the other calls
             self.factors = self.reduction.join(self.activation, self.gradient)
             self.gradient = ()
 

@@ -108,6 +108,8 @@ class Recording:
                 if gradient is not None:
                     reached.add(id(call))
                     call.end_backward(gradient)
+            for call in calls:
+                call.settle()
         return [layer for layer in self.layers if not _reaches(layer, reached)]
 
 

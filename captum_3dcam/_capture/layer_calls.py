@@ -155,15 +155,13 @@ class LayerCalls:
             for each in zip(*by_device.values(), strict=True)
         ]
 
-    def gradient_peaks(self, device_ids: list[int] | None) -> Tensor:
-        """The largest magnitude of each sample's gradient, (N,), over all calls."""
-        peaks = {
-            device: torch.stack(
-                [part.abs() for call in calls for part in call.extremes.get("gradient", ())]
-            ).amax(dim=0)
+    @property
+    def gradient_extremes(self) -> dict[torch.device, list[Tensor]]:
+        """By device, the least and largest entries of the last target's gradients, (N,) each."""
+        return {
+            device: [part for call in calls for part in call.extremes.get("gradient", ())]
             for device, calls in self.by_device.items()
         }
-        return gather(peaks, device_ids)
 
     def _factors_on(self, calls: list[LayerCall]) -> list[LayerFactors]:
         if self.stacked:

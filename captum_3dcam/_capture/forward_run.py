@@ -91,6 +91,7 @@ class ForwardRun:
         self.notes: dict[str, None] = {}
         self._shapes: list[tuple[int, ...]] = []
         """The shapes of what modules returned, for layouts that name tokens."""
+        self._has_layouts = any(calls.layer.layout is not None for calls in layers)
         self.channels_first: set[tuple[int, ...]] = set()
         """Those (C, *S) that are surely channels first."""
         self.first_grid: tuple[int, ...] = ()
@@ -213,10 +214,13 @@ class ForwardRun:
             torch.set_grad_enabled(False)
 
     def _note_shape(self, module: nn.Module, args: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim > 2 and self._is_ours():
+        is_channels_first = isinstance(module, CHANNELS_FIRST)
+        if not (is_channels_first or self._has_layouts) or not self._is_ours():
+            return
+        if isinstance(output, Tensor) and output.ndim > 2:
             shape = tuple(output.shape)
             self._shapes.append(shape)
-            if shape[1:] not in self.channels_first and isinstance(module, CHANNELS_FIRST):
+            if is_channels_first:
                 self.channels_first.add(shape[1:])
 
     def _hook_named(self, root: nn.Module) -> None:

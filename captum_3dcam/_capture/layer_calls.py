@@ -83,7 +83,11 @@ def _extremes(x: Tensor) -> Parts:
     x = x.detach()
     if x.device.type != "cpu":
         return tuple(torch.aminmax(x.flatten(1), dim=1))
-    # On a CPU, one sample after the other takes a tenth of the time, and less.
+    if x.itemsize > 2:
+        # Over all axes at once: one after the other is slow in one memory format or the other.
+        axes = tuple(range(1, x.ndim))
+        return x.amin(axes), x.amax(axes)
+    # Of 16 bits on a CPU, one sample after the other takes a third of the time, and less.
     lowest, highest = zip(*map(torch.aminmax, x), strict=True)
     return torch.stack(lowest), torch.stack(highest)
 

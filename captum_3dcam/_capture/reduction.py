@@ -79,8 +79,8 @@ def _sum_and_noise(x: Tensor) -> Parts:
 
 
 def _ratio(total: Tensor, noise: Tensor) -> Tensor:
-    ratio: Tensor = torch.linalg.vector_norm(total.detach().flatten(1), dim=1) / noise
-    return ratio
+    norm: Tensor = torch.linalg.vector_norm(total.detach(), dim=tuple(range(1, total.ndim)))
+    return norm / noise
 
 
 def gradient_over_positions(activation: Tensor, gradient: Tensor) -> dict[str, Parts]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from _benchmark_runs import limit
 from _resnet import LAYERS, r3d_18
 from captum_3dcam import (
     CounterfactualCAM,
@@ -105,6 +106,16 @@ def test_several_classes_are_drawn_as_one_batch(network, clip, fusion, classes, 
             clip, [0] * classes
         )
     assert done.counts["upsample_bilinear2d"] == 2 * len(LAYERS) * batches
+
+
+@pytest.mark.parametrize(("depth", "classes", "most"), [(1, 1, 125), (5, 1, 375), (5, 5, 900)])
+def test_operations_beside_the_passes(network, clip, depth, classes, most):
+    layers, x = LAYERS[-depth:], clip[:1]
+    with Operations() as least:
+        limit(network, layers, classes)(x, [0])
+    with Operations() as done:
+        LayerwiseGlobalLocalCAM(network, layers).attribute_classes(x, [*range(classes)])
+    assert done.counts.total() - least.counts.total() <= most
 
 
 # ------------------------------------------------------------------------------------- memory

@@ -1,16 +1,15 @@
 """Why a map is zero, and signs that a layer's axes were misread: what to warn of."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from captum_3dcam._capture.extremes import Extremes, changed
+from captum_3dcam._capture.layer_calls import gather
 from captum_3dcam._capture.recording import Recording
 from captum_3dcam._capture.reduction import LayerFactors
-
-Factors = Sequence[Sequence[LayerFactors]]
-"""Of each layer, those of each of its calls."""
+from captum_3dcam._passes import Factors, Pass
 
 
 def sample_peaks(maps: Sequence[Tensor]) -> list[float]:
@@ -29,7 +28,7 @@ def sample_peaks(maps: Sequence[Tensor]) -> list[float]:
 
 
 def empty_maps(
-    recording: Recording, factors: Factors, map_peaks: Sequence[float], evidence: str
+    recording: Recording, result: Pass, map_peaks: Sequence[float], evidence: str
 ) -> Iterator[str]:
     """Why samples have no map at all: those whose :func:`sample_peaks` are 0.
 
@@ -38,12 +37,12 @@ def empty_maps(
     empty = [sample for sample, peak in enumerate(map_peaks) if peak == 0]
     if not empty:
         return
-    peaks = [calls.gradient_peaks(recording.device_ids).tolist() for calls in recording.layers]
+    peaks = [_gradient_peaks(each, recording.device_ids) for each in result.gradient_extremes]
     samples: dict[str, list[str]] = {}
     for sample in empty:
         reasons = [
             f"At layer {calls.layer.name!r} {_reason(of_layer, sample, evidence, peak[sample])}"
-            for calls, of_layer, peak in zip(recording.layers, factors, peaks, strict=True)
+            for calls, of_layer, peak in zip(recording.layers, result.factors, peaks, strict=True)
         ]
         samples.setdefault("; ".join(reasons), []).append(str(sample))
     training = " The model is in train mode; call model.eval() to explain it as it predicts."
@@ -52,6 +51,18 @@ def empty_maps(
             f"The map of sample(s) {', '.join(numbers)} is zero everywhere. {reason}."
             f"{training if recording.training else ''}"
         )
+
+
+def _gradient_peaks(
+    extremes: Mapping[torch.device, Sequence[Tensor]], device_ids: list[int] | None
+) -> list[float]:
+    """The largest magnitude of each sample's gradient at a layer, over all calls."""
+    largest = {
+        device: torch.stack([part.abs() for part in parts]).amax(dim=0)
+        for device, parts in extremes.items()
+    }
+    peaks: list[float] = gather(largest, device_ids).tolist()
+    return peaks
 
 
 def _reason(calls: Sequence[LayerFactors], sample: int, evidence: str, peak: float) -> str:

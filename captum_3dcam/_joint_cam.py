@@ -10,7 +10,8 @@ from torch import Tensor
 from captum_3dcam._capture.recording import Recording
 from captum_3dcam._capture.reduction import LayerFactors, Parts, Reduction
 from captum_3dcam._diagnosis import empty_maps, flat_layers, sample_peaks
-from captum_3dcam._layerwise_cam import Factors, Geometry, LayerwiseCAM, Options
+from captum_3dcam._layerwise_cam import Geometry, LayerwiseCAM, Options
+from captum_3dcam._passes import Factors, Pass
 
 
 class JointCAM(LayerwiseCAM):
@@ -74,6 +75,11 @@ class JointCAM(LayerwiseCAM):
         )
         return torch.stack(maps, dim=1), output
 
+    @property
+    def _targets_together(self) -> int:
+        """One, because a layer is flat if it is so for each target."""
+        return 1
+
     def _choose_layers(self, inputs: Any, additional_forward_args: Any) -> None:
         super()._choose_layers(inputs, additional_forward_args)
         for cam in self.cams:
@@ -106,12 +112,15 @@ class JointCAM(LayerwiseCAM):
     def _empty_maps(
         self,
         recording: Recording,
-        factors: Factors,
+        result: Pass,
         drawn: Sequence[Tensor],
         peaks: Sequence[float],
     ) -> Iterator[str]:
-        for number, (cam, own) in enumerate(zip(self.cams, self._split(factors), strict=True)):
+        of_methods = self._split(result.factors)
+        for number, (cam, own) in enumerate(zip(self.cams, of_methods, strict=True)):
             own_peaks = sample_peaks([maps[:, number : number + 1] for maps in drawn])
             prefix = f"{type(cam).__name__}: " if number else ""
-            for reason in empty_maps(recording, own, own_peaks, cam._evidence):
+            for reason in empty_maps(
+                recording, result._replace(factors=own), own_peaks, cam._evidence
+            ):
                 yield f"{prefix}{reason}"

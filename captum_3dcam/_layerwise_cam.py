@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from captum_3dcam import functional
 from captum_3dcam._capture.extremes import Extremes, unscaled
 from captum_3dcam._capture.recording import Recording, record
-from captum_3dcam._capture.reduction import LayerFactors, Reduction, whole_tensors
+from captum_3dcam._capture.reduction import Reduction, whole_tensors
 from captum_3dcam._diagnosis import (
     cancelled_sums,
     empty_maps,
@@ -34,6 +34,7 @@ from captum_3dcam._inputs import (
 )
 from captum_3dcam._layer_choice.choice import choose_layers
 from captum_3dcam._layout import Layout
+from captum_3dcam._passes import Factors, Pass, draw_maps
 from captum_3dcam._restoration import Restoration, interruptible, restored
 from captum_3dcam._targets import top_classes
 from captum_3dcam._validation import warn
@@ -42,11 +43,10 @@ from captum_3dcam.layers import Layer, resolve_layers
 _AUTO = "auto"
 # Shares by which inputs are scaled down, and factors of the score: several, for noise may repeat.
 _NEARBY = ((2**-10, 0.7), (2**-9, 1.3), (2**-11, 0.3))
+_TARGETS_TOGETHER = 8  # that are drawn as one batch; of more, that would take much memory
 _logger = logging.getLogger(__name__)
 
 LayerSpec = nn.Module | str | Layer
-Factors = list[list[LayerFactors]]
-"""Of each layer, those of each call that is explained."""
 
 
 class Geometry(NamedTuple):
@@ -314,21 +314,31 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
                 notes |= dict.fromkeys(misread_layers(recording, geometry.size))
                 if self.input_layout is None:
                     notes |= dict.fromkeys(misread_input(recording, geometry.size))
-            maps: list[Tensor] = []
-            for position, target in enumerate(requested, start=1):
-                factors = recording.factors(target, retain_graph=position < len(requested))
+
+            def drawn_maps(factors: Factors) -> Sequence[Tensor]:
                 with torch.enable_grad() if recording.create_graph else nullcontext():
-                    drawn = tuple(draw(factors, recording, geometry))
+                    return tuple(draw(factors, recording, geometry))
+
+            maps: list[Tensor] = []
+            passes: list[Pass] = []
+            for position, target in enumerate(requested, start=1):
+                is_last = position == len(requested)
+                factors = recording.factors(target, retain_graph=not is_last)
                 cancelled = dict.fromkeys(cancelled_sums(recording, factors))
-                notes |= cancelled
+                passes.append(Pass(factors, recording.gradient_extremes, cancelled))
                 certain = cancelled or recording.training or options.create_graph
                 if recording.doubtful and not certain:
                     others = self._extremes_nearby(inputs, options, target)
-                    notes |= dict.fromkeys(unstable_gradients(recording, others))
-                peaks = sample_peaks(drawn)
-                if not may_be_empty:
-                    notes |= dict.fromkeys(self._empty_maps(recording, factors, drawn, peaks))
-                maps += drawn
+                    passes[-1].notes.update(dict.fromkeys(unstable_gradients(recording, others)))
+                if not is_last and len(passes) < self._targets_together:
+                    continue
+                for result, drawn in zip(passes, draw_maps(passes, drawn_maps), strict=True):
+                    notes |= result.notes
+                    peaks = sample_peaks(drawn)
+                    if not may_be_empty:
+                        notes |= dict.fromkeys(self._empty_maps(recording, result, drawn, peaks))
+                    maps += drawn
+                passes.clear()
             for note in notes:
                 warn(note)
             return tuple(maps), recording.output.detach()
@@ -345,12 +355,17 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     def _empty_maps(
         self,
         recording: Recording,
-        factors: Factors,
+        result: Pass,
         drawn: Sequence[Tensor],
         peaks: Sequence[float],
     ) -> Iterator[str]:
         """Why samples have no map; ``peaks`` are the largest values of what was drawn."""
-        return empty_maps(recording, factors, peaks, self._evidence)
+        return empty_maps(recording, result, peaks, self._evidence)
+
+    @property
+    def _targets_together(self) -> int:
+        """How many are drawn as one batch. A fusion of the user's is given the samples of one."""
+        return 1 if callable(self.fusion) else _TARGETS_TOGETHER
 
     def _extremes_nearby(
         self, inputs: Inputs, options: Options, target: Any

@@ -105,30 +105,34 @@ class ModelState:
 
     def _before_forward(self, module: nn.Module, args: Any) -> None:
         if get_ident() == self._thread:
-            self._add(module)
+            if id(module) in self._modules:
+                self._has_run = True
+                self._add_state(module)
+            else:
+                with Restoration():  # what a callback changes it notes for later: both, or neither
+                    self._add(module)
         elif get_ident() in self._other_threads:
             self._in_other_threads.add(module)
         else:  # a thread that the model has started, or autograd's, which recomputes checkpoints
             self._has_run = True
 
     def _add(self, root: nn.Module) -> None:
-        """The module and all modules in it, unless they are known."""
+        """The module and all modules in it, unless they are known. Ctrl-C must be held."""
         self._has_run = True
         if id(root) in self._modules:
             self._add_state(root)
             return
         new = [module for module in root.modules() if id(module) not in self._modules]
-        with Restoration():  # what a callback changes it notes for later: both, or neither
+        for module in new:
+            self._modules[id(module)] = module
+            self._add_state(module)
+        tables = (table for each in new for table in (each._parameters, each._buffers))
+        self._generators.add(tensor for table in tables for tensor in table.values())
+        if self._on_new_module is not None:
             for module in new:
-                self._modules[id(module)] = module
-                self._add_state(module)
-                self._generators.add(module._parameters.values())
-                self._generators.add(module._buffers.values())
-            if self._on_new_module is not None:
-                for module in new:
-                    self._on_new_module(module)
-            if self._on_new_root is not None:
-                self._on_new_root(root)
+                self._on_new_module(module)
+        if self._on_new_root is not None:
+            self._on_new_root(root)
 
     def _drop_callbacks(self) -> None:
         self._on_new_module = self._on_new_root = None
@@ -210,7 +214,7 @@ def _remove_new_hooks(module: nn.Module, first: int) -> None:
 
     They are those numbered from ``first`` on, but for this package's, which remove themselves.
     """
-    for table in (module._forward_hooks, module._forward_pre_hooks):
+    for table in filter(None, (module._forward_hooks, module._forward_pre_hooks)):
         for number in [n for n, hook in table.items() if n >= first and not _is_own(hook)]:
             for name in _HOOKS:
                 module.__dict__.get(name, {}).pop(number, None)

@@ -12,7 +12,8 @@ from captum_3dcam import functional
 from captum_3dcam._capture import reduction as _reduction
 from captum_3dcam._capture.recording import Recording
 from captum_3dcam._capture.reduction import Reduction
-from captum_3dcam._layerwise_cam import Factors, Geometry, LayerSpec, LayerwiseCAM
+from captum_3dcam._layerwise_cam import Geometry, LayerSpec, LayerwiseCAM
+from captum_3dcam._passes import Factors
 
 __all__ = [
     "METHODS",

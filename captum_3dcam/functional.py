@@ -177,7 +177,7 @@ def normalize(x: Tensor) -> Tensor:
 def _over_peak_(positive: Tensor) -> Tensor:
     """In place, unless a derivative needs what is overwritten."""
     peak = positive.amax(dim=tuple(range(1, positive.ndim)), keepdim=True)
-    peak = torch.where(peak == 0, 1, peak)
+    peak = peak.masked_fill(peak == 0, 1)
     return positive / peak if positive.requires_grad else positive.div_(peak)
 
 

@@ -328,6 +328,20 @@ def test_top_k_is_each_class_by_itself(case):
         torch.testing.assert_close(maps[:, :1], explain.attribute(x))
 
 
+def over_the_batch(maps):
+    """A fusion whose result for a sample depends on the others."""
+    total = maps.sum(dim=0)
+    return total / total.max()
+
+
+@pytest.mark.parametrize("fusion", [*functional.FUSIONS, over_the_batch])
+def test_many_classes_are_each_class_by_itself(fusion):
+    explain = GlobalLocalCAM2D(conv_net(2), ["0", "1"], fusion=fusion)
+    x, classes = random_input(2, (6, 6)), [*range(3)] * 4
+    expected = [explain.attribute(x, target) for target in classes]
+    assert torch.equal(explain.attribute_classes(x, classes), torch.cat(expected, dim=1))
+
+
 def test_top_k_takes_the_options_of_attribute():
     net, x = conv_net(2), random_input(2, (6, 6))
     options = {"attribute_to_layer_input": True, "output_size": (3, 5)}

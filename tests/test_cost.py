@@ -4,12 +4,14 @@ studies/benchmark.py."""
 import gc
 import weakref
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from _benchmark_runs import limit
 from _resnet import LAYERS, r3d_18
 from captum_3dcam import (
     CounterfactualCAM,
@@ -44,10 +46,11 @@ class Operations(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.counts, self.masks = Counter(), []
+        self.counts, self.masks, self.names = Counter(), [], []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
+        self.names.append(func.overloadpacket.__name__)
+        self.counts[self.names[-1]] += 1
         if func is torch.ops.aten.convolution_backward.default:
             self.masks.append(list(args[-1]))
         return func(*args, **(kwargs or {}))
@@ -79,6 +82,40 @@ def test_a_tensor_is_summed_over_its_channels_once(network, clip):
     with Operations() as done:
         LayerwiseGlobalLocalCAM(network, LAYERS).attribute(clip)
     assert done.counts["sum"] == 2 * len(LAYERS) + 2 * len(LAYERS)
+
+
+@pytest.mark.parametrize("method", SUMS)
+def test_what_is_held_is_looked_at_after_the_passes(network, clip, method):
+    """In between, where nothing is in the processor's cache, each operation takes long."""
+    with Operations() as done:
+        method(network, LAYERS).attribute_top_k(clip, k=2)
+    passes = [number for number, name in enumerate(done.names) if "convolution" in name]
+    gaps = [done.names[a:b] for a, b in pairwise(passes)]
+    assert sum("amin" in gap for gap in gaps) == 1  # between the two classes
+    assert sum("sum" in gap for gap in gaps) > len(LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "classes", "batches"), [("sum", 1, 1), ("sum", 8, 1), ("sum", 9, 2), (max, 3, 3)]
+)
+def test_several_classes_are_drawn_as_one_batch(network, clip, fusion, classes, batches):
+    """But a function of the user's is given the samples of one class."""
+    fusion = fusion if isinstance(fusion, str) else lambda maps: maps.amax(dim=0)
+    with Operations() as done:
+        LayerwiseGlobalLocalCAM(network, LAYERS, fusion=fusion).attribute_classes(
+            clip, [0] * classes
+        )
+    assert done.counts["upsample_bilinear2d"] == 2 * len(LAYERS) * batches
+
+
+@pytest.mark.parametrize(("depth", "classes", "most"), [(1, 1, 125), (5, 1, 375), (5, 5, 900)])
+def test_operations_beside_the_passes(network, clip, depth, classes, most):
+    layers, x = LAYERS[-depth:], clip[:1]
+    with Operations() as least:
+        limit(network, layers, classes)(x, [0])
+    with Operations() as done:
+        LayerwiseGlobalLocalCAM(network, layers).attribute_classes(x, [*range(classes)])
+    assert done.counts.total() - least.counts.total() <= most
 
 
 # ------------------------------------------------------------------------------------- memory

@@ -33,6 +33,7 @@ MODULES = [
     "_inputs",
     "_targets",
     "_capture",
+    "_passes",
     "_diagnosis",
     "_layer_choice",
     "_layerwise_cam",

@@ -91,6 +91,7 @@ class ForwardRun:
         self.notes: dict[str, None] = {}
         self._shapes: list[tuple[int, ...]] = []
         """The shapes of what modules returned, for layouts that name tokens."""
+        self._has_layouts = any(calls.layer.layout is not None for calls in layers)
         self.channels_first: set[tuple[int, ...]] = set()
         """Those (C, *S) that are surely channels first."""
         self.first_grid: tuple[int, ...] = ()
@@ -187,7 +188,7 @@ class ForwardRun:
             torch.set_grad_enabled(True)  # to gather the replicas' outputs with their graph
         elif isinstance(module, nn.RNNBase):
             self._switch_cudnn_off(module)
-        if isinstance(module, CHANNELS_FIRST) and not self.first_grid and args:
+        if not self.first_grid and args and isinstance(module, CHANNELS_FIRST):
             self.first_grid = tuple(args[0].shape)
         self._watch_gradients()
 
@@ -213,10 +214,14 @@ class ForwardRun:
             torch.set_grad_enabled(False)
 
     def _note_shape(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._is_ours() and isinstance(output, Tensor) and output.ndim > 2:
-            self._shapes.append(tuple(output.shape))
-            if isinstance(module, CHANNELS_FIRST):
-                self.channels_first.add(tuple(output.shape[1:]))
+        is_channels_first = isinstance(module, CHANNELS_FIRST)
+        if not (is_channels_first or self._has_layouts) or not self._is_ours():
+            return
+        if isinstance(output, Tensor) and output.ndim > 2:
+            shape = tuple(output.shape)
+            self._shapes.append(shape)
+            if is_channels_first:
+                self.channels_first.add(shape[1:])
 
     def _hook_named(self, root: nn.Module) -> None:
         """Hook the layers that are named and lie in this network, which a function runs."""
@@ -312,8 +317,10 @@ def _may_be_kept(tensor: Tensor, module: nn.Module) -> bool:
     """
     if len(module._forward_hooks) > 1:
         return True
-    own = (*module.parameters(), *module.buffers())
-    return not tensor._is_view() and all(tensor is not each for each in own)
+    if tensor._is_view():
+        return False
+    tables = (table for part in module.modules() for table in (part._parameters, part._buffers))
+    return all(tensor is not each for table in tables for each in table.values())
 
 
 def refuse_inference_mode() -> None:

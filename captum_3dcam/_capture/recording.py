@@ -73,6 +73,11 @@ class Recording:
         with torch.set_grad_enabled(self.create_graph):
             return [layer.factors(self.device_ids) for layer in self.layers]
 
+    @property
+    def gradient_extremes(self) -> list[dict[torch.device, list[Tensor]]]:
+        """Of each layer, the least and largest entries of the last target's gradients by device."""
+        return [layer.gradient_extremes for layer in self.layers]
+
     def backward(
         self, target: Any = None, *, retain_graph: bool = False, scale: float = 1.0
     ) -> list[LayerCalls]:
@@ -108,6 +113,8 @@ class Recording:
                 if gradient is not None:
                     reached.add(id(call))
                     call.end_backward(gradient)
+            for call in calls:
+                call.settle()
         return [layer for layer in self.layers if not _reaches(layer, reached)]
 
 

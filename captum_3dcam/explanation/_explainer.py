@@ -82,6 +82,8 @@ class Explainer:
         for axis, (length, window) in enumerate(zip(size, self.windows.sizes, strict=False), 2):
             first = first.narrow(axis, 0, min(length, window))
         sliding = self._sliding_cam()
+        if self.target.classes:
+            return self._explain_known(sliding, first, stream, keep)
         scores = self._run(first)
         self._check(first, scores)
         targets = self._window_targets(scores, stream)
@@ -176,11 +178,35 @@ class Explainer:
                 scale=self.scores.scale,
             )
 
+    def _explain_known(
+        self, sliding: SlidingWindowCAM, first: Tensor, stream: Stream, keep: Keep
+    ) -> list[Prediction]:
+        """For classes that are known no window is run before; the checks are of the first batch."""
+        outputs: list[Tensor] = []
+
+        def note(module: nn.Module, args: Any, returned: Any) -> None:
+            if not outputs:
+                outputs.append(_float(select_output(returned, self.cam.output).detach()))
+
+        try:
+            with self.model.register_forward_hook(note):
+                predictions = [
+                    self._explain_windows(sliding, target, stream, keep)
+                    for target in self.target.classes
+                ]
+        except Exception:
+            scores = self._run(first)  # if it is the model that fails, its error says so
+            self._check(first, scores)
+            self.scores.targets(scores, self.target)  # or the target
+            raise
+        self._check(first, outputs[0])
+        return predictions
+
     def _window_targets(self, scores: Tensor, stream: Stream) -> list[Any]:
         """The targets for all windows, given the scores (1, ...) of the first one."""
         if self.target.each:
             return [None]
-        if not self.target.classes and scores.numel() > 1:
+        if scores.numel() > 1:
             scores = self._mean_probabilities(stream)
         targets = self.scores.targets(scores, self.target)
         return [target[0] if isinstance(target, list) else target for target in targets]

@@ -316,11 +316,27 @@ def test_one_forward_pass_for_all_classes_methods_and_layers():
     assert calls_of(normed, pixels(), "top3", **more) == 1
 
 
+def test_known_targets_of_windows_are_checked_as_others_are():
+    windows = Windows((12, 32), batch_size=2)
+    with pytest.raises(ArgumentError, match="target: "):
+        explain(network("image"), pixels(), 99, layers=LAYERS, windows=windows)
+    model = network("image")
+    with torch.no_grad():
+        model[-1].weight.mul_(1e6)
+    before = len(model._forward_hooks)
+    with pytest.warns(UserWarning, match="no classifier is trained to such logits"):
+        explain(model, pixels(), 1, layers=LAYERS, windows=windows)
+    model.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ModelError, match="failed on an input of shape .* ZeroDivisionError"):
+        explain(model, pixels(), 1, layers=LAYERS, windows=windows)
+    assert len(model._forward_hooks) == before + 1
+
+
 def test_the_forward_passes_of_windows():
-    """One of the first window for its scores, and one of each batch of windows."""
+    """One of each batch of windows; one of the first window, if it has to say what its scores are."""
     model, more = network("image"), {"compare": ["GradCAM"], "per_layer": True}
     windows = Windows((12, 32), batch_size=2)
-    assert calls_of(model, pixels(), 1, windows=windows, **more) == 1 + 2
+    assert calls_of(model, pixels(), 1, windows=windows, **more) == 2
     assert calls_of(model, pixels(), "each", windows=windows, **more) == 1 + 2
     assert calls_of(model, pixels(), windows=windows, **more) == 1 + 2 + 2  # to choose the class
 

@@ -4,6 +4,8 @@ from copy import deepcopy
 
 import pytest
 import torch
+from many_inputs import OPTIONS, write_images
+from many_inputs import network as many_network
 from networks import conv_net, random_input
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -21,7 +23,9 @@ from captum_3dcam import (
     LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
     SlidingWindowCAM,
+    explain_many,
 )
+from captum_3dcam.explanation._transfer import move_like
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -147,3 +151,22 @@ def test_nothing_stays_on_the_gpu():
         cam.attribute_top_k(x, k=2)
     torch.cuda.synchronize()
     assert torch.cuda.memory_allocated() == before
+
+
+def test_inputs_that_are_copied_beside_the_computation_have_arrived():
+    like = torch.zeros(1, device="cuda", dtype=torch.float16)
+    x = torch.rand(8, 3, 256, 256)
+    for _ in range(20):
+        moved = move_like(x, like)
+        assert (moved.device, moved.dtype) == (like.device, like.dtype)
+        torch.testing.assert_close(moved.cpu(), x.half())
+
+
+def test_many_inputs_on_the_gpu(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images("in", 6)
+    expected = explain_many(many_network(), "in", "cpu", **OPTIONS)
+    outcomes = explain_many(many_network().cuda(), "in", "gpu", **OPTIONS)
+    pairs = zip(outcomes.explanations(), expected.explanations(), strict=True)
+    for one, other in pairs:
+        torch.testing.assert_close(one.attribution, other.attribution, atol=1e-3, rtol=1e-3)

@@ -333,7 +333,7 @@ def test_known_targets_of_windows_are_checked_as_others_are():
 
 
 def test_the_forward_passes_of_windows():
-    """One of each batch of windows; one of the first window, if it has to say what its scores are."""
+    """One of each batch of windows; one of the first window, if its scores are needed before."""
     model, more = network("image"), {"compare": ["GradCAM"], "per_layer": True}
     windows = Windows((12, 32), batch_size=2)
     assert calls_of(model, pixels(), 1, windows=windows, **more) == 2

@@ -80,6 +80,10 @@ class JointCAM(LayerwiseCAM):
         """One, because a layer is flat if it is so for each target."""
         return 1
 
+    def choose_layers(self, inputs: Tensor) -> None:
+        """Choose the layers that "auto" stands for, by a trial run."""
+        self._choose_layers(inputs, None)
+
     def _choose_layers(self, inputs: Any, additional_forward_args: Any) -> None:
         super()._choose_layers(inputs, additional_forward_args)
         for cam in self.cams:

@@ -40,7 +40,7 @@ def contents(folder):
     results = {}
     for path in sorted(Path(folder).rglob("report.json")):
         report = json.loads(path.read_text())
-        for key in ("seconds", "command", "versions"):
+        for key in ("seconds", "command", "versions", "item"):
             report.pop(key)
         name = path.parent.relative_to(folder).as_posix()
         results[name] = (report, load_map(path.parent / "map.npz").data.tobytes())

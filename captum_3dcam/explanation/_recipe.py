@@ -1,5 +1,6 @@
 """A model with the options of explain(): what explains one input after the other."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -40,6 +41,7 @@ from captum_3dcam.explanation._windows import VIDEO_WINDOW, Windows
 from captum_3dcam.io import Sampling
 from captum_3dcam.io.kinds import KINDS
 
+_SAMPLES = re.compile(r"sample\(s\) [\d, ]*\d")
 Part = tuple[list[list[Prediction]], Tensor]
 """The predictions of N samples, and their maps (N, k, M, *S)."""
 _AXES = {"image": ("an image", 2), "video": ("a video", 3), "volume": ("a volume", 3)}
@@ -145,6 +147,17 @@ class Recipe:
         files = paths_of(input, original, options.reading)
         return Opened(source, parsed, {"target": _text(target)}, files, identity, notes)
 
+    def choose_layers(self, opened: Opened) -> None:
+        """Let "auto" choose by the first window of an input."""
+        source, sizes = opened.source, self._explainer(opened).windows.sizes
+        if isinstance(source, VideoSource):
+            inputs = source.first_frames(sizes[0])[None]
+        else:
+            inputs = source.inputs[:1]
+        for axis, (length, window) in enumerate(zip(inputs.shape[2:], sizes, strict=False), 2):
+            inputs = inputs.narrow(axis, 0, min(length, window))
+        self.cam.choose_layers(inputs)
+
     def explain_batch(self, opened: Sequence[Opened]) -> list[Explanation]:
         """The explanations of inputs whose ``batch`` is the same, from one forward pass."""
         sources = [each.source for each in opened]
@@ -157,7 +170,11 @@ class Recipe:
             )
             _warn_of_flat_layers(explainer.cam)
         of_each = [
-            [note for note in notes if not several or is_of_sample(note, number)]
+            [
+                _SAMPLES.sub("the input", note) if several else note
+                for note in notes
+                if not several or is_of_sample(note, number)
+            ]
             for number in range(len(opened))
         ]
         triples = zip(opened, parts, of_each, strict=True)

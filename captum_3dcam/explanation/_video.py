@@ -76,6 +76,10 @@ class VideoSource:
             )
             return [predictions], maps.read(len(predictions))[None]
 
+    def first_frames(self, length: int) -> Tensor:
+        """The model's input of the first frames, (C, T, H', W')."""
+        return next(self._chunks(length))[:, :length]
+
     def describe(self, maps: Tensor) -> dict[str, Any]:
         """Facts for the report."""
         size, model_size = self.video.size, tuple(maps.shape[-2:])

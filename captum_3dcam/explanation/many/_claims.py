@@ -60,6 +60,10 @@ class Claims:
         self._held[key] = path
         return True
 
+    def attempts(self, key: str) -> int:
+        """How many processes have had this claim, of which all others ended with it."""
+        return int(self._held[key].suffix[1:]) + 1
+
     def release(self, key: str) -> None:
         """Let others take it: what it stands for is done, or given up."""
         own = self._held.pop(key)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from glob import glob, has_magic
+from itertools import zip_longest
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,11 +33,17 @@ class Item(NamedTuple):
     target: Any = None
     """That of the manifest; None for the run's."""
     group: str = ""
+    salt: str = ""
+    """Of the run, without which nobody can look for names that have a key."""
 
     @property
     def key(self) -> str:
         """What tells it from the others without its name."""
-        return hashlib.sha256(self.name.encode()).hexdigest()[:12]
+        return hashlib.sha256(f"{self.salt} {self.name}".encode()).hexdigest()[:12]
+
+    def state(self) -> str:
+        """What changes with its content and its target."""
+        return f"{self.stat()[1]} {self.target!r}"
 
     def stat(self) -> tuple[int, str]:
         """Its size in bytes, and what changes with its content; (0, "") if there is none."""
@@ -69,7 +76,9 @@ def list_items(inputs: Any, output: Path, root: Path | None = None) -> list[Item
     outside = next((path for path in paths if not path.is_relative_to(root)), None)
     if outside is not None:
         raise ArgumentError(f"{str(outside)!r} is not in {str(root)!r}, as all inputs should be.")
-    names = [path.relative_to(root).as_posix() for path in paths]
+    # A name on disk may be no text; its bytes are then written as \xff.
+    relative = [os.fsencode(path.relative_to(root).as_posix()) for path in paths]
+    names = [name.decode("utf-8", "backslashreplace") for name in relative]
     targets = [None if row.get("target") == "" else row.get("target") for row in rows]
     groups = [str(row.get("group") or "") for row in rows]
     pairs = {(name, str(target)) for name, target in zip(names, targets, strict=True)}
@@ -78,7 +87,18 @@ def list_items(inputs: Any, output: Path, root: Path | None = None) -> list[Item
         Item(path, f"{name}~{target}" if name in several else name, target, group)
         for path, name, target, group in zip(paths, names, targets, groups, strict=True)
     ]
-    return list({item.name: item for item in items}.values())
+    return _distinct(items)
+
+
+def _distinct(items: Sequence[Item]) -> list[Item]:
+    """Each once; ArgumentError for two that would have one result."""
+    by_name: dict[str, Item] = {}
+    for item in items:
+        if by_name.setdefault(item.name, item) != item:
+            raise ArgumentError(
+                f"inputs: {item.name!r} is named twice, with different groups or targets."
+            )
+    return list(by_name.values())
 
 
 def _rows(inputs: Any, output: Path) -> tuple[Path | None, list[Mapping[str, Any]]]:
@@ -96,12 +116,18 @@ def _rows(inputs: Any, output: Path) -> tuple[Path | None, list[Mapping[str, Any
         is_manifest = path.suffix.lower() in _MANIFESTS
         return None, _read_manifest(path) if is_manifest else [{"path": path}]
     if has_magic(str(inputs)):
-        return None, [{"path": each} for each in sorted(glob(str(inputs), recursive=True))]
+        inside = Path(os.path.abspath(output))
+        matches = map(Path, sorted(glob(str(inputs), recursive=True)))
+        return None, [
+            {"path": each}
+            for each in matches
+            if not Path(os.path.abspath(each)).is_relative_to(inside)
+        ]
     raise FileNotFoundError(f"There is no file or folder {str(path)!r}.")
 
 
 def _row(each: Any) -> Mapping[str, Any]:
-    if isinstance(each, Mapping) and "path" in each:
+    if isinstance(each, Mapping) and "path" in each and set(each) <= set(_COLUMNS):
         return each
     if isinstance(each, (str, PathLike)):
         return {"path": each}
@@ -114,14 +140,20 @@ def _read_manifest(path: Path) -> list[Mapping[str, Any]]:
     """The rows of a CSV; its paths are relative to it."""
     with argument_errors(f"{str(path)!r}: ", UnicodeDecodeError, csv.Error):
         text = path.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(text.splitlines(), delimiter=_MANIFESTS[path.suffix.lower()])
-        rows = list(reader)
-    columns = reader.fieldnames or []
+        lines = csv.reader(text.splitlines(), delimiter=_MANIFESTS[path.suffix.lower()])
+        head, *body = [[cell.strip() for cell in line] for line in lines if line] or [[]]
+    columns = [name.lower() for name in head]
+    if len(set(columns)) < len(columns):
+        raise ArgumentError(f"{str(path)!r}: two columns have one name, among {columns}.")
+    rows = [dict(zip_longest(columns, line[: len(columns)], fillvalue="")) for line in body]
     if "path" not in columns:
         raise ArgumentError(
-            f"{str(path)!r}: expected the columns {', '.join(_COLUMNS)}, of which path is needed; "
-            f"received {', '.join(columns) or 'an empty file'}."
+            f"{str(path)!r}: expected the columns {', '.join(_COLUMNS)}, of which path is needed, "
+            f"in UTF-8, separated by {_MANIFESTS[path.suffix.lower()]!r}; received "
+            f"{', '.join(columns) or 'an empty file'}."
         )
+    if unused := [name for name in columns if name not in _COLUMNS]:
+        warn(f"{str(path)!r}: of its columns only {', '.join(_COLUMNS)} are used, not {unused}.")
     for number, row in enumerate(rows, start=2):
         if not row["path"]:
             raise ArgumentError(f"{str(path)!r}, line {number}: the path is missing.")
@@ -135,20 +167,25 @@ def _walk(folder: Path, output: Path) -> list[Path]:
     if ignored:
         more = ", ..." if len(ignored) > _MAX_SHOWN else ""
         warn(
-            f"{len(ignored)} file(s) have no suffix of an image, a video or a scan, and are passed "
-            f"over: {', '.join(map(repr, ignored[:_MAX_SHOWN]))}{more}. A list or a CSV names any."
+            f"{len(ignored)} file(s) or folder(s) cannot be opened, or have no suffix of an image, "
+            f"a video or a scan, and are passed over: "
+            f"{', '.join(map(repr, ignored[:_MAX_SHOWN]))}{more}. A list or a CSV names any."
         )
     return paths
 
 
 def _walk_into(folder: Path, output: Path, ignored: list[str]) -> Iterator[Path]:
-    visible = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    try:
+        visible = sorted(each for each in folder.iterdir() if not each.name.startswith("."))
+    except OSError:
+        ignored.append(folder.name)
+        return
     if _is_series(visible):
         yield folder
         return
     for each in visible:
         if each.is_dir():
-            is_result = (each / REPORT).exists() or (each / STATE).exists()
+            is_result = os.path.exists(each / REPORT) or os.path.exists(each / STATE)
             if not is_result and Path(os.path.abspath(each)) != output:
                 yield from _walk_into(each, output, ignored)
         elif kind_of_suffix(each) is None:

@@ -2,8 +2,9 @@
 
 import errno
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -13,9 +14,8 @@ from typing import Any
 from torch import nn
 from tqdm.auto import tqdm
 
-from captum_3dcam._digest import digest
-from captum_3dcam._errors import ArgumentError, argument_errors
-from captum_3dcam._files import StrPath, write_text
+from captum_3dcam._errors import ArgumentError, ModelError, argument_errors
+from captum_3dcam._files import StrPath
 from captum_3dcam._validation import check_choice, check_flag
 from captum_3dcam.explanation._background import Writer, read_ahead
 from captum_3dcam.explanation._explanation import Explanation
@@ -28,12 +28,14 @@ from captum_3dcam.explanation._target import parse_target
 from captum_3dcam.explanation.many._claims import Claims, wait_a_moment
 from captum_3dcam.explanation.many._inputs import STATE, Item, list_items
 from captum_3dcam.explanation.many._journal import DONE, FAILED, Journal, Outcome, Record, now
-from captum_3dcam.explanation.many._summary import Outcomes, write_summary
+from captum_3dcam.explanation.many._run_file import RunFile
+from captum_3dcam.explanation.many._summary import SUMMARY_FILES, Outcomes, write_summary
 from captum_3dcam.io import dicom_kind
 from captum_3dcam.io.kinds import kind_of_suffix
 
 # After these nothing else can be written either.
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+MAX_ATTEMPTS = 3  # at what ends the process each time
 Unit = Sequence[Item]
 """What one process explains at once: images in one batch, or one video or scan."""
 
@@ -104,6 +106,10 @@ def explain_many(
         check_choice("overlay", overlay, OVERLAYS)
         for name, value in (("resume", resume), ("keep_names", keep_names)):
             check_flag(name, value)
+    known = [item.name for item in fields(Options) if item.name != "progress"]
+    for name in options:
+        with argument_errors():
+            check_choice("option", name, known)
     recipe = Recipe(model, Options(**options))
     results = Results(Path(folder), overlay, keep_names)
     return Run(recipe, list_items(inputs, results.folder), target, results).run(resume, progress)
@@ -116,10 +122,11 @@ class Run:
         self, recipe: Recipe, items: Sequence[Item], target: Any, results: Results
     ) -> None:
         parse_target(target, recipe.names)
+        self._named: dict[str, bool] = {}
         self.recipe, self.items, self.target, self.results = recipe, items, target, results
         self.folder = results.folder
         for item in items:
-            if item.path.is_relative_to(self._result_folder(item).absolute()):
+            if item.path.is_relative_to((self.folder / item.name).absolute()):
                 raise ArgumentError(
                     f"folder {str(self.folder)!r}: the result of an input would lie in the input "
                     "itself. Pass another folder."
@@ -132,10 +139,13 @@ class Run:
         self._prepare(resume)
         units = _make_units(self.items, self.target, self.recipe.options.windows.batch_size)
         bar = tqdm(total=len(self.items), desc="explaining", unit="input", disable=not progress)
-        with bar, Claims(self.folder / STATE / "claims") as self.claims, Writer() as writer:
-            for unit, opened in read_ahead(self._open_units(units, bar)):
-                writer.submit(partial(self._finish, unit, self._explain(unit, opened), bar))
-        return write_summary(self.folder, self._outcomes())
+        try:
+            with bar, Claims(self.folder / STATE / "claims") as self.claims, Writer() as writer:
+                for unit, opened in read_ahead(self._open_units(units, bar)):
+                    writer.submit(partial(self._finish, unit, self._explain(unit, opened), bar))
+        finally:  # also of what there is after Ctrl-C
+            outcomes = write_summary(self.folder, self._outcomes())
+        return outcomes
 
     def run_alone(self) -> list[Outcome]:
         """As :meth:`run`, for inputs that no other process has; the summary is the caller's."""
@@ -148,28 +158,28 @@ class Run:
 
     def _prepare(self, resume: bool = True) -> None:
         state = self.folder / STATE
+        if not state.exists():
+            self._check_foreign()
         state.mkdir(parents=True, exist_ok=True)
-        self._check_run(state)
+        own = {"overlay": self.results.overlay, "keep_names": self.results.keep_names}
+        self.run_file = RunFile(state, self.recipe, self.target, own)
+        self.items = [item._replace(salt=self.run_file.salt) for item in self.items]
         self.journal = Journal(state)
         self.started = now()
         self.since = 0.0 if resume else self.started
         self._choose_layers()
 
-    # ------------------------------------------------------------------------------ resuming
-
-    def _check_run(self, state: Path) -> None:
-        """ArgumentError for results of another model or other options in the folder."""
-        own = _describe_run(self.recipe, self.target, self.results)
-        path = state / "run.json"
-        if not path.exists():
-            write_text(path, json.dumps(own, indent=2))
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        different = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
-        if different:
+    def _check_foreign(self) -> None:
+        """ArgumentError if files of something else could be overwritten."""
+        names = {*SUMMARY_FILES, *(item.name.split("/")[0] for item in self.items)}
+        existing = [name for name in sorted(names) if (self.folder / name).exists()]
+        if existing and not any(item.path == self.folder / existing[0] for item in self.items):
             raise ArgumentError(
-                f"folder {str(self.folder)!r}: it holds the results of another run, whose "
-                f"{' and '.join(different)} differ. Pass another folder, or delete this one."
+                f"folder {str(self.folder)!r}: it holds {existing[0]!r}, which is not of "
+                "explain_many(). Pass another folder."
             )
+
+    # ------------------------------------------------------------------------------ resuming
 
     def _record(self, item: Item) -> Record | None:
         """That of a result that is there and of what the input is now, or of a new failure."""
@@ -178,23 +188,25 @@ class Run:
             return self._record_of_report(item)
         if record.outcome.status == FAILED:
             return record if record.time >= self.started else None
-        is_there = (self.folder / record.outcome.folder / REPORT).exists()
-        is_current = record.time >= self.since and record.state == item.stat()[1]
+        folder = self.folder / record.outcome.folder
+        is_there = all((folder / name).exists() for name in (REPORT, "map.npz"))
+        is_current = record.time >= self.since and record.state == item.state()
         return record if is_there and is_current else None
 
     def _record_of_report(self, item: Item) -> Record | None:
         """Of a process that was killed when its result was written, and before that was noted."""
         folder = self._result_folder(item)
         report = read_report(folder) if self.since == 0 and folder.is_dir() else None
-        if not report or report.get("item") != [item.key, item.stat()[1]]:
+        if not report or report.get("item") != [item.key, item.state()]:
             return None
-        outcome = _outcome_of(report, item, folder.relative_to(self.folder).as_posix())
-        self.journal.append(record := Record(item.key, item.stat()[1], now(), outcome))
+        outcome = self._outcome_of(report, item)
+        self.journal.append(record := Record(item.key, item.state(), now(), outcome))
         return record
 
     def _outcomes(self) -> list[Outcome]:
         records = self.journal.read()
-        return [records[item.key].outcome for item in self.items]
+        known = [(item, records[item.key].outcome) for item in self.items if item.key in records]
+        return [outcome._replace(group=item.group) for item, outcome in known]
 
     # ------------------------------------------------------------------- the three threads
 
@@ -216,8 +228,12 @@ class Run:
                     self.claims.release(_key(unit))
                     left.append(unit)
                     continue
-                yield unit, self._open_unit(unit, todo)
+                if self.claims.attempts(_key(unit)) > MAX_ATTEMPTS:
+                    yield unit, [_killed() if item in todo else None for item in unit]
+                else:
+                    yield unit, self._open_unit(unit, todo)
             if len(left) == len(units):
+                bar.set_description("waiting for other processes")
                 wait_a_moment()
             units = left
 
@@ -233,7 +249,12 @@ class Run:
         try:
             return self.recipe.open(item.path, self.target if item.target is None else item.target)
         except Exception as error:  # any error of a reader is the input's own
-            return error
+            if self._is_named(item):
+                return error
+            return ArgumentError(
+                f"It cannot be read or preprocessed ({type(error).__name__}). The message may name "
+                "the patient: explain() shows it, or keep_names=True (--keep-names)."
+            )
 
     def _explain(self, unit: Unit, opened: list[Any]) -> list[Any]:
         """In the main thread: its explanation and seconds, or its error; None if it is done."""
@@ -266,7 +287,7 @@ class Run:
         bar.update(len(unit))
 
     def _write(self, item: Item, outcome: Any) -> None:
-        state = item.stat()[1]
+        state = item.state()
         if not isinstance(outcome, Exception):
             try:
                 outcome = self._save(item, state, *outcome)
@@ -275,9 +296,7 @@ class Run:
                     raise
                 outcome = error
         if isinstance(outcome, Exception):
-            name = item.name if self._is_named(item) else self._hidden_name(item)
-            text = _message(outcome, item, self._is_named(item))
-            outcome = Outcome(name, FAILED, item.group, error=text)
+            outcome = Outcome(self._name(item), FAILED, item.group, error=_message(outcome))
         self.journal.append(Record(item.key, state, now(), outcome))
 
     def _save(self, item: Item, state: str, explanation: Explanation, seconds: float) -> Outcome:
@@ -297,25 +316,40 @@ class Run:
             record={"item": [item.key, state], "seconds": round(seconds, 6)},
         )
         report = json.loads(files["json"].read_text(encoding="utf-8"))
-        return _outcome_of(report, item, folder.relative_to(self.folder).as_posix())
+        return self._outcome_of(report, item)
+
+    def _outcome_of(self, report: dict[str, Any], item: Item) -> Outcome:
+        """By a report, whose numbers are rounded: also of a run that has ended."""
+        first = report["results"][0]
+        return Outcome(
+            name=self._name(item),
+            status=DONE,
+            group=item.group,
+            kind=report["input"]["kind"],
+            folder=self._result_folder(item).relative_to(self.folder).as_posix(),
+            target=first["class"],
+            class_name=first["name"],
+            score=first["score"],
+            probability=first["probability"],
+            warnings=len(report["warnings"]),
+            seconds=report["seconds"],
+        )
 
     # --------------------------------------------------------------------------------- names
 
-    def _result_folder(self, item: Item) -> Path:
-        name = item.name if self._is_named(item) else self._hidden_name(item)
-        return self.folder / name
+    def _name(self, item: Item) -> str:
+        """The input's name; of a scan, whose name may be a patient's, another one."""
+        return item.name if self._is_named(item) else f"scan_{item.key}"
 
-    def _hidden_name(self, item: Item) -> str:
-        return f"scan_{item.key}"
+    def _result_folder(self, item: Item) -> Path:
+        first, _, rest = self._name(item).partition("/")
+        return self.folder / (f"{first}~" if first in SUMMARY_FILES else first) / rest
 
     def _is_named(self, item: Item) -> bool:
-        """Whether the result may have the input's name: a scan's may be a patient's."""
-        if self.results.keep_names:
-            return True
-        kind = self.recipe.options.kind or kind_of_suffix(item.path)
-        if kind in ("image", "video"):
-            return True
-        return kind is None and _is_known_to_be_no_scan(item.path)
+        if item.name not in self._named:
+            kind = self.recipe.options.kind
+            self._named[item.name] = self.results.keep_names or not _may_be_a_scan(item.path, kind)
+        return self._named[item.name]
 
     def _choose_layers(self) -> None:
         """Let "auto" choose by the first input that can be explained, in each process alike."""
@@ -323,17 +357,23 @@ class Run:
             return
         for item in self.items:
             opened = self._open(item)
-            if isinstance(opened, Opened) and not isinstance(
-                self._explain_batch([opened])[0], Exception
-            ):
-                return
+            if isinstance(opened, Opened):
+                with suppress(RuntimeError, ValueError, TypeError, IndexError):  # the model's own
+                    self.recipe.choose_layers(opened)
+                    break
+        if self.recipe.cam.layers:
+            self.run_file.check_layers([layer.name for layer in self.recipe.cam.layers])
 
 
-def _is_known_to_be_no_scan(path: Path) -> bool:
+def _may_be_a_scan(path: Path, kind: str | None) -> bool:
+    if kind == "volume" or kind_of_suffix(path) == "volume":
+        return True
     try:
-        return dicom_kind(path) is None and find_kind(path, None) != "volume"
-    except (ValueError, OSError):
-        return False
+        if dicom_kind(path) is not None:
+            return True
+        return kind_of_suffix(path) is None and find_kind(path, None) == "volume"
+    except (ValueError, OSError):  # a damaged file, of which nothing is known
+        return kind_of_suffix(path) is None
 
 
 def _make_units(items: Sequence[Item], target: Any, batch_size: int) -> list[Unit]:
@@ -356,60 +396,16 @@ def _key(unit: Unit) -> str:
     return unit[0].key
 
 
-def _describe_run(recipe: Recipe, target: Any, results: Results) -> dict[str, Any]:
-    """What the results depend on, apart from the inputs."""
-    options = {key: value for key, value in vars(recipe.options).items() if key != "progress"}
-    weights = [*recipe.model.parameters(), *recipe.model.buffers()]
-    return {
-        "weights": digest(weights),
-        "options": {key: stable(value) for key, value in options.items()},
-        "target": stable(target),
-        "results": {"overlay": results.overlay, "keep_names": results.keep_names},
-    }
-
-
-def stable(value: Any) -> Any:
-    """JSON that is the same in each process: of functions and modules their names.
-
-    >>> stable({"layers": ("0", len), "size": 2.0})
-    {'layers': ['0', 'len'], 'size': 2.0}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): stable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [stable(each) for each in value]
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: stable(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, str | int | float | None):
-        return value
-    return str(getattr(value, "__qualname__", type(value).__name__))
-
-
-def _outcome_of(report: dict[str, Any], item: Item, folder: str) -> Outcome:
-    """By a report, whose numbers are rounded: also of a run that has ended."""
-    first = report["results"][0]
-    is_named = folder == item.name
-    return Outcome(
-        name=item.name if is_named else folder,
-        status=DONE,
-        group=item.group,
-        kind=report["input"]["kind"],
-        folder=folder,
-        target=first["class"],
-        class_name=first["name"],
-        score=first["score"],
-        probability=first["probability"],
-        warnings=len(report["warnings"]),
-        seconds=report["seconds"],
+def _killed() -> Exception:
+    return ModelError(
+        f"The process ended {MAX_ATTEMPTS} times while it explained this input, or another one of "
+        "its batch: out of memory, or a crash. Explain it by itself; a later run tries again."
     )
 
 
-def _message(error: Exception, item: Item, is_named: bool) -> str:
-    """The error in a line, without a name that may be a patient's."""
+def _message(error: Exception) -> str:
+    """The error in a line."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if not isinstance(error, ValueError | OSError | ImportError | RuntimeError):
+    if not isinstance(error, ValueError | OSError | ImportError | ModelError):
         text = f"{type(error).__name__}: {text}"
-    if not is_named:
-        for name in (str(item.path), item.name, item.path.name, item.path.parent.name):
-            text = text.replace(name, "the input") if name else text
     return text

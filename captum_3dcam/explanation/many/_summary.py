@@ -16,6 +16,8 @@ from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._thumbnail import THUMBNAIL
 from captum_3dcam.explanation.many._journal import DONE, FAILED, Outcome
 
+SUMMARY_FILES = ("index.html", "summary.csv", "summary.json")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'"
@@ -64,12 +66,23 @@ def write_summary(folder: Path, outcomes: Sequence[Outcome]) -> Outcomes:
     text = StringIO(newline="")
     writer = csv.DictWriter(text, Outcome._fields, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "target": _as_text(row["target"])} for row in rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     write_text(folder / "summary.csv", text.getvalue().rstrip("\n"))
     counts = {status: sum(row["status"] == status for row in rows) for status in (DONE, FAILED)}
     write_text(folder / "summary.json", to_json({"counts": counts, "inputs": rows}))
     write_text(folder / "index.html", _gallery(folder, outcomes))
     return Outcomes(folder, outcomes)
+
+
+def _cell(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula: names of files may be anybody's.
+
+    >>> _cell("=1+1"), _cell("a.png"), _cell(-0.5), _cell((1, 4))
+    ("'=1+1", 'a.png', -0.5, '1,4')
+    """
+    if isinstance(value, list | tuple):
+        return _as_text(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _as_text(target: Any) -> str:

@@ -21,13 +21,15 @@ function make(tag, text = "", attributes = {}) {
 function select(name, values) {
   const label = make("label", `${name} `);
   const menu = make("select", "", { name });
-  for (const value of values) menu.append(make("option", value));
+  for (const [text, value] of values) menu.append(make("option", text, { value }));
   label.append(menu);
   return label;
 }
 
+// "all" is the empty value, for a class may be called "all".
 function valuesOf(field) {
-  return [...new Set(all.map((each) => each[field]))].filter(Boolean).sort();
+  const values = [...new Set(all.map((each) => each[field]))].filter(Boolean).sort();
+  return [["all", ""], ...values.map((value) => [value, value])];
 }
 
 function card(each) {
@@ -52,9 +54,10 @@ function card(each) {
 const form = make("form");
 const search = make("label", "name ");
 search.append(make("input", "", { name: "name", type: "search" }));
-form.append(search, select("class", ["all", ...valuesOf("class_name")]));
-if (valuesOf("group").length) form.append(select("group", ["all", ...valuesOf("group")]));
-form.append(select("status", ["all", ...valuesOf("status")]), select("order", Object.keys(ORDERS)));
+form.append(search, select("class", valuesOf("class_name")));
+if (valuesOf("group").length > 1) form.append(select("group", valuesOf("group")));
+const orders = Object.keys(ORDERS).map((name) => [name, name]);
+form.append(select("status", valuesOf("status")), select("order", orders));
 const count = make("p", "", { class: "faint", role: "status" });
 const list = make("ul");
 const more = make("button", "more", { type: "button" });
@@ -63,7 +66,7 @@ main.append(make("h1", document.title), form, count, list, more);
 function chosen() {
   const values = Object.fromEntries(new FormData(form));
   const text = values.name.toLowerCase();
-  const fits = (each, field, value) => value === undefined || value === "all" || each[field] === value;
+  const fits = (each, field, value) => !value || each[field] === value;
   return all
     .filter((each) => each.name.toLowerCase().includes(text))
     .filter((each) => fits(each, "class_name", values.class))

@@ -69,9 +69,9 @@ def test_the_form_chooses_and_orders(page):
     choose(group="left")
     assert names(page) == ["b/#1 100%.png"]
     page.locator("[name=name]").fill("")
-    choose(group="all", status="failed", **{"class": "all"})
+    choose(group="", status="failed", **{"class": ""})
     assert names(page) == [HOSTILE]
-    choose(status="all", order="highest probability")
+    choose(status="", order="highest probability")
     assert names(page)[:2] == ["b/#1 100%.png", "a.png"]
     choose(order="lowest probability")
     assert names(page)[0] == "a.png"

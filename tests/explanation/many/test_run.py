@@ -17,9 +17,10 @@ import torch
 from explanation_inputs import AFFINE
 from explanation_inputs import network as network_of
 from many_inputs import LAYERS, OPTIONS, contents, network, write_image, write_images
+from PIL import Image
 from torch import nn
 
-from captum_3dcam import Explanation, explain, explain_many
+from captum_3dcam import explain, explain_many
 from captum_3dcam.explanation import ArgumentError, Windows
 from captum_3dcam.explanation.many import _run
 from captum_3dcam.io import Volume, load_map, write_video, write_volume
@@ -181,8 +182,6 @@ def test_one_of_a_batch_that_fails_does_not_take_the_others_with_it(folder):
         pixels = np.full((24, 32, 3), 10 + number, np.uint8)
         pixels[0, 0, 0] = 7 if number == 2 else 0
         Path("in").mkdir(exist_ok=True)
-        from PIL import Image
-
         Image.fromarray(pixels).save(f"in/{number}.png")
     options = {"layers": ["inner.0"], "preprocessing": "none"}
     outcomes = explain_many(Fails().eval(), "in", "out", **options)
@@ -204,6 +203,95 @@ def test_options_are_checked_before_anything_is_written(options, message, folder
     with pytest.raises((ArgumentError, TypeError), match=message):
         explain_many(network(), "in", "out", **{**OPTIONS, **options})
     assert not Path("out").exists()
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.inner, self.factor = network(), factor
+
+    def forward(self, x):
+        return self.factor * self.inner(x)
+
+
+def test_what_a_result_depends_on_is_noticed(folder):
+    write_images("in", 3)
+    options = {"layers": ["inner.0"], "preprocessing": lambda x: x / 255}
+    explain_many(Scaled(1.0).eval(), "in", "out", **options)
+    explain_many(Scaled(1.0).eval(), "in", "out", **options)
+    changed = {"layers": ["inner.0"], "preprocessing": lambda x: x / 128}
+    with pytest.raises(ArgumentError, match="whose preprocessing differ"):
+        explain_many(Scaled(1.0).eval(), "in", "out", **changed)
+    with pytest.raises(ArgumentError, match="whose model differ"):
+        explain_many(Scaled(2.0).eval(), "in", "out", **options)
+    other = Scaled(1.0).eval()
+    other.inner[1] = nn.Tanh().eval()
+    with pytest.raises(ArgumentError, match="whose model differ"):
+        explain_many(other, "in", "out", **options)
+    with (
+        torch.autocast("cpu", torch.bfloat16),
+        pytest.raises(ArgumentError, match="whose precision differ"),
+    ):
+        explain_many(Scaled(1.0).eval(), "in", "out", **options)
+    Path("names.txt").write_text("run\ngolf\nsit")
+    explain_many(Scaled(1.0).eval(), "in", "named", class_names="names.txt", **options)
+    Path("names.txt").write_text("golf\nrun\nsit")
+    with pytest.raises(ArgumentError, match="whose class_names differ"):
+        explain_many(Scaled(1.0).eval(), "in", "named", class_names="names.txt", **options)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{"])
+def test_a_damaged_description_of_the_run(content, folder):
+    write_images("in", 3)
+    explain_many(network(), "in", "out", **OPTIONS)
+    path = Path("out/.captum_3dcam/run.json")
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ArgumentError, match=r"run\.json('? is (missing|damaged))"):
+        explain_many(network(), "in", "out", **OPTIONS)
+
+
+def test_targets_and_groups_that_were_edited(folder):
+    write_images("in", 3)
+    rows = [{"path": f"in/{name}.png", "target": 1, "group": "a"} for name in ("a/1", "b/0")]
+    explain_many(network(), rows, "out", **OPTIONS)
+    rows[0] = {**rows[0], "target": 2, "group": "b"}
+    rows[1] = {**rows[1], "group": "b"}
+    model = network()
+    counts = calls_of(model)
+    outcomes = explain_many(model, rows, "out", windows=Windows(), **OPTIONS)
+    assert [(outcome.target, outcome.group) for outcome in outcomes] == [(2, "b"), (1, "b")]
+    assert sum(counts) == 1
+
+
+def test_automatic_layers_are_kept(folder):
+    write_image(Path("in/a.png"), 1, (6, 6))
+    write_image(Path("in/b.png"), 2, (24, 32))
+    options = {"preprocessing": "none"}
+    (first,) = explain_many(network(), ["in/a.png"], "out", **options).explanations()
+    outcomes = explain_many(network(), "in", "out", **options)
+    assert {tuple(each.layers) for each in outcomes.explanations()} == {tuple(first.layers)}
+    Path("out/.captum_3dcam/layers.json").write_text('["other"]')
+    with pytest.raises(ArgumentError, match=r"Pass layers=\['other'\]"):
+        explain_many(network(), "in", "out", **options)
+
+
+@pytest.mark.parametrize("kind", [None, "image", "video", "volume"])
+def test_no_name_of_a_dicom_file_is_in_the_output(kind, folder):
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    Path("in/doe_jane").mkdir(parents=True)
+    dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    dataset.SeriesDescription = "doe_jane"
+    dataset.save_as("in/doe_jane/doe_jane.dcm")
+    Path("in/doe_jane.mha").write_text("ElementDataFile = doe_jane.raw")
+    outcomes = explain_many(network_of("volume"), "in", "out", layers=LAYERS, kind=kind)
+    assert len(outcomes) == 2
+    for path in Path("out").rglob("*"):
+        assert "doe" not in str(path).lower()
+        assert not path.is_file() or b"doe_jane" not in path.read_bytes()
 
 
 def test_the_results_of_another_run_are_not_mixed(folder):
@@ -245,23 +333,43 @@ def test_an_input_is_not_taken_for_its_result(folder):
 
 def test_a_half_written_result_is_replaced(folder):
     write_images("in", 3)
-    explain_many(network(), "in", "whole", **OPTIONS)
+    explain_many(network(), "in", "out", **OPTIONS)
+    whole = contents("out")
     (Path("out/a/1.png") / ".0123456789abcdef").mkdir(parents=True)
+    Path("out/a/1.png/report.json").unlink()
     for name in ("map.npz", "report.html", "notes.txt"):
         (Path("out/a/1.png") / name).write_text("half")
+    Path("out/b/0.png/map.npz").unlink()
     outcomes = explain_many(network(), "in", "out", **OPTIONS)
     assert len(names(outcomes)) == 4
-    assert contents("out") == contents("whole")
+    assert contents("out") == whole
     assert Path("out/a/1.png/notes.txt").read_text() == "half"
     assert not (Path("out/a/1.png") / ".0123456789abcdef").exists()
 
 
-def test_the_result_of_something_else_is_kept(folder):
+@pytest.mark.parametrize("name", ["a/1.png/report.html", "summary.csv", "index.html"])
+def test_files_of_something_else_are_kept(name, folder):
     write_images("in", 3)
-    explain(network(), "in/b/0.png", **OPTIONS).save("out/a/1.png")
+    (Path("out") / name).parent.mkdir(parents=True)
+    (Path("out") / name).write_text("mine")
+    message = f"it holds '{name.split('/')[0]}', which is not of explain_many"
+    with pytest.raises(ArgumentError, match=message):
+        explain_many(network(), "in", "out", **OPTIONS)
+    assert (Path("out") / name).read_text() == "mine"
+
+
+def test_an_input_called_as_the_summary(folder):
+    write_image(Path("in/summary.csv/x.png"))
+    write_image(Path("in/y.png"))
     outcomes = explain_many(network(), "in", "out", **OPTIONS)
-    assert "holds the result of another input" in outcomes[0].error
-    assert Explanation.load("out/a/1.png").fingerprint
+    assert [outcome.folder for outcome in outcomes] == ["summary.csv~/x.png", "y.png"]
+    assert Path("out/summary.csv").is_file()
+
+
+def test_unknown_options(folder):
+    write_images("in", 3)
+    with pytest.raises(ArgumentError, match="option='original'"):
+        explain_many(network(), "in", "out", original=1, **OPTIONS)
 
 
 # ----------------------------------------------------------------------------------- resuming
@@ -343,15 +451,15 @@ from captum_3dcam import explain_many
 from captum_3dcam.explanation import Windows
 
 model = network()
-model.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+model.register_forward_pre_hook(lambda *_: time.sleep(0.1))
 explain_many(model, "in", "out", windows=Windows(batch_size=2), **OPTIONS)
 """
 
 
-def start():
+def start(code=WORKER):
     paths = os.pathsep.join([str(HERE), str(HERE.parent)])
     env = os.environ | {"PYTHONPATH": paths}
-    return subprocess.Popen([sys.executable, "-c", WORKER], env=env, stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
 
 
 def done_lines():
@@ -365,7 +473,7 @@ def done_lines():
 
 
 def test_kills_at_random_times_lose_nothing_and_double_nothing(folder):
-    write_images("in", 16)
+    write_images("in", 40)
     expected = explain_many(network(), "in", "whole", windows=Windows(batch_size=2), **OPTIONS)
     generator = random.Random(0)
     kills = 0
@@ -375,18 +483,43 @@ def test_kills_at_random_times_lose_nothing_and_double_nothing(folder):
         started = len(done_lines())
         while process.poll() is None and len(done_lines()) == started and time.monotonic() < until:
             time.sleep(0.01)
-        time.sleep(generator.uniform(0, 0.4))
+        time.sleep(generator.uniform(0, 0.3))
         kills += process.poll() is None
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert start().wait(120) == 0
-    assert kills >= 2
+    assert kills >= 3
     assert contents("out") == contents("whole")
-    assert sorted(done_lines().values())[1:] == [1] * 17  # the damaged one is never done
-    assert len(names(expected)) == 17
+    assert sorted(done_lines().values())[1:] == [1] * 41  # the damaged one is never done
+    assert len(names(expected)) == 41
     hidden = {path.name for path in Path("out").rglob(".*")}
     assert hidden == {".captum_3dcam"}
     assert not list(Path("out/.captum_3dcam/claims").iterdir())
+
+
+KILLED = WORKER.replace(
+    "explain_many(",
+    """
+import os, signal
+def kill(module, args):
+    if (args[0][:, 0, 0, 0] == 7 / 255).any():
+        os.kill(os.getpid(), signal.SIGKILL)
+model.register_forward_pre_hook(kill)
+explain_many(""",
+).replace("batch_size=2", "batch_size=1")
+
+
+def test_an_input_that_kills_the_process_is_given_up(folder):
+    write_images("in", 3)
+    Path("in/damaged.png").unlink()
+    pixels = np.full((24, 32, 3), 100, np.uint8)
+    pixels[0, 0, 0] = 7
+    Image.fromarray(pixels).save("in/seven.png")
+    codes = [start(KILLED).wait(120) for _ in range(4)]
+    assert codes == [-signal.SIGKILL] * 3 + [0]
+    rows = list(csv.DictReader(Path("out/summary.csv").read_text().splitlines()))
+    assert [row["status"] for row in rows] == ["done"] * 3 + ["failed", "done"]
+    assert "The process ended 3 times while it explained this input" in rows[3]["error"]
 
 
 def test_two_processes_share_the_inputs(folder):
@@ -399,3 +532,4 @@ def test_two_processes_share_the_inputs(folder):
     rows = list(csv.DictReader(Path("out/summary.csv").read_text().splitlines()))
     assert len(rows) == 18
     assert [row["status"] for row in rows].count("done") == 17
+    assert not list(Path("out/.captum_3dcam/claims").iterdir())

@@ -47,8 +47,8 @@ def run(options: Namespace) -> None:
     if len(options.inputs) > 1:
         raise ArgumentError(f"{len(options.inputs)} inputs: pass --output-root, a folder for all.")
     (options.input,) = options.inputs
-    if not options.resume:
-        raise ArgumentError("--no-resume is for many inputs, with --output-root.")
+    if not (options.resume and options.page):
+        raise ArgumentError("--no-resume and --no-page are for many inputs, with --output-root.")
     kind = find_kind(options.input, options.kind)
     _check_options(options, kind)
     identity = fingerprint([options.input, *(options.channel_files or ())])

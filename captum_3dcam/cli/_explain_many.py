@@ -47,6 +47,7 @@ def explain_several(options: Namespace) -> None:
         options.output_root,
         options.overlay or "mp4",
         options.keep_names,
+        options.page,
         command_text(options),
         lambda explanation: with_options(explanation, options),
     )

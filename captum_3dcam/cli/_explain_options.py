@@ -25,7 +25,7 @@ _NAMING = {
     "channel_files": "FILE",
 }
 """The options that may have a patient's name, or lead to it, and what stands for them."""
-_HIDDEN = ("inputs", "json", "debug", "arguments", "command", "resume")
+_HIDDEN = ("inputs", "json", "debug", "arguments", "command", "resume", "page")
 
 
 def explain_arguments(options: Namespace, model: nn.Module) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def _add_explain(commands: Any) -> None:
         "inputs")  # fmt: skip
     add("--no-resume", action="store_false", dest="resume",
         help="explain again what is done")  # fmt: skip
+    add("--no-page", action="store_false", dest="page",
+        help="of many, write maps and report.json alone, without report.html")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="float32",
         help="of the model where it can be lower, by autocast (default: float32)")  # fmt: skip
     add("--kind", choices=("image", "video", "volume"),

@@ -44,12 +44,13 @@ def save(
     progress: bool = False,
     *,
     figures: bool = True,
+    page: bool = True,
     record: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Path]:
     """The paths of the files by their names; of several samples ``sample_0/figure`` and so on.
 
-    Without ``figures``, which take longest, there is a small image. ``record`` is kept in
-    ``report.json``.
+    Without ``figures``, which take longest, there is a small image; without ``page`` neither that
+    nor ``report.html``. ``record`` is kept in ``report.json``.
     """
     with argument_errors():
         check_choice("overlay", overlay, OVERLAYS)
@@ -67,23 +68,36 @@ def save(
         identity = identify(explanation.originals[0])
         explanation = replace(explanation, facts={**explanation.facts, "original": identity})
     with writing(folder) as staging:
-        files = {"report": staging / "report.html", **_write_maps(explanation, staging)}
-        content = viewer_content(explanation, warnings=False)
+        files = {"report": staging / "report.html"} if page else {}
+        files |= _write_maps(explanation, staging)
         images = _write_figures(explanation, staging) if figures else {}
         files |= {name: staging / f"{name}.png" for name in images}
-        if not figures:
-            write_thumbnail(content, files.setdefault("small", staging / THUMBNAIL))
         has_video = explanation.kind == "video" and explanation.originals[0] is not None
         if has_video and overlay != "none":
             for rank, name in enumerate(_stems(explanation, "overlay")):
                 files[name] = staging / f"{name}.{overlay}"
                 write_overlay(explanation, rank, files[name], progress)
+        if page and not figures:
+            files["small"] = staging / THUMBNAIL
         names = {name: path.name for name, path in files.items()}
         report = to_json({**make_report(explanation, names, command), **record})
         write_text(staging / REPORT, report)
-        shown = [(title, images[name]) for name, title in _TITLES.items() if name in images]
-        write_text(files["report"], viewer.report_page(content, json.loads(report), shown))
+        if page:
+            _write_page(explanation, json.loads(report), images, files)
     return {name: folder / file for name, file in {**names, "json": REPORT}.items()}
+
+
+def _write_page(
+    explanation: Explanation,
+    report: Mapping[str, Any],
+    images: Mapping[str, bytes],
+    files: Mapping[str, Path],
+) -> None:
+    content = viewer_content(explanation, warnings=False)
+    shown = [(title, images[name]) for name, title in _TITLES.items() if name in images]
+    write_text(files["report"], viewer.report_page(content, report, shown))
+    if "small" in files:
+        write_thumbnail(content, files["small"])
 
 
 def _check_complete(explanation: Explanation, folder: Path) -> None:

@@ -72,7 +72,7 @@ def test_several_paths_a_pattern_and_a_manifest(folder, capsys):
     ("words", "message"),
     [
         (["in/a/1.png", "in/b/0.png"], "2 inputs: pass --output-root"),
-        (["in/a/1.png", "--no-resume"], "--no-resume is for many inputs, with --output-root"),
+        (["in/a/1.png", "--no-resume"], "--no-resume and --no-page are for many"),
         (["in", "--output", "x", "--output-root", "out"], "--output is for one input"),
         (["nowhere", "--output-root", "out"], "There is no file or folder 'nowhere'"),
         (["in", "--output-root", "out", "--layers", "9"], "layers: "),
@@ -101,6 +101,13 @@ def test_no_name_of_a_scan_is_in_the_output(folder, capsys):
     for path in Path("out").rglob("*"):
         assert "doe" not in str(path)
         assert not path.is_file() or b"doe_jane" not in path.read_bytes()
+
+
+def test_maps_alone(folder, capsys):
+    write_image(Path("in/1.png"), 1)
+    assert explain("in", words=["--no-page"]) == 0
+    assert {path.name for path in Path("out/1.png").iterdir()} == {"map.npz", "report.json"}
+    assert '"href": ""' in Path("out/index.html").read_text()
 
 
 def test_lower_precision(folder, capsys):

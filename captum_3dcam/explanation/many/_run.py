@@ -47,6 +47,7 @@ class Results:
     folder: Path
     overlay: str = "mp4"
     keep_names: bool = False
+    page: bool = True
     command: str = ""
     finish: Callable[[Explanation], Explanation] = lambda explanation: explanation
     """What the command line adds."""
@@ -61,6 +62,7 @@ def explain_many(
     resume: bool = True,
     overlay: str = "mp4",
     keep_names: bool = False,
+    page: bool = True,
     progress: bool = False,
     **options: Any,
 ) -> Outcomes:
@@ -83,6 +85,7 @@ def explain_many(
         resume: keep what is done; otherwise it is explained again.
         overlay: the format of the video with the map over it, "mp4", "gif" or "none".
         keep_names: name the results of scans after their files, and write the paths into reports.
+        page: write ``report.html`` and a small image too; a result is several times larger then.
         progress: show a progress bar.
         **options: of :func:`captum_3dcam.explain`: ``layers``, ``preprocessing`` and so on, all
             but ``original``. ``preprocessing`` may be a dict by "image", "video" and "volume".
@@ -104,14 +107,14 @@ def explain_many(
     """
     with argument_errors():
         check_choice("overlay", overlay, OVERLAYS)
-        for name, value in (("resume", resume), ("keep_names", keep_names)):
+        for name, value in (("resume", resume), ("keep_names", keep_names), ("page", page)):
             check_flag(name, value)
     known = [item.name for item in fields(Options) if item.name != "progress"]
     for name in options:
         with argument_errors():
             check_choice("option", name, known)
     recipe = Recipe(model, Options(**options))
-    results = Results(Path(folder), overlay, keep_names)
+    results = Results(Path(folder), overlay, keep_names, page)
     return Run(recipe, list_items(inputs, results.folder), target, results).run(resume, progress)
 
 
@@ -161,7 +164,7 @@ class Run:
         if not state.exists():
             self._check_foreign()
         state.mkdir(parents=True, exist_ok=True)
-        own = {"overlay": self.results.overlay, "keep_names": self.results.keep_names}
+        own = {name: getattr(self.results, name) for name in ("overlay", "keep_names", "page")}
         self.run_file = RunFile(state, self.recipe, self.target, own)
         self.items = [item._replace(salt=self.run_file.salt) for item in self.items]
         self.journal = Journal(state)
@@ -313,6 +316,7 @@ class Run:
             self.results.overlay,
             self.results.command,
             figures=False,
+            page=self.results.page,
             record={"item": [item.key, state], "seconds": round(seconds, 6)},
         )
         report = json.loads(files["json"].read_text(encoding="utf-8"))

@@ -95,14 +95,19 @@ def _as_text(target: Any) -> str:
     return ",".join("" if each is None else str(each) for each in several)
 
 
+def _link(folder: Path, path: str) -> str:
+    """To a file, if it was written."""
+    return quote(path) if (folder / path).is_file() else ""
+
+
 def _gallery(folder: Path, outcomes: Sequence[Outcome]) -> str:
     """A page with a card for each input, to be filtered and sorted; it needs no network."""
     cards = [
         {
             **outcome._asdict(),
             "target": _as_text(outcome.target),
-            "href": quote(f"{outcome.folder}/report.html"),
-            "image": quote(f"{outcome.folder}/{THUMBNAIL}"),
+            "href": _link(folder, f"{outcome.folder}/report.html"),
+            "image": _link(folder, f"{outcome.folder}/{THUMBNAIL}"),
         }
         for outcome in outcomes
     ]

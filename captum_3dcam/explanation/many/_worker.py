@@ -58,10 +58,11 @@ class ExplainWorker:
         *,
         overlay: str = "mp4",
         keep_names: bool = False,
+        page: bool = True,
         **options: Any,
     ) -> None:
         self._recipe = Recipe(make_model(), Options(**options))
-        self._results = Results(Path(folder), overlay, keep_names)
+        self._results = Results(Path(folder), overlay, keep_names, page)
         self._root, self._target = Path(root), target
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

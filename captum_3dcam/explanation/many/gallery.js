@@ -36,10 +36,13 @@ function card(each) {
   const item = make("li", "", { class: each.status });
   const body = make("div");
   if (each.status === "done") {
-    const link = make("a", "", { href: each.href });
-    link.append(make("img", "", { src: each.image, alt: `map of ${each.name}`, loading: "lazy" }));
-    item.append(link);
-    body.append(make("a", each.name, { href: each.href }));
+    if (each.image) {
+      const link = make("a", "", { href: each.href });
+      const image = { src: each.image, alt: `map of ${each.name}`, loading: "lazy" };
+      link.append(make("img", "", image));
+      item.append(link);
+    }
+    body.append(each.href ? make("a", each.name, { href: each.href }) : make("strong", each.name));
     const percent = each.probability === null ? "" : ` ${(100 * each.probability).toFixed(1)} %`;
     body.append(make("p", `${each.class_name}${percent}`));
     if (each.warnings) body.append(make("p", `${each.warnings} warning(s)`, { class: "faint" }));

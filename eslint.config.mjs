@@ -1,11 +1,11 @@
-// The viewer's JavaScript: make lint-js
+// The JavaScript of the viewer and the gallery: make lint-js
 import js from "@eslint/js";
 import globals from "globals";
 
 export default [
   js.configs.recommended,
   {
-    files: ["captum_3dcam/explanation/viewer/*.js"],
+    files: ["captum_3dcam/explanation/*/*.js"],
     languageOptions: { ecmaVersion: 2022, sourceType: "module", globals: globals.browser },
     rules: {
       complexity: ["error", 15],

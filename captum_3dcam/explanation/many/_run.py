@@ -77,7 +77,7 @@ def explain_many(
 
     Args:
         model: a classifier in eval mode, on any device.
-        inputs: a folder, with those below; a pattern such as "clips/*.mp4"; a list of paths, or of
+        inputs: a folder, with those below; a pattern such as ``clips/*.mp4``; a list of paths, or of
             dicts with "path", "target" and "group"; or a CSV or TSV with these columns.
         folder: where the results are written, each below the name of its input. Those of scans,
             whose names may be a patient's, have numbers instead.

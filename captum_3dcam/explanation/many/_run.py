@@ -77,10 +77,10 @@ def explain_many(
 
     Args:
         model: a classifier in eval mode, on any device.
-        inputs: a folder, with those below; a pattern such as ``clips/*.mp4``; a list of paths, or of
-            dicts with "path", "target" and "group"; or a CSV or TSV with these columns.
+        inputs: a folder, with those below; a pattern such as ``clips/*.mp4``; a list of paths, or
+            of dicts with "path", "target" and "group"; or a CSV or TSV with these columns.
         folder: where the results are written, each below the name of its input. Those of scans,
-            whose names may be a patient's, have numbers instead.
+            whose names may be a patient's, have codes instead.
         target: as of :func:`captum_3dcam.explain`, for inputs without one of their own.
         resume: keep what is done; otherwise it is explained again.
         overlay: the format of the video with the map over it, "mp4", "gif" or "none".

@@ -136,8 +136,9 @@ def bomb_avi(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 1024, 1024, "yuv420p"
+        black = np.zeros((1024, 1024, 3), np.uint8)
         for _ in range(20):
-            container.mux(stream.encode(av.VideoFrame(1024, 1024, "yuv420p")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(black, format="rgb24")))
         container.mux(stream.encode())
     content = bytearray(path.read_bytes())
     struct.pack_into("<I", content, content.index(b"strh") + 40, 1000)

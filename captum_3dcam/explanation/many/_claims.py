@@ -60,9 +60,15 @@ class Claims:
         self._held[key] = path
         return True
 
-    def attempts(self, key: str) -> int:
-        """How many processes have had this claim, of which all others ended with it."""
-        return int(self._held[key].suffix[1:]) + 1
+    def begin(self, key: str) -> None:
+        """Note that what the key stands for begins, and is not only prepared."""
+        path = self._held[key]
+        path.with_name(f"{path.name}.begun").touch()
+
+    def attempts(self, key: str) -> tuple[int, int]:
+        """How many processes ended with this claim: after it began, and in all."""
+        begun = list(self.folder.glob(f"{key}.*.begun"))
+        return len(begun), int(self._held[key].suffix[1:])
 
     def release(self, key: str) -> None:
         """Let others take it: what it stands for is done, or given up."""

@@ -36,6 +36,7 @@ from captum_3dcam.io.kinds import kind_of_suffix
 # After these nothing else can be written either.
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 MAX_ATTEMPTS = 3  # at what ends the process each time
+MAX_PREPARED = 10  # times that it was read when the process ended, perhaps by the unit before it
 Unit = Sequence[Item]
 """What one process explains at once: images in one batch, or one video or scan."""
 
@@ -231,7 +232,8 @@ class Run:
                     self.claims.release(_key(unit))
                     left.append(unit)
                     continue
-                if self.claims.attempts(_key(unit)) > MAX_ATTEMPTS:
+                begun, prepared = self.claims.attempts(_key(unit))
+                if begun >= MAX_ATTEMPTS or prepared >= MAX_PREPARED:
                     yield unit, [_killed() if item in todo else None for item in unit]
                 else:
                     yield unit, self._open_unit(unit, todo)
@@ -261,6 +263,7 @@ class Run:
 
     def _explain(self, unit: Unit, opened: list[Any]) -> list[Any]:
         """In the main thread: its explanation and seconds, or its error; None if it is done."""
+        self.claims.begin(_key(unit))
         outcomes: dict[int, Any] = {
             index: each for index, each in enumerate(opened) if isinstance(each, Exception)
         }
@@ -402,8 +405,9 @@ def _key(unit: Unit) -> str:
 
 def _killed() -> Exception:
     return ModelError(
-        f"The process ended {MAX_ATTEMPTS} times while it explained this input, or another one of "
-        "its batch: out of memory, or a crash. Explain it by itself; a later run tries again."
+        f"The process ended {MAX_ATTEMPTS} times or more while it explained this input, or another "
+        "one of its batch: out of memory, or a crash. Explain it by itself; a later run tries "
+        "again."
     )
 
 

@@ -57,6 +57,25 @@ def test_the_claim_of_a_killed_process_is_free_at_once_and_for_one(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_attempts_are_counted_until_one_is_released(tmp_path):
+    old = time.time() - 2 * _claims._EXPIRED
+    for number, begins in enumerate([False, True, True]):
+        with Claims(tmp_path) as claims:
+            assert claims.take("a")
+            assert claims.attempts("a") == (max(number - 1, 0), number)
+            if begins:
+                claims.begin("a")
+            claims._held.clear()  # as if it were killed
+        (tmp_path / f"a.{number}").write_text("elsewhere 1")
+        os.utime(tmp_path / f"a.{number}", (old, old))
+    with Claims(tmp_path) as claims:
+        assert claims.take("a")
+        assert claims.attempts("a") == (2, 3)
+        claims.release("a")
+        assert claims.take("a")
+        assert claims.attempts("a") == (0, 0)
+
+
 @pytest.mark.parametrize("owner", ["elsewhere 1", "", "no number"])
 def test_the_claim_of_another_host_is_free_after_a_minute_without_a_sign(owner, tmp_path):
     path = tmp_path / "a.0"

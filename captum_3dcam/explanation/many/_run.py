@@ -88,7 +88,7 @@ def explain_many(
         keep_names: name the results of scans after their files, and write the paths into reports.
         page: write ``report.html`` and a small image too; a result is several times larger then.
         progress: show a progress bar.
-        **options: of :func:`captum_3dcam.explain`: ``layers``, ``preprocessing`` and so on, all
+        options: of :func:`captum_3dcam.explain`: ``layers``, ``preprocessing`` and so on, all
             but ``original``. ``preprocessing`` may be a dict by "image", "video" and "volume".
 
     Returns :class:`Outcomes`: one for each input, in their order. Beside the results there are

@@ -33,7 +33,7 @@ class ExplainWorker:
         root: the folder of all inputs, below which results have their names.
         folder: where the results are written.
         target: for rows without one.
-        **options: of :func:`explain_many`.
+        options: of :func:`explain_many`.
 
     What is done is kept, as in :func:`explain_many`; whoever calls sees to it that no two workers
     get the same path.

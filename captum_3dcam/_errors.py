@@ -24,3 +24,16 @@ def argument_errors(prefix: str = "", *more: type[Exception]) -> Iterator[None]:
         yield
     except types as error:
         raise ArgumentError(f"{prefix}{error}") from error
+
+
+_EXPECTED = (ModelError, FailedInputsError, ValueError, FileNotFoundError, ImportError)
+
+
+def message_of(error: BaseException) -> str:
+    """The message without line breaks, behind the type of an unexpected error.
+
+    >>> message_of(ValueError("one\\n  two")), message_of(ZeroDivisionError("by zero"))
+    ('one two', 'ZeroDivisionError: by zero')
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, _EXPECTED) else f"{type(error).__name__}: {text}"

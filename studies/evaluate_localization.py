@@ -16,7 +16,6 @@ from pathlib import Path
 
 from _arguments import make_parser
 from _methods import METHODS, WITHOUT_FUSION
-from _processes import process_group
 from captum_3dcam.attribution import LayerwiseCAM
 from captum_3dcam.datasets import SyntheticActions
 from captum_3dcam.evaluation import (
@@ -28,6 +27,7 @@ from captum_3dcam.evaluation import (
     evaluate,
     make_attributions,
 )
+from captum_3dcam.evaluation._processes import process_group
 from trained_networks.action_net import (
     HELD_OUT_SEED,
     LAYERS,

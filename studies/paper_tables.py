@@ -35,7 +35,6 @@ from tqdm.auto import tqdm
 from _arguments import make_parser
 from _intervals import mean_interval
 from _methods import METHODS, WITHOUT_FUSION
-from _processes import process_group
 from _report import table, write_report
 from captum_3dcam import Layer
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization
@@ -49,6 +48,7 @@ from captum_3dcam.evaluation import (
     make_attributions,
     prepare_sample,
 )
+from captum_3dcam.evaluation._processes import process_group
 from captum_3dcam.models import (
     Preprocessing,
     i3d,

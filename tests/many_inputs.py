@@ -1,6 +1,7 @@
 """A folder of inputs, a network, and what is compared of results."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,13 @@ from captum_3dcam.io import load_map
 
 LAYERS = ["0", "2"]
 OPTIONS = {"layers": LAYERS, "preprocessing": "none"}
+
+
+def environment(**more):
+    """Of a process of its own, in which this module and the package are found."""
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 
 def network():

@@ -1,11 +1,9 @@
 """``captum-3dcam evaluate``: score methods and layers against the boxes of a dataset."""
 
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch.distributed as dist
 from torch import nn
 
 from captum_3dcam._errors import ArgumentError, argument_errors
@@ -16,6 +14,7 @@ from captum_3dcam.cli._parser import WITHOUT_FUSION
 from captum_3dcam.cli._preprocessing import of_frames
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
 from captum_3dcam.evaluation import AnnotatedSamples, Attribution, evaluate
+from captum_3dcam.evaluation._processes import process_group
 from captum_3dcam.explanation._methods import find_layers, make_cam, resolve_method
 from captum_3dcam.explanation._preprocessing import frame_preprocessing
 from captum_3dcam.models import Preprocessing
@@ -56,7 +55,7 @@ def run(options: Namespace) -> None:
             f"evaluate needs whole frames, and the preprocessing crops them to {preprocess.crop}: "
             "no map has what the network did not see. Pass --size H W."
         )
-    with _process_group():
+    with process_group() as is_first:
         evaluation = evaluate(
             attributions,
             _samples(dataset, preprocess, model, options),
@@ -64,26 +63,12 @@ def run(options: Namespace) -> None:
             checkpoint=options.resume,
             progress=shows_progress(options),
         )
-        is_first = not dist.is_initialized() or dist.get_rank() == 0
     if not is_first:  # all processes have the same result
         return
     text = evaluation.to_json().rstrip()
     if options.output is not None:
         write_text(options.output, text)
     print(text if options.json else evaluation.table())
-
-
-@contextmanager
-def _process_group() -> Iterator[None]:
-    """Under torchrun, that of its processes, among which evaluate() shares the samples."""
-    if not dist.is_available() or not dist.is_torchelastic_launched() or dist.is_initialized():
-        yield
-        return
-    dist.init_process_group("gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def _check_options(options: Namespace) -> None:

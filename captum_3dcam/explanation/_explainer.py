@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -102,14 +103,8 @@ class Explainer:
             targets[:] = self.scores.targets(_float(output), self.target)
             return targets
 
-        try:
+        with self._errors_explained(inputs):
             maps, output = self.cam.explain(inputs, choose)
-        except (ArgumentError, ModelError):
-            raise
-        except Exception:
-            scores = self._run(inputs)  # if it is the model that fails, its error says so
-            self._check(inputs, scores)
-            raise
         if maps.shape[3:] != inputs.shape[2:]:
             raise ArgumentError(
                 f"The model takes an input of shape {tuple(inputs.shape)} as frames first. Pass "
@@ -118,6 +113,19 @@ class Explainer:
         scores = _float(output)
         self._check(inputs, scores)
         return self.scores.predictions(scores, targets), maps.cpu()
+
+    @contextmanager
+    def _errors_explained(self, inputs: Tensor) -> Iterator[None]:
+        """If an error is the model's, or due to the target, raise one that says so."""
+        try:
+            yield
+        except (ArgumentError, ModelError):
+            raise
+        except Exception:
+            scores = self._run(inputs)
+            self._check(inputs, scores)
+            self.scores.targets(scores, self.target)
+            raise
 
     def _run(self, inputs: Tensor) -> Tensor:
         """The model's scores, without gradients; ModelError if it fails."""
@@ -188,17 +196,11 @@ class Explainer:
             if not outputs:
                 outputs.append(_float(select_output(returned, self.cam.output).detach()))
 
-        try:
-            with self.model.register_forward_hook(note):
-                predictions = [
-                    self._explain_windows(sliding, target, stream, keep)
-                    for target in self.target.classes
-                ]
-        except Exception:
-            scores = self._run(first)  # if it is the model that fails, its error says so
-            self._check(first, scores)
-            self.scores.targets(scores, self.target)  # or the target
-            raise
+        with self._errors_explained(first), self.model.register_forward_hook(note):
+            predictions = [
+                self._explain_windows(sliding, target, stream, keep)
+                for target in self.target.classes
+            ]
         self._check(first, outputs[0])
         return predictions
 

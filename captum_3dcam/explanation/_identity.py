@@ -31,24 +31,24 @@ def identify(content: Any) -> str:
         values = content.detach().cpu()
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     values = np.ascontiguousarray(values)
-    digest = hashlib.sha256(f"{values.shape} {values.dtype} ".encode())
-    digest.update(values.data)
-    return _short(digest)
+    result = hashlib.sha256(f"{values.shape} {values.dtype} ".encode())
+    result.update(values.data)
+    return result.hexdigest()[:16]
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
     """The hash of all bytes of files, and of those in folders."""
-    files = [file for path in paths for file in _files_in(path)]
-    digest = hashlib.sha256(f"{len(files)}".encode())
+    files = [file for path in paths for file in files_in(path)]
+    result = hashlib.sha256(f"{len(files)}".encode())
     for file in files:
-        digest.update(f"{file.stat().st_size} ".encode())
+        result.update(f"{file.stat().st_size} ".encode())
         with file.open("rb") as stream:
             while block := stream.read(_BLOCK):
-                digest.update(block)
-    return _short(digest)
+                result.update(block)
+    return result.hexdigest()[:16]
 
 
-def _files_in(path: Path) -> list[Path]:
+def files_in(path: Path) -> list[Path]:
     """The file, or those of a folder but for hidden ones and results inside of it."""
     if path.is_file():
         return [path]
@@ -56,8 +56,4 @@ def _files_in(path: Path) -> list[Path]:
         return []  # whoever reads it says that there is nothing
     visible = (each for each in sorted(path.iterdir()) if not each.name.startswith("."))
     inner = (each for each in visible if not (each / REPORT).exists())
-    return [file for each in inner for file in _files_in(each)]
-
-
-def _short(digest: Any) -> str:
-    return str(digest.hexdigest()[:16])
+    return [file for each in inner for file in files_in(each)]

@@ -24,24 +24,21 @@ class ImageSource:
 
     def __init__(self, pixels: NDArray[np.uint8], preprocess: Preprocess, like: Tensor) -> None:
         self.originals = [np.array(pixels)]  # the caller may write to theirs
-        self.preprocess = preprocess
         self.preprocessing = name_preprocessing(preprocess)
-        inputs = preprocess(torch.from_numpy(self.originals[0].copy()).movedim(-1, 0))
+        frame = torch.from_numpy(self.originals[0]).movedim(-1, 0)
+        inputs = preprocess(frame.clone())
         if not isinstance(inputs, Tensor) or inputs.ndim != 3:
             raise ArgumentError(
                 f"The preprocessing turns an image (3, H, W) into {describe(inputs)}; expected a "
                 "tensor (C, H, W)."
             )
         self.inputs = move_like(inputs[None], like)
+        self.over_image = find_placement(preprocess, frame)
+        """Puts maps (..., h, w) of the model's input over the whole image."""
 
     def explain(self, explainer: Explainer) -> tuple[list[list[Prediction]], Tensor]:
         predictions, maps = explainer.explain(self.inputs)
         return predictions, self.over_image(maps)
-
-    def over_image(self, maps: Tensor) -> Tensor:
-        """Maps (..., h, w) of the model's input over the whole image."""
-        frame = torch.from_numpy(self.originals[0]).movedim(-1, 0)
-        return find_placement(self.preprocess, frame)(maps)
 
     def describe(self, maps: Tensor) -> dict[str, Any]:
         """Facts for the report."""

@@ -24,11 +24,16 @@ _STAGING = re.compile(r"\.[0-9a-f]{16}")
 
 def default_folder(path: Path, kind: str) -> str:
     """The folder's name; not that of a scan or a DICOM file, which may be a patient's."""
-    try:
-        is_medical = kind == "volume" or dicom_kind(path) is not None
-    except ValueError:  # a file that only its suffix calls DICOM
-        is_medical = True
+    is_medical = may_name_a_patient(path, kind)
     return "scan_explained" if is_medical else f"{_stem(path)}_explained"
+
+
+def may_name_a_patient(path: Path, kind: str) -> bool:
+    """Whether it is of a scan or a DICOM file."""
+    try:
+        return kind == "volume" or dicom_kind(path) is not None
+    except ValueError:  # a file that only its suffix calls DICOM
+        return True
 
 
 def _stem(path: Path) -> str:

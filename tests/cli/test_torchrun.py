@@ -1,6 +1,5 @@
 """``captum-3dcam evaluate`` and ``explain`` under torchrun."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from many_inputs import contents, write_images
+from many_inputs import contents, environment, write_images
 
-HERE = Path(__file__).parent.parent
 MODEL = """
 import torch
 torch.set_num_threads(1)
@@ -31,8 +29,7 @@ pytestmark = pytest.mark.skipif(not dist.is_available(), reason="needs torch.dis
 
 def run(folder, *words, processes=0):
     (folder / "model.py").write_text(MODEL)
-    paths = os.pathsep.join([str(HERE), str(HERE.parent)])
-    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    env = environment(OMP_NUM_THREADS="1")
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     start = [*torchrun, "-m"] if processes else ["-m"]
     command = [sys.executable, *start, "captum_3dcam.cli", *words]

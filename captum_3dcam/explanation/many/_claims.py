@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -114,8 +113,3 @@ def _is_alive(process: int) -> bool:
     except PermissionError:  # of another user
         return True
     return True
-
-
-def wait_a_moment() -> None:
-    """Until other processes may have finished something."""
-    time.sleep(0.5)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._validation import show, warn
-from captum_3dcam.explanation._identity import REPORT
+from captum_3dcam.explanation._identity import REPORT, files_in
 from captum_3dcam.io import dicom_kind
 from captum_3dcam.io.kinds import kind_of_suffix
 
@@ -47,8 +47,7 @@ class Item(NamedTuple):
 
     def stat(self) -> tuple[int, str]:
         """Its size in bytes, and what changes with its content; (0, "") if there is none."""
-        files = [self.path] if self.path.is_file() else list(self.path.rglob("*"))
-        states = [each.stat() for each in files if each.is_file()]
+        states = [each.stat() for each in files_in(self.path)]
         text = " ".join(f"{state.st_size} {state.st_mtime_ns}" for state in states)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12] if states else ""
         return sum(state.st_size for state in states), digest

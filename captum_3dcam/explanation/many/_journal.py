@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from secrets import token_hex
@@ -96,8 +95,3 @@ class Journal:
         earlier = self.records.get(record.key)
         if earlier is None or earlier.time <= record.time:
             self.records[record.key] = record
-
-
-def now() -> float:
-    """Seconds, by the clock of this host."""
-    return time.time()

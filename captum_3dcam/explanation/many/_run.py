@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep, time
 from typing import Any
 
 from torch import nn
 from tqdm.auto import tqdm
 
-from captum_3dcam._errors import ArgumentError, ModelError, argument_errors
+from captum_3dcam._errors import ArgumentError, ModelError, argument_errors, message_of
 from captum_3dcam._files import StrPath
 from captum_3dcam._validation import check_choice, check_flag
 from captum_3dcam.explanation._background import Writer, read_ahead
@@ -22,19 +22,19 @@ from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._identity import REPORT
 from captum_3dcam.explanation._reading import find_kind
 from captum_3dcam.explanation._recipe import Opened, Options, Recipe
-from captum_3dcam.explanation._result_folder import clear, read_report
+from captum_3dcam.explanation._result_folder import clear, may_name_a_patient, read_report
 from captum_3dcam.explanation._saving import OVERLAYS, save
 from captum_3dcam.explanation._target import parse_target
-from captum_3dcam.explanation.many._claims import Claims, wait_a_moment
+from captum_3dcam.explanation.many._claims import Claims
 from captum_3dcam.explanation.many._inputs import STATE, Item, list_items
-from captum_3dcam.explanation.many._journal import DONE, FAILED, Journal, Outcome, Record, now
+from captum_3dcam.explanation.many._journal import DONE, FAILED, Journal, Outcome, Record
 from captum_3dcam.explanation.many._run_file import RunFile
 from captum_3dcam.explanation.many._summary import SUMMARY_FILES, Outcomes, write_summary
-from captum_3dcam.io import dicom_kind
 from captum_3dcam.io.kinds import kind_of_suffix
 
 # After these nothing else can be written either.
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_POLL = 0.5  # seconds, until other processes may have finished something
 MAX_ATTEMPTS = 3  # at what ends the process each time
 MAX_PREPARED = 10  # times that it was read when the process ended, perhaps by the unit before it
 Unit = Sequence[Item]
@@ -168,8 +168,10 @@ class Run:
         own = {name: getattr(self.results, name) for name in ("overlay", "keep_names", "page")}
         self.run_file = RunFile(state, self.recipe, self.target, own)
         self.items = [item._replace(salt=self.run_file.salt) for item in self.items]
+        # Before anything is read: what changes later is explained again by a later run.
+        self._states = {item.name: item.state() for item in self.items}
         self.journal = Journal(state)
-        self.started = now()
+        self.started = time()
         self.since = 0.0 if resume else self.started
         self._choose_layers()
 
@@ -194,17 +196,17 @@ class Run:
             return record if record.time >= self.started else None
         folder = self.folder / record.outcome.folder
         is_there = all((folder / name).exists() for name in (REPORT, "map.npz"))
-        is_current = record.time >= self.since and record.state == item.state()
+        is_current = record.time >= self.since and record.state == self._states[item.name]
         return record if is_there and is_current else None
 
     def _record_of_report(self, item: Item) -> Record | None:
         """Of a process that was killed when its result was written, and before that was noted."""
         folder = self._result_folder(item)
         report = read_report(folder) if self.since == 0 and folder.is_dir() else None
-        if not report or report.get("item") != [item.key, item.state()]:
+        if not report or report.get("item") != [item.key, self._states[item.name]]:
             return None
         outcome = self._outcome_of(report, item)
-        self.journal.append(record := Record(item.key, item.state(), now(), outcome))
+        self.journal.append(record := Record(item.key, self._states[item.name], time(), outcome))
         return record
 
     def _outcomes(self) -> list[Outcome]:
@@ -239,7 +241,7 @@ class Run:
                     yield unit, self._open_unit(unit, todo)
             if len(left) == len(units):
                 bar.set_description("waiting for other processes")
-                wait_a_moment()
+                sleep(_POLL)
             units = left
 
     def _open_unit(self, unit: Unit, todo: Sequence[Item]) -> list[Any]:
@@ -287,13 +289,13 @@ class Run:
     def _finish(self, unit: Unit, outcomes: Sequence[Any], bar: Any) -> None:
         """In the writing thread: write the results that are not there yet, and release the unit."""
         for item, outcome in zip(unit, outcomes, strict=True):
-            if self._record(item) is None:
+            if outcome is not None and self._record(item) is None:
                 self._write(item, outcome)
         self.claims.release(_key(unit))
         bar.update(len(unit))
 
     def _write(self, item: Item, outcome: Any) -> None:
-        state = item.state()
+        state = self._states[item.name]
         if not isinstance(outcome, Exception):
             try:
                 outcome = self._save(item, state, *outcome)
@@ -302,8 +304,8 @@ class Run:
                     raise
                 outcome = error
         if isinstance(outcome, Exception):
-            outcome = Outcome(self._name(item), FAILED, item.group, error=_message(outcome))
-        self.journal.append(Record(item.key, state, now(), outcome))
+            outcome = Outcome(self._name(item), FAILED, item.group, error=message_of(outcome))
+        self.journal.append(Record(item.key, state, time(), outcome))
 
     def _save(self, item: Item, state: str, explanation: Explanation, seconds: float) -> Outcome:
         folder = self._result_folder(item)
@@ -373,14 +375,13 @@ class Run:
 
 
 def _may_be_a_scan(path: Path, kind: str | None) -> bool:
-    if kind == "volume" or kind_of_suffix(path) == "volume":
+    by_suffix = kind_of_suffix(path)
+    if "volume" in (kind, by_suffix):
         return True
     try:
-        if dicom_kind(path) is not None:
-            return True
-        return kind_of_suffix(path) is None and find_kind(path, None) == "volume"
+        return may_name_a_patient(path, by_suffix or find_kind(path, None))
     except (ValueError, OSError):  # a damaged file, of which nothing is known
-        return kind_of_suffix(path) is None
+        return by_suffix is None
 
 
 def _make_units(items: Sequence[Item], target: Any, batch_size: int) -> list[Unit]:
@@ -409,11 +410,3 @@ def _killed() -> Exception:
         "one of its batch: out of memory, or a crash. Explain it by itself; a later run tries "
         "again."
     )
-
-
-def _message(error: Exception) -> str:
-    """The error in a line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if not isinstance(error, ValueError | OSError | ImportError | ModelError):
-        text = f"{type(error).__name__}: {text}"
-    return text

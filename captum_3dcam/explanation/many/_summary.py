@@ -1,9 +1,7 @@
 """The results of many inputs together: as a sequence, a table, and a gallery."""
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
-from html import escape
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -15,13 +13,10 @@ from captum_3dcam._json import to_json
 from captum_3dcam.explanation._explanation import Explanation
 from captum_3dcam.explanation._thumbnail import THUMBNAIL
 from captum_3dcam.explanation.many._journal import DONE, FAILED, Outcome
+from captum_3dcam.explanation.viewer.page import data_script, html_document
 
 SUMMARY_FILES = ("index.html", "summary.csv", "summary.json")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'"
-)
 
 
 class Outcomes(Sequence[Outcome]):
@@ -81,18 +76,8 @@ def _cell(value: Any) -> Any:
     ("'=1+1", 'a.png', -0.5, '1,4')
     """
     if isinstance(value, list | tuple):
-        return _as_text(value)
+        return ",".join(map(str, value))
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-
-def _as_text(target: Any) -> str:
-    """A target as it is written for the command line.
-
-    >>> _as_text((1, 4)), _as_text(None)
-    ('1,4', '')
-    """
-    several = target if isinstance(target, list | tuple) else [target]
-    return ",".join("" if each is None else str(each) for each in several)
 
 
 def _link(folder: Path, path: str) -> str:
@@ -105,23 +90,15 @@ def _gallery(folder: Path, outcomes: Sequence[Outcome]) -> str:
     cards = [
         {
             **outcome._asdict(),
-            "target": _as_text(outcome.target),
             "href": _link(folder, f"{outcome.folder}/report.html"),
             "image": _link(folder, f"{outcome.folder}/{THUMBNAIL}"),
         }
         for outcome in outcomes
     ]
-    # No text may end the script element, or begin a comment in it.
-    data = json.dumps(cards, allow_nan=False).replace("<", "\\u003c")
     package = files(__package__)
     style, script = ((package / f"gallery.{name}").read_text("utf-8") for name in ("css", "js"))
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(folder.absolute().name)}</title>\n<style>{style}</style>\n"
-        "</head>\n<body>\n<main></main>\n"
-        f'<script type="application/json" id="outcomes">{data}</script>\n'
-        f'<script type="module">{script}</script>\n</body>\n</html>'
+    body = (
+        '<main class="c3d-viewer c3d-gallery"></main>'
+        f'{data_script("outcomes", cards)}<script type="module">{script}</script>'
     )
+    return html_document(folder.absolute().name, body, style, "'self' data:")

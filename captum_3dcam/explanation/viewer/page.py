@@ -14,7 +14,7 @@ from captum_3dcam.explanation.viewer.content import ViewerContent
 # Nothing may be fetched, so that a page is complete, and tells no one that it was opened.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data:; base-uri 'none'; form-action 'none'"
+    "img-src {images}; base-uri 'none'; form-action 'none'"
 )
 # Pixels of a notebook's output, until the page in it says how high it is: scripts may be off.
 _HEIGHTS = {"image": 880, "video": 860, "volume": 850}
@@ -42,7 +42,7 @@ def viewer_page(content: ViewerContent) -> str:
     >>> "<title>&lt;cat&gt;.png</title>" in page, "<cat>" in page
     (True, False)
     """
-    return _document(content.title, _viewer(content))
+    return html_document(content.title, _viewer(content))
 
 
 def report_page(
@@ -60,7 +60,7 @@ def report_page(
     above, below = report_sections(content, report, images)
     viewer = _viewer(replace(content, title="Viewer", warnings=()))
     body = f'<div class="c3d-report">{above}</div>{viewer}<div class="c3d-report">{below}</div>'
-    return _document(content.title, body)
+    return html_document(content.title, body)
 
 
 def notebook_html(content: ViewerContent) -> str:
@@ -77,20 +77,26 @@ def notebook_html(content: ViewerContent) -> str:
 
 
 def _viewer(content: ViewerContent) -> str:
-    # No text may end the script element, or begin a comment in it.
-    payload = json.dumps(to_payload(content), allow_nan=False).replace("<", "\\u003c")
     return (
         f'<main id="c3d-viewer">{_NO_SCRIPT}</main>'
-        f'<script type="application/json" id="c3d-payload">{payload}</script>'
+        f"{data_script('c3d-payload', to_payload(content))}"
         f'<script type="module">{bundle("page")}</script>'
     )
 
 
-def _document(title: str, body: str) -> str:
-    style = read_asset("viewer.css") + read_asset("page.css")
+def data_script(name: str, data: Any) -> str:
+    """A script element with JSON, which no text in it can end."""
+    # Nor may a text begin a comment in it.
+    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>'
+
+
+def html_document(title: str, body: str, style: str = "", images: str = "data:") -> str:
+    """An HTML document in the viewer's style and another one, with images from these sources."""
+    style = read_asset("viewer.css") + read_asset("page.css") + style
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY.format(images=images)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(title)}</title>\n<style>{style}</style>\n"

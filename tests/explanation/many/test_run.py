@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import random
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 import torch
 from explanation_inputs import AFFINE
 from explanation_inputs import network as network_of
-from many_inputs import LAYERS, OPTIONS, contents, network, write_image, write_images
+from many_inputs import LAYERS, OPTIONS, contents, environment, network, write_image, write_images
 from PIL import Image
 from torch import nn
 
@@ -26,7 +25,6 @@ from captum_3dcam.explanation.many import _run
 from captum_3dcam.io import Volume, load_map, write_video, write_volume
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-HERE = Path(__file__).parent.parent.parent
 
 
 def names(outcomes, status="done"):
@@ -457,9 +455,8 @@ explain_many(model, "in", "out", windows=Windows(batch_size=2), **OPTIONS)
 
 
 def start(code=WORKER):
-    paths = os.pathsep.join([str(HERE), str(HERE.parent)])
-    env = os.environ | {"PYTHONPATH": paths}
-    return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
 
 
 def done_lines():

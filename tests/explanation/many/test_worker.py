@@ -1,17 +1,15 @@
 """The explainer as a class that engines call with batches: alone, and in actors of Ray Data."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from many_inputs import OPTIONS, contents, network, write_images
+from many_inputs import OPTIONS, contents, environment, network, write_images
 
 from captum_3dcam import explain_many
 from captum_3dcam.explanation import ArgumentError, ExplainWorker, Windows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-HERE = Path(__file__).parent.parent.parent
 ONE_BY_ONE = {**OPTIONS, "windows": Windows(batch_size=1)}
 
 
@@ -51,8 +49,7 @@ def test_inputs_elsewhere_are_refused(folder):
 def ray():
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
-    own = os.environ.get("PYTHONPATH", "")
-    variables = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), own])}
+    variables = {"PYTHONPATH": environment()["PYTHONPATH"]}
     ray.init(
         num_cpus=2,
         include_dashboard=False,

@@ -81,6 +81,16 @@ def test_a_function_that_keeps_the_frame_moves_nothing(function):
     assert torch.equal(place(maps), maps)
 
 
+def test_a_frame_whose_parts_are_black_and_white():
+    frame = torch.zeros(3, 60, 120, dtype=torch.uint8)
+    frame[:, :, 60:] = 255
+    expected = [(0, 60), (10, 110)]
+    assert np.array(_find_spans(lambda x: x[..., 10:110] / 255, frame)) == pytest.approx(
+        np.array(expected),
+        abs=0.5,  # a strip over both changes half of itself
+    )
+
+
 def test_no_function_moves_nothing():
     maps = torch.rand(24, 24)
     assert find_placement(None, FRAME)(maps) is maps

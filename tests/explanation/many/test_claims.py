@@ -25,6 +25,12 @@ def test_one_of_many_takes_a_claim(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_of_two_that_see_none_at_once_one_takes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Claims, "_last", lambda self, key: -1)
+    with Claims(tmp_path) as one, Claims(tmp_path) as other:
+        assert [one.take("a"), other.take("a")] == [True, False]
+
+
 def test_a_released_claim_is_free(tmp_path):
     with Claims(tmp_path) as one, Claims(tmp_path) as other:
         assert one.take("a")

@@ -17,7 +17,7 @@ from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.visualization import Scan
 
 LEVELS = np.array([20, 60, 200, 100], np.uint8)  # of four frames or slices
-HEIGHT, WIDTH = 40, 60
+HEIGHT, WIDTH = 120, 240
 
 
 def drawn(original, heat, tmp_path):
@@ -40,8 +40,8 @@ def test_of_a_video_it_is_the_frame_where_the_map_is_highest(index, tmp_path):
     frames = np.broadcast_to(LEVELS[:, None, None, None], (4, HEIGHT, WIDTH, 3)).copy()
     original = VideoContent(frames, FrameTimes.from_rate(4, 25.0))
     pixels = drawn(original, peak_at(index), tmp_path)
-    assert np.abs(pixels[20:30, 45:55] - LEVELS[index]).max() <= 3  # grey, where the map is zero
-    corner = pixels[:4, :4].mean(axis=(0, 1))
+    assert np.abs(pixels[60:100, 100:200] - LEVELS[index]).max() <= 3  # grey, where the map is zero
+    corner = pixels[:8, :8].mean(axis=(0, 1))
     assert np.ptp(corner) > 50  # a colour, where it is highest
 
 
@@ -50,7 +50,7 @@ def test_of_a_scan_it_is_the_slice_in_the_window(index, tmp_path):
     values = np.broadcast_to(LEVELS[:, None, None].astype(np.float32), (4, HEIGHT, WIDTH))
     pixels = drawn(VolumeContent(Scan(values), (0.0, 100.0)), peak_at(index), tmp_path)
     expected = 255 * min(LEVELS[index] / 100, 1)
-    assert np.abs(pixels[20:30, 45:55] - expected).max() <= 3
+    assert np.abs(pixels[60:100, 100:200] - expected).max() <= 3
 
 
 def test_a_large_image_is_reduced(tmp_path):

@@ -1,6 +1,9 @@
 """Captum's private helpers: all that this package takes of them is imported here."""
 
 from captum._utils.common import (
+    _expand_additional_forward_args as expand_additional_forward_args,
+)
+from captum._utils.common import (
     _format_additional_forward_args as format_additional_forward_args,
 )
 from captum._utils.common import (
@@ -17,6 +20,7 @@ from captum._utils.common import (
 )
 
 __all__ = [
+    "expand_additional_forward_args",
     "format_additional_forward_args",
     "format_tensor_into_tuples",
     "run_forward",

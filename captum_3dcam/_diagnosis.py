@@ -53,6 +53,18 @@ def empty_maps(
         )
 
 
+def featureless_samples(recording: Recording, map_peaks: Sequence[float]) -> Iterator[str]:
+    """Why samples have no map by a rule that takes no gradient."""
+    empty = [str(sample) for sample, peak in enumerate(map_peaks) if peak == 0]
+    if empty:
+        names = ", ".join(repr(calls.layer.name) for calls in recording.layers)
+        yield (
+            f"The map of sample(s) {', '.join(empty)} is zero everywhere. At layer(s) {names} the "
+            "activation is the same at all positions, or no channel counts for the score. Explain "
+            "another layer, after its activation function."
+        )
+
+
 def _gradient_peaks(
     extremes: Mapping[torch.device, Sequence[Tensor]], device_ids: list[int] | None
 ) -> list[float]:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from captum_3dcam._capture.recording import Recording
 from captum_3dcam._capture.reduction import LayerFactors, Parts, Reduction
-from captum_3dcam._diagnosis import empty_maps, flat_layers, sample_peaks
-from captum_3dcam._layerwise_cam import Geometry, LayerwiseCAM, Options
+from captum_3dcam._diagnosis import flat_layers, sample_peaks
+from captum_3dcam._layerwise_cam import Geometry, LayerwiseCAM, Options, Request
 from captum_3dcam._passes import Factors, Pass
 
 
@@ -41,10 +41,10 @@ class JointCAM(LayerwiseCAM):
             input_layout=None if first.input_layout is None else first.input_layout.text,
         )
         self.cams, self.per_layer = tuple(cams), per_layer
+        self._repeats = any(cam._repeats for cam in cams)
         self.flat_layers: set[str] | None = None
         """Those of which a factor of the first map was flat in all calls; None before the first."""
-        zeros = torch.zeros(1, 1, 1)
-        self._ends = list(accumulate((len(cam.rule(zeros, zeros)) for cam in cams), initial=0))
+        self._ends = list(accumulate((_count_factors(cam.reduction) for cam in cams), initial=0))
 
     @property
     def reduction(self) -> Reduction:
@@ -55,13 +55,20 @@ class JointCAM(LayerwiseCAM):
 
         def join(activation: Parts, gradient: Parts) -> LayerFactors:
             each = [
-                method.join(method.of_activation(*activation), method.of_gradient(*gradient))
+                method.join(method.of_activation(*activation), _own_parts(method, gradient))
                 for method in of_methods
             ]
             cancellations = {k: v for of_one in each for k, v in of_one.cancellations.items()}
             return LayerFactors(tuple(f for of_one in each for f in of_one.factors), cancellations)
 
-        return Reduction(lambda a: (a.clone(),), lambda g: (g,), join)
+        return Reduction(
+            lambda a: (a.clone(),),
+            lambda g: (g,),
+            join,
+            uses_gradient=any(method.uses_gradient for method in of_methods),
+            second_order=any(method.second_order for method in of_methods),
+            over_all_uses=any(method.over_all_uses for method in of_methods),
+        )
 
     def explain(
         self, inputs: Tensor, choose: Callable[[Tensor], Sequence[Any]]
@@ -105,6 +112,23 @@ class JointCAM(LayerwiseCAM):
             maps += self.cams[0]._layer_maps(of_methods[0], recording, geometry)
         yield torch.cat(maps, dim=1)
 
+    def _score(self, target: Any) -> Any:
+        """That of a single method; several share the score of the target itself."""
+        return self.cams[0]._score(target) if len(self.cams) == 1 else target
+
+    def _refined(self, factors: Factors, request: Request, position: int) -> Factors:
+        of_methods = [
+            cam._refined(own, request, position)
+            for cam, own in zip(self.cams, self._split(factors), strict=True)
+        ]
+        return [
+            [
+                LayerFactors(tuple(f for each in same for f in each.factors), same[0].cancellations)
+                for same in zip(*of_layer, strict=True)
+            ]
+            for of_layer in zip(*of_methods, strict=True)
+        ]
+
     def _split(self, factors: Factors) -> Iterator[Factors]:
         """The factors of each method."""
         for start, stop in pairwise(self._ends):
@@ -124,7 +148,20 @@ class JointCAM(LayerwiseCAM):
         for number, (cam, own) in enumerate(zip(self.cams, of_methods, strict=True)):
             own_peaks = sample_peaks([maps[:, number : number + 1] for maps in drawn])
             prefix = f"{type(cam).__name__}: " if number else ""
-            for reason in empty_maps(
-                recording, result._replace(factors=own), own_peaks, cam._evidence
-            ):
+            own_result = result._replace(factors=own)
+            for reason in cam._empty_maps(recording, own_result, drawn, own_peaks):
                 yield f"{prefix}{reason}"
+
+
+def _count_factors(reduction: Reduction) -> int:
+    zeros = torch.zeros(1, 1, 1)
+    gradient = (zeros, *([zeros] if reduction.second_order else []))
+    parts = _own_parts(reduction, gradient)
+    return len(reduction.join(reduction.of_activation(zeros), parts).factors)
+
+
+def _own_parts(method: Reduction, gradient: Parts) -> Parts:
+    """What a method's rule takes of the gradient, and of what follows it."""
+    if not method.uses_gradient:
+        return ()
+    return (*method.of_gradient(gradient[0]), *(gradient[1:] if method.second_order else ()))

@@ -19,6 +19,7 @@ from captum_3dcam._capture.reduction import Reduction, whole_tensors
 from captum_3dcam._diagnosis import (
     cancelled_sums,
     empty_maps,
+    featureless_samples,
     misread_input,
     misread_layers,
     sample_peaks,
@@ -36,7 +37,7 @@ from captum_3dcam._layer_choice.choice import choose_layers
 from captum_3dcam._layout import Layout
 from captum_3dcam._passes import Factors, Pass, draw_maps
 from captum_3dcam._restoration import Restoration, interruptible, restored
-from captum_3dcam._targets import top_classes
+from captum_3dcam._targets import select_scores, top_classes
 from captum_3dcam._validation import warn
 from captum_3dcam.layers import Layer, resolve_layers
 
@@ -66,6 +67,21 @@ class Options(NamedTuple):
     create_graph: bool = False
 
 
+class Request(NamedTuple):
+    """What a call explains."""
+
+    inputs: Inputs
+    options: Options
+    recording: Recording
+    targets: Sequence[Any]
+    memo: dict[Any, Any]
+    """What attributions keep from one target to the next."""
+
+
+def _missing_rule(*of_layer: Tensor) -> functional.Factors:
+    raise NotImplementedError("A subclass of LayerwiseCAM gives the layer rule.")
+
+
 class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     """A class activation map over a list of layers; a subclass gives the layer rule.
 
@@ -80,11 +96,11 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     """The number of spatial axes that the class is pinned to; None takes any."""
     _evidence: ClassVar[str] = "for"
     """What the map shows: evidence "for" the score, or "against" it."""
+    _repeats: bool = False
+    """Whether the model runs on the inputs again, to which it may have written."""
 
-    @staticmethod
-    def rule(activation: Tensor, gradient: Tensor) -> functional.Factors:
-        """The layer rule: (N, C, *S_k) twice -> its factors, each (N, 1, *S_k)."""
-        raise NotImplementedError("A subclass of LayerwiseCAM gives the layer rule.")
+    rule: ClassVar[functional.LayerRule] = staticmethod(_missing_rule)
+    """The layer rule: (N, C, *S_k) twice -> its factors, each (N, 1, *S_k)."""
 
     @property
     def reduction(self) -> Reduction:
@@ -321,15 +337,12 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
 
             maps: list[Tensor] = []
             passes: list[Pass] = []
-            for position, target in enumerate(requested, start=1):
-                is_last = position == len(requested)
-                factors = recording.factors(target, retain_graph=not is_last)
-                cancelled = dict.fromkeys(cancelled_sums(recording, factors))
-                passes.append(Pass(factors, recording.gradient_extremes, cancelled))
-                certain = cancelled or recording.training or options.create_graph
-                if recording.doubtful and not certain:
-                    others = self._extremes_nearby(inputs, options, target)
-                    passes[-1].notes.update(dict.fromkeys(unstable_gradients(recording, others)))
+            request = Request(inputs, options, recording, requested, {})
+            for position in range(len(requested)):
+                result = self._pass(request, position)
+                refined = self._refined(result.factors, request, position)
+                passes.append(result._replace(factors=refined))
+                is_last = position + 1 == len(requested)
                 if not is_last and len(passes) < self._targets_together:
                     continue
                 for result, drawn in zip(passes, draw_maps(passes, drawn_maps), strict=True):
@@ -352,6 +365,30 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         with Restoration(), torch.autograd.graph.allow_mutation_on_saved_tensors(), interruptible():
             return explain()
 
+    def _pass(self, request: Request, position: int) -> Pass:
+        """The backward pass of a target, if the rule takes a gradient, and what to warn of."""
+        inputs, options, recording, targets, _ = request
+        target = self._score(targets[position])
+        if not self.reduction.uses_gradient:
+            if target is not None:
+                select_scores(recording.output, target)  # its errors
+            return Pass(recording.forward_factors(), (), {})
+        factors = recording.factors(target, retain_graph=position + 1 < len(targets))
+        notes = dict.fromkeys(cancelled_sums(recording, factors))
+        certain = notes or recording.training or options.create_graph
+        if recording.doubtful and not certain:
+            others = self._extremes_nearby(inputs, options, target)
+            notes |= dict.fromkeys(unstable_gradients(recording, others))
+        return Pass(factors, recording.gradient_extremes, notes)
+
+    def _score(self, target: Any) -> Any:
+        """The target whose score is differentiated, in any form of ``target=``."""
+        return target
+
+    def _refined(self, factors: Factors, request: Request, position: int) -> Factors:
+        """What the maps are drawn from, if that takes more than the rule."""
+        return factors
+
     def _empty_maps(
         self,
         recording: Recording,
@@ -360,6 +397,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         peaks: Sequence[float],
     ) -> Iterator[str]:
         """Why samples have no map; ``peaks`` are the largest values of what was drawn."""
+        if not self.reduction.uses_gradient:
+            return featureless_samples(recording, peaks)
         return empty_maps(recording, result, peaks, self._evidence)
 
     @property
@@ -388,10 +427,15 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         if not self.layers:
             self._choose_layers(inputs, additional_forward_args)
         geometry = self._geometry(reference_input(inputs), output_size)
+        if create_graph and not (self.reduction.uses_gradient and not self.reduction.second_order):
+            raise ValueError(
+                f"{type(self).__name__} is not differentiable; create_graph=True is for methods of "
+                "one gradient, as LayerwiseGradCAM."
+            )
         recording = record(
             self.forward_func,
             self.layers,
-            tensors,
+            tuple(tensor.clone() for tensor in tensors) if self._repeats else tensors,
             additional_forward_args,
             reduction=self.reduction,
             batch_size=geometry.batch_size,

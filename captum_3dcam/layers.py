@@ -134,6 +134,34 @@ def _tokens_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> Ten
     return x[:, prefix_tokens:].transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
 
 
+def attention_to_grid(grid: Sequence[int], prefix_tokens: int = 0) -> Reshape:
+    """A ``reshape`` for attention: (N, heads, queries, keys) -> (N, heads · queries, *grid).
+
+    The keys lie on the grid, as the tokens of :func:`tokens_to_grid`, which has the same arguments
+    and errors.
+
+    >>> import torch
+    >>> attention_to_grid((2, 3, 3), prefix_tokens=1)(torch.ones(4, 8, 19, 19)).shape
+    torch.Size([4, 152, 2, 3, 3])
+    """
+    return partial(
+        _attention_to_grid,
+        grid=check_integers("grid", grid),
+        prefix_tokens=check_integer("prefix_tokens", prefix_tokens, minimum=0),
+    )
+
+
+def _attention_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> Tensor:
+    check_tensor("the layer's output", x)
+    if x.ndim != 4:
+        raise ValueError(
+            f"attention_to_grid expects attention weights (N, heads, queries, keys); received "
+            f"{tuple(x.shape)}. Choose the layer that returns them, e.g. attn.attn_drop of timm's "
+            "blocks with attn.fused_attn = False."
+        )
+    return _tokens_to_grid(x.flatten(1, 2).mT, grid, prefix_tokens)
+
+
 def frames_to_clip(num_frames: int) -> Reshape:
     """A ``reshape`` for 2D networks over folded frames: (N*T, C, *S) -> (N, C, T, *S).
 

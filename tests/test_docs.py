@@ -244,24 +244,31 @@ def test_headings_of_troubleshooting_are_messages_of_the_package():
     assert sorted(errors) == sorted(set(errors))
 
 
+PACKAGE = ROOT / "captum_3dcam"
 CORE = [
-    "functional",
+    *(
+        f"{path.parent.name}/{path.stem}"
+        for folder in ("functional", "attribution")
+        for path in sorted((PACKAGE / folder).glob("*.py"))
+        if re.search(r"\b(Type|Value|Index|Runtime)Error\(", path.read_text())
+    ),
     "_layout",
     "layers",
     "_targets",
     "_capture/layer_calls",
     "_capture/layer_output",
     "_capture/forward_run",
+    "_capture/perturbed_run",
     "_capture/recording",
     "_diagnosis",
     "_layerwise_cam",
-    "attribution",
+    "targets",
 ]
 
 
 @pytest.mark.parametrize("module", CORE)
 def test_troubleshooting_has_every_error_and_warning_of_an_attribution(module):
-    tree = ast.parse((ROOT / "captum_3dcam" / f"{module}.py").read_text())
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
     errors = [heading[1:-1] for heading in headings(DOCS / "troubleshooting.md") if "`" in heading]
     raised = [
         message(node.args[0])

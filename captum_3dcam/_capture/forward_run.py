@@ -43,6 +43,10 @@ CHANNELS_FIRST = (
 )
 
 
+Edit = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
+"""From a layer's tensor, and what arranges it as (N, C, *S_k), to what the model continues with."""
+
+
 class Mode(NamedTuple):
     """What a run of the model records."""
 
@@ -50,6 +54,12 @@ class Mode(NamedTuple):
     """The layers' inputs instead of their outputs."""
     create_graph: bool = False
     """The maps are to be differentiable."""
+    over_all_uses: bool = False
+    """Gradients are those over all uses of a layer's tensor."""
+    forward_only: bool = False
+    """No gradients are recorded."""
+    edit: Edit | None = None
+    """What exchanges the layers' tensors, instead of recording them."""
     from_start: bool = False
     """Gradients are on from the start of the model, instead of from the first layer on."""
 
@@ -60,7 +70,8 @@ class Mode(NamedTuple):
         Those of a layer's input need gradients from the start. A map that is differentiable needs
         them anyway.
         """
-        return self.layer_input or self.create_graph
+        several = self.layer_input or self.create_graph or self.over_all_uses
+        return several and not self.forward_only
 
 
 class ForwardRun:
@@ -284,9 +295,11 @@ class ForwardRun:
         """
         refuse_inference_mode()
         arrange = calls.layer.arrangement(self.batch_size, self.rank, self._shapes)
+        if self.mode.edit is not None:
+            return self.mode.edit(tensor, arrange)
         with torch.set_grad_enabled(self.mode.create_graph):
             call = calls.add(tensor if self.mode.create_graph else tensor.detach(), arrange)
-        if call is None:
+        if call is None or self.mode.forward_only:
             return tensor
         if not torch.is_grad_enabled():
             if self.mode.from_start:

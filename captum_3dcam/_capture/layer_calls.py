@@ -33,6 +33,8 @@ class LayerCall:
         self.token = torch.zeros((), dtype=tensor.dtype, device=tensor.device, requires_grad=True)
         self.edge: GradientEdge | None = None
         """Where the gradient of the tensor itself arrives, if it is asked for instead."""
+        self.tensor = tensor if reduction.second_order else None
+        """In the graph, for second derivatives."""
         self.extremes: dict[str, Parts] = {}
         """The least and the largest entries of the activation and the gradient, (N,) each."""
         self.shape: tuple[int, ...] = ()
@@ -44,6 +46,8 @@ class LayerCall:
 
     def hold(self, activation: Tensor) -> None:
         """Reduce the activation, arranged, which passes in the forward."""
+        if self.reduction.second_order:  # the graph is for the gradient's derivative alone
+            activation = activation.detach()
         self.activation = self.reduction.of_activation(activation)
         if not self.reduction.is_small:
             self.settle()
@@ -51,6 +55,9 @@ class LayerCall:
     def reduce(self, gradient: Tensor) -> None:
         """Reduce the gradient, which passes in the backward; join it with the activation."""
         self.gradient = self.reduction.of_gradient(self.arrange(plain_tensor(gradient)))
+        if self.tensor is not None:
+            curvature = self.arrange(_curvature(gradient, self.tensor))
+            self.gradient = (*(part.detach() for part in self.gradient), curvature)
         if not self.reduction.is_small:
             self.settle()
 
@@ -77,6 +84,16 @@ class LayerCall:
     def supersede(self) -> None:
         """The layer ran again, and a later call is explained."""
         self.superseded, self.activation, self.error = True, (), None
+
+
+def _curvature(gradient: Tensor, tensor: Tensor) -> Tensor:
+    """H A: the derivative of the gradient along the activation A itself, zero of a linear score."""
+    (product,) = (
+        torch.autograd.grad(gradient, tensor, tensor.detach(), retain_graph=True, allow_unused=True)
+        if gradient.requires_grad
+        else (None,)
+    )
+    return torch.zeros_like(gradient) if product is None else plain_tensor(product)
 
 
 def _extremes(x: Tensor) -> Parts:
@@ -170,8 +187,13 @@ class LayerCalls:
     def _factors_on(self, calls: list[LayerCall]) -> list[LayerFactors]:
         if self.stacked:
             activation = stack_calls([call.activation for call in calls])
+            if not self.reduction.uses_gradient:
+                return [self.reduction.join(activation, ())]
             gradient = stack_calls([call.gradient or _no_gradient(call) for call in calls])
             return [self.reduction.join(activation, gradient)]
+        if not self.reduction.uses_gradient:
+            for call in calls:
+                call.factors = call.factors or self.reduction.join(call.activation, ())
         return [call.factors for call in calls if call.factors is not None]
 
 

@@ -42,6 +42,8 @@ class Recording:
     device_ids: list[int] | None = None
     create_graph: bool = False
     """Whether the factors are to be differentiable."""
+    second_order: bool = False
+    """Whether the gradients are, for their own derivative."""
     training: bool = False
     """Whether a module was in train mode."""
     channels_first: frozenset[tuple[int, ...]] = frozenset()
@@ -73,6 +75,14 @@ class Recording:
         with torch.set_grad_enabled(self.create_graph):
             return [layer.factors(self.device_ids) for layer in self.layers]
 
+    def forward_factors(self) -> list[list[LayerFactors]]:
+        """Per layer, the factors of each call, by a rule that takes no gradient.
+
+        Raises RuntimeError for a layer that holds NaN or Inf.
+        """
+        read_extremes(self.layers, self.output.new_zeros(0))
+        return [layer.factors(self.device_ids) for layer in self.layers]
+
     @property
     def gradient_extremes(self) -> list[dict[torch.device, list[Tensor]]]:
         """Of each layer, the least and largest entries of the last target's gradients by device."""
@@ -92,19 +102,20 @@ class Recording:
         begin = torch.autograd.graph.get_gradient_edge(scores)
         ends = [call.begin_backward() for call in calls]
         scales = torch.full_like(scores, scale)
+        create_graph = self.create_graph or self.second_order
         with Restoration() as restoration:
             _load_autograd()
             self.state.preserve(restoration)  # a checkpoint runs its part of the model again
             with (
-                nullcontext() if self.create_graph else lean_graph(self.inputs),
+                nullcontext() if create_graph else lean_graph(self.inputs),
                 interruptible(),
             ):
                 gradients = torch.autograd.grad(
                     [begin],
                     ends,
                     [scales],
-                    retain_graph or self.create_graph,
-                    self.create_graph,
+                    retain_graph or create_graph,
+                    create_graph,
                     allow_unused=True,
                 )
         reached = set()
@@ -170,7 +181,12 @@ def record(
     Raises RuntimeError for a layer that did not run, and ValueError for one without a spatial
     axis or of another batch size.
     """
-    mode = Mode(attribute_to_layer_input, create_graph)
+    mode = Mode(
+        attribute_to_layer_input,
+        create_graph or reduction.second_order,
+        reduction.over_all_uses,
+        forward_only=not reduction.uses_gradient,
+    )
     arguments = format_additional_forward_args(additional_forward_args)
     roots = [forward_func] if isinstance(forward_func, nn.Module) else []
     for from_start in (True,) if mode.by_edge else (False, True):
@@ -193,6 +209,7 @@ def record(
         inputs=own_inputs,
         device_ids=device_ids or run.device_ids,
         create_graph=create_graph,
+        second_order=reduction.second_order,
         training=run.training,
         channels_first=frozenset(run.channels_first),
         first_grid=run.first_grid,

@@ -36,6 +36,12 @@ class Reduction(NamedTuple):
     is_small: bool = False
     """Whether little is held of G too. The layers are then joined one after the other at the end:
     between two convolutions, whose data fill the processor's cache, it takes ten times as long."""
+    uses_gradient: bool = True
+    """Whether there is a backward pass at all."""
+    second_order: bool = False
+    """Whether of G is followed by H A, the second derivative of the score times the activation."""
+    over_all_uses: bool = False
+    """Whether G is that over all uses of the tensor, also those before the layer returned it."""
 
 
 def whole_tensors(
@@ -56,6 +62,16 @@ def whole_tensors(
         of_activation=lambda activation: (activation.clone(),),
         of_gradient=lambda gradient: (gradient,),
         join=join,
+    )
+
+
+def activations_alone(rule: Callable[[Tensor], Parts]) -> Reduction:
+    """For rules that take no gradient."""
+    return Reduction(
+        of_activation=lambda activation: (activation.clone(),),
+        of_gradient=lambda gradient: (gradient,),
+        join=lambda activation, gradient: LayerFactors(rule(*activation), {}),
+        uses_gradient=False,
     )
 
 

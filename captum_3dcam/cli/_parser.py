@@ -22,6 +22,14 @@ METHODS = (
     "LayerCAM",
     "HiResCAM",
     "XGradCAM",
+    "GradCAMElementWise",
+    "EigenCAM",
+    "EigenGradCAM",
+    "KPCACAM",
+    "FEM",
+    "ScoreCAM",
+    "AblationCAM",
+    "ShapleyCAM",
 )
 WITHOUT_FUSION = "WhatWhere"
 RETURNS = ("logits", "probabilities", "values")
@@ -31,6 +39,16 @@ VOLUME_PRESETS = ("ct-brain", "ct-lung", "ct-soft-tissue", "ct-bone")
 CHANNELS = (1, 3)
 PRECISIONS = ("float32", "bfloat16", "float16")
 DATASETS = ("actions", "jhmdb", "ucf24", "ilsvrc")
+FAITHFULNESS = (
+    "deletion",
+    "insertion",
+    "road",
+    "average_drop",
+    "increase_in_confidence",
+    "coherency",
+    "complexity",
+    "adcc",
+)
 
 _ASPECT = "one number: the length of the shorter side of frames"
 _MAX_SHOWN = 200  # characters of an argument in a message
@@ -174,6 +192,8 @@ def _add_evaluate(commands: Any) -> None:
     _add_preprocessing(parser, FRAME_PRESETS, f"H W of the frames, as the model input; {_ASPECT}")
     add("--target", choices=("label", "predicted"), default="label",
         help="the class to explain: the label's or the predicted one (default: label)")  # fmt: skip
+    add("--faithfulness", nargs="+", choices=FAITHFULNESS, default=[], metavar="SCORE",
+        help=f"also {', '.join(FAITHFULNESS)}, by many forward passes per map")  # fmt: skip
     add("--limit", type=_count, metavar="N",
         help="number of samples, evenly spaced (default: all; 64 actions)")  # fmt: skip
     add("--root", type=_path, help="the dataset's folder, needed by all but actions")

@@ -1,4 +1,4 @@
-"""Input validation of :mod:`captum_3dcam.functional`."""
+"""Input validation of the functions."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import index

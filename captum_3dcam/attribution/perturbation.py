@@ -1,0 +1,263 @@
+"""Score-CAM and Ablation-CAM: channels weighted by what the score does when they change."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from captum_3dcam import functional
+from captum_3dcam._captum import expand_additional_forward_args
+from captum_3dcam._capture import reduction as _reduction
+from captum_3dcam._capture.layer_calls import LayerCalls
+from captum_3dcam._capture.perturbed_run import ChannelAblation, Network, run_perturbed
+from captum_3dcam._capture.reduction import LayerFactors, Reduction
+from captum_3dcam._inputs import format_inputs, reference_input
+from captum_3dcam._layerwise_cam import LayerSpec, LayerwiseCAM, Request
+from captum_3dcam._passes import Factors
+from captum_3dcam._targets import normalize_target, predicted_target, select_scores
+from captum_3dcam._validation import check_flag, check_integer
+
+_Weights = list[list[list[Tensor]]]
+"""Of each target, and of each layer and explained call, the channels' weights (N, C)."""
+
+
+class _PerturbationCAM(LayerwiseCAM):
+    """norm(↑ relu Σ_c w_c A_c) with weights from a forward pass for each channel of each layer."""
+
+    _name: ClassVar[str]
+    _repeats = True
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        layers: LayerSpec | Sequence[LayerSpec] | Literal["auto"],
+        device_ids: list[int] | None = None,
+        *,
+        perturbations_per_eval: int = 16,
+        show_progress: bool = False,
+        fusion: functional.Fusion = "sum",
+        interpolate_mode: str | None = None,
+        align_corners: bool = False,
+        output: str | int | Callable[[Any], Tensor] | None = None,
+        input_layout: str | None = None,
+    ) -> None:
+        """As :class:`LayerwiseGradCAM`, and two arguments of Captum's perturbation methods.
+
+        Args:
+            perturbations_per_eval: how many copies of the batch, each with another perturbation,
+                go into one forward pass.
+            show_progress: show a progress bar for each layer.
+        """
+        super().__init__(
+            forward_func,
+            layers,
+            device_ids,
+            fusion=fusion,
+            interpolate_mode=interpolate_mode,
+            align_corners=align_corners,
+            output=output,
+            input_layout=input_layout,
+        )
+        self.perturbations_per_eval = check_integer(
+            "perturbations_per_eval", perturbations_per_eval
+        )
+        check_flag("show_progress", show_progress)
+        self.show_progress = show_progress
+
+    @staticmethod
+    def rule(activation: Tensor) -> functional.Factors:
+        """The activation itself, which is weighted afterwards."""
+        return (activation,)
+
+    @property
+    def reduction(self) -> Reduction:
+        return _reduction.activations_alone(self.rule)
+
+    def _refined(self, factors: Factors, request: Request, position: int) -> Factors:
+        if self not in request.memo:
+            request.memo[self] = self._weights(factors, request)
+        weights = request.memo[self][position]
+        return [
+            [
+                LayerFactors((_weighted(call.factors[0], of_call),), {})
+                for call, of_call in zip(calls, of_layer, strict=True)
+            ]
+            for calls, of_layer in zip(factors, weights, strict=True)
+        ]
+
+    def _weights(self, factors: Factors, request: Request) -> _Weights:
+        """From one forward pass for each perturbation, whatever the number of targets."""
+        targets = [_explicit(target, request.recording.output) for target in request.targets]
+        of_targets: _Weights = [[] for _ in targets]
+        for calls, of_layer in zip(request.recording.layers, factors, strict=True):
+            of_calls = [
+                self._layer_weights(call.factors[0], number, calls, targets, request)
+                for number, call in enumerate(of_layer)
+            ]
+            for number, own in enumerate(of_targets):
+                own.append([weights[number] for weights in of_calls])
+        return of_targets
+
+    def _layer_weights(
+        self,
+        activation: Tensor,
+        number: int,
+        calls: LayerCalls,
+        targets: Sequence[Any],
+        request: Request,
+    ) -> Tensor:
+        """The weights (targets, N, C) of the channels of a layer's explained call."""
+        raise NotImplementedError
+
+    def _chunks(self, channels: int, layer: str) -> Iterator[range]:
+        """The channels that are perturbed together."""
+        size = self.perturbations_per_eval
+        starts = range(0, channels, size)
+        bar = tqdm(starts, f"{self._name}: {layer}", disable=not self.show_progress)
+        for start in bar:
+            yield range(start, min(start + size, channels))
+
+    def _scores(
+        self,
+        inputs: tuple[Tensor, ...],
+        copies: int,
+        targets: Sequence[Any],
+        request: Request,
+        edit: ChannelAblation | None = None,
+    ) -> Tensor:
+        """The score of each target for so many copies of the batch: (targets, copies, N)."""
+        options = request.options
+        arguments = options.additional_forward_args
+        if arguments is not None:
+            arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+            arguments = expand_additional_forward_args(arguments, copies)
+        is_list = isinstance(request.inputs, list)
+        network = Network(self.forward_func, self.output, is_list, options.attribute_to_layer_input)
+        output = run_perturbed(network, inputs, arguments, edit)
+        scores = [select_scores(output, _repeated(target, copies)) for target in targets]
+        return torch.stack(scores).unflatten(1, (copies, -1))
+
+
+class LayerwiseScoreCAM(_PerturbationCAM):
+    """Score-CAM per layer, max-normalised and fused, without gradients.
+
+    norm(↑ relu Σ_c w_c A_c), w = softmax over channels of the score for x ⊙ m_c, where the mask m_c
+    is ↑A_c scaled to [0, 1] by its minimum and maximum (Wang et al., 2020, arXiv 1910.01279). One
+    forward pass for each channel of each layer, however many classes are explained. Of several
+    inputs, the one that the map lies over is masked.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AvgPool3d(6), nn.Flatten())
+    >>> LayerwiseScoreCAM(model, "1").attribute(torch.rand(2, 1, 8, 8, 8), target=2).shape
+    torch.Size([2, 1, 8, 8, 8])
+    """
+
+    _name = "Score-CAM"
+
+    def _layer_weights(
+        self,
+        activation: Tensor,
+        number: int,
+        calls: LayerCalls,
+        targets: Sequence[Any],
+        request: Request,
+    ) -> Tensor:
+        tensors = format_inputs(request.inputs)
+        masked = next(n for n, x in enumerate(tensors) if x is reference_input(request.inputs))
+        reference = tensors[masked]
+        if not reference.is_floating_point():
+            raise TypeError(
+                f"Score-CAM multiplies the input by masks, which takes floating-point numbers; "
+                f"received {reference.dtype}. Pass what the first layer takes, e.g. embeddings."
+            )
+        size = self._geometry(reference, None).size
+        scores = []
+        for chunk in self._chunks(activation.shape[1], calls.layer.name):
+            masks = self._masks(activation[:, chunk.start : chunk.stop], size).to(reference)
+            copies = [torch.cat([x] * len(chunk)) for x in tensors]
+            copies[masked] = torch.cat([self._masked(reference, m) for m in masks.unbind(dim=1)])
+            scores.append(self._scores(tuple(copies), len(chunk), targets, request))
+        return torch.cat(scores, dim=1).transpose(1, 2).softmax(dim=2)
+
+    def _masks(self, activation: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Each channel, upsampled and scaled to [0, 1]; zero where it is constant."""
+        options = (self.interpolate_mode, self.align_corners)
+        masks = functional.upsample(activation, size, *options).flatten(2)
+        low, high = (edge.values[..., None] for edge in (masks.min(dim=2), masks.max(dim=2)))
+        scaled = (masks - low) / torch.where(high > low, high - low, torch.inf)
+        return scaled.reshape(*activation.shape[:2], *size)
+
+    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The input times a mask (N, *S), in the input's layout."""
+        if self.input_layout is None:
+            return x * mask[:, None]
+        channels = x.numel() // mask.numel()
+        return x * self.input_layout.restore(mask[:, None].expand(-1, channels, *mask.shape[1:]))
+
+
+class LayerwiseAblationCAM(_PerturbationCAM):
+    """Ablation-CAM per layer, max-normalised and fused, without gradients.
+
+    norm(↑ relu Σ_c w_c A_c), w_c = y − y_c, with y_c the score when channel c of the layer is zero
+    (Desai, Ramaswamy, 2020, doi 10.1109/WACV45572.2020.9093360). The paper divides by y, which the
+    normalisation undoes, and which would turn the map's sign where y is negative. One forward pass
+    for each channel of each layer, however many classes are explained.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.AvgPool3d(6), nn.Flatten())
+    >>> LayerwiseAblationCAM(model, "1").attribute(torch.rand(2, 1, 8, 8, 8), target=2).shape
+    torch.Size([2, 1, 8, 8, 8])
+    """
+
+    _name = "Ablation-CAM"
+
+    def _layer_weights(
+        self,
+        activation: Tensor,
+        number: int,
+        calls: LayerCalls,
+        targets: Sequence[Any],
+        request: Request,
+    ) -> Tensor:
+        tensors = format_inputs(request.inputs)
+        samples, rank = len(activation), activation.ndim - 2
+        score = self._scores(tensors, 1, targets, request)
+        drops = []
+        for chunk in self._chunks(activation.shape[1], calls.layer.name):
+            edit = ChannelAblation(calls.layer, chunk, samples, rank, _ablated_call(calls, number))
+            copies = tuple(torch.cat([x] * len(chunk)) for x in tensors)
+            drops.append(score - self._scores(copies, len(chunk), targets, request, edit))
+        return torch.cat(drops, dim=1).transpose(1, 2)
+
+
+def _ablated_call(calls: LayerCalls, number: int) -> int | None:
+    """Which call of the layer loses a channel: the explained one, or all that are stacked."""
+    chosen = calls.layer.calls
+    if calls.stacked:
+        return None
+    if isinstance(chosen, int):
+        return chosen
+    return number if chosen == "sum" else calls.count - 1
+
+
+def _weighted(activation: Tensor, weights: Tensor) -> Tensor:
+    """relu Σ_c w_c A_c: (N, C, *S) and (N, C) -> (N, 1, *S)."""
+    of_channels = weights.to(activation.device).reshape(
+        *weights.shape, *[1] * (activation.ndim - 2)
+    )
+    return functional.weighted_sum(activation, of_channels)
+
+
+def _explicit(target: Any, output: Tensor) -> Any:
+    """The target; instead of None the class that is predicted without a perturbation."""
+    return predicted_target(output) if target is None else target
+
+
+def _repeated(target: Any, copies: int) -> Any:
+    """The target for so many copies of the batch."""
+    target = target if callable(target) else normalize_target(target)
+    return target * copies if isinstance(target, list) else target

@@ -1,4 +1,4 @@
-"""Helpers for the tests of the 3D ResNeXt and I3D."""
+"""Helpers for the tests of the networks of the paper."""
 
 import math
 
@@ -34,7 +34,7 @@ def outputs_of(model: nn.Module, names, x: torch.Tensor) -> dict[str, list[torch
 def shuffled_norms(module: nn.Module) -> nn.Module:
     """The module in eval mode, with random weights and statistics of batch normalisation."""
     for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm3d):
+        if isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d)):
             for tensor in (norm.weight.data, norm.running_var):
                 tensor.uniform_(0.5, 2)
             for tensor in (norm.bias.data, norm.running_mean):
@@ -42,7 +42,7 @@ def shuffled_norms(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def naive_norm(x: torch.Tensor, norm: nn.BatchNorm3d, eps: float) -> torch.Tensor:
+def naive_norm(x: torch.Tensor, norm: nn.Module, eps: float) -> torch.Tensor:
     out = torch.empty_like(x)
     for c in range(x.shape[1]):
         centred = (x[:, c] - norm.running_mean[c]) / math.sqrt(norm.running_var[c] + eps)

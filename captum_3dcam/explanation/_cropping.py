@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_3dcam._validation import warn
-from captum_3dcam.models import Preprocessing
+from captum_3dcam.models import FlowPreprocessing, Preprocessing
 
 _STRIPS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # their middles; each is 1/16 of the side wide
 _MIN_RATIO = 2  # of the change in a strip to that elsewhere, such as by another mean
@@ -47,7 +47,7 @@ def find_placement(
     tensor([0., 0., 1., 1., 1., 1., 0., 0.])
     """
     height, width = frame.shape[-2:]
-    if isinstance(preprocess, Preprocessing):
+    if isinstance(preprocess, (Preprocessing, FlowPreprocessing)):
         return partial(preprocess.maps_to_frame, frame_size=(height, width))
     if preprocess is None:
         return lambda maps: maps

@@ -11,7 +11,13 @@ from captum_3dcam._errors import ArgumentError, argument_errors
 from captum_3dcam._validation import show, warn
 from captum_3dcam.explanation._cropping import check_grid
 from captum_3dcam.explanation._explainer import input_channels
-from captum_3dcam.models import PRESETS, VOLUME_PRESETS, Preprocessing, VolumePreprocessing
+from captum_3dcam.models import (
+    PRESETS,
+    VOLUME_PRESETS,
+    FlowPreprocessing,
+    Preprocessing,
+    VolumePreprocessing,
+)
 
 Preprocess = Callable[[Tensor], Tensor]
 _VALUES = {
@@ -153,7 +159,7 @@ class VolumeSteps:
 
 def name_preprocessing(preprocess: Any) -> str:
     """The values of a preprocessing, or the name of a function, for the report."""
-    if isinstance(preprocess, (Preprocessing, VolumePreprocessing)):
+    if isinstance(preprocess, (Preprocessing, FlowPreprocessing, VolumePreprocessing)):
         return repr(preprocess)
     if isinstance(preprocess, VolumeSteps):
         return str(preprocess)

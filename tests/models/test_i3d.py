@@ -6,12 +6,22 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from backbones import naive_norm, outputs_of, seeded, shuffled_norms
+from backbones import naive_norm, outputs_of, seeded, shapes_of, shuffled_norms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from captum_3dcam.models.i3d import I3D, _MaxPool, _Mixed, _pad_same, _Unit, i3d
+from captum_3dcam.models import load_checkpoint
+from captum_3dcam.models.i3d import (
+    I3D,
+    I3DFlow,
+    _MaxPool,
+    _Mixed,
+    _pad_same,
+    _Unit,
+    i3d,
+    i3d_flow,
+)
 
 SIZE, KERNEL, STRIDE = st.integers(1, 40), st.integers(1, 7), st.integers(1, 3)
 
@@ -179,3 +189,43 @@ def test_the_momentum_of_batch_normalisation():
     torch.testing.assert_close(unit.bn.running_mean, 0.01 * mean.detach())
     norms = [module for module in i3d().modules() if isinstance(module, nn.BatchNorm3d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.01)}
+
+
+# ---------------------------------------------------------------------------------- flow stream
+
+
+def test_the_flow_stream_has_the_names_of_rgb_and_two_channels(inception):
+    flow = seeded(i3d_flow)
+    expected = shapes_of(inception)
+    expected["Conv3d_1a_7x7.conv3d.weight"] = [64, 2, 7, 7, 7]
+    assert shapes_of(flow) == expected
+    assert sum(parameter.numel() for parameter in flow.parameters()) == 12_675_312
+    assert (flow.LAYERS, flow.dropout.p) == (I3D.LAYERS, 0.5)
+
+
+@torch.no_grad()
+def test_the_flow_stream_is_the_same_network_after_its_first_convolution(inception):
+    flow = seeded(i3d_flow).eval()
+    state = flow.state_dict() | {
+        name: tensor
+        for name, tensor in inception.state_dict().items()
+        if name != "Conv3d_1a_7x7.conv3d.weight"
+    }
+    flow.load_state_dict(state)
+    inception_of_two = I3D(in_channels=2).eval()
+    inception_of_two.load_state_dict(state)
+    x = torch.rand(1, 2, 8, 32, 32)
+    assert torch.equal(flow(x), inception_of_two(x))
+
+
+def test_a_checkpoint_of_rgb_is_not_one_of_flow(tmp_path, inception):
+    torch.save(inception.state_dict(), tmp_path / "rgb_imagenet.pt")
+    with pytest.raises(ValueError, match=r"Conv3d_1a_7x7.conv3d.weight \(expected \(64, 2, 7, 7"):
+        load_checkpoint(tmp_path / "rgb_imagenet.pt", i3d_flow())
+
+
+def test_the_preprocessing_of_the_flow_stream():
+    flow = torch.tensor([15.0, -30.0])[:, None, None, None].expand(2, 4, 224, 224)
+    prepared = I3DFlow.PREPROCESSING(flow)
+    assert prepared[:, 0, 0, 0].tolist() == [0.75, -1.0]
+    assert I3DFlow.PREPROCESSING.size == I3D.PREPROCESSING.size

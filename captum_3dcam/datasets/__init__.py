@@ -13,6 +13,7 @@ from captum_3dcam.datasets.synthetic import (
     SyntheticActionVideos,
     freeze,
 )
+from captum_3dcam.datasets.thumos import THUMOS14, MultiTHUMOS, UntrimmedVideo
 from captum_3dcam.datasets.ucf24 import (
     UCF101_24,
     TubeAnnotation,
@@ -24,6 +25,7 @@ __all__ = [
     "ACTIONS",
     "HMDB51",
     "JHMDB",
+    "THUMOS14",
     "UCF101",
     "UCF101_24",
     "ActionClip",
@@ -31,10 +33,12 @@ __all__ = [
     "ILSVRCLocalization",
     "ImageAnnotation",
     "LocalizedImage",
+    "MultiTHUMOS",
     "Problem",
     "SyntheticActionVideos",
     "SyntheticActions",
     "TubeAnnotation",
+    "UntrimmedVideo",
     "VideoAnnotation",
     "VideoClip",
     "freeze",

@@ -39,28 +39,43 @@ def temporal_hit(profiles: Tensor, segments: Sequence[Tensor], tolerance: float 
 
 
 def match_detections(
-    preds: Sequence[Detections], target: Sequence[Detections], label: int, tiou: float
+    preds: Sequence[Detections],
+    target: Sequence[Detections],
+    label: int,
+    tiou: float,
+    ignored: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, int]:
     """Match detections of a class: true positives, bool (M,), and the number of ground truths.
 
     From the highest score to the lowest (the first of equals first), each detection takes the free
     ground-truth segment of its video with the highest tIoU, if that is at least ``tiou``. The
-    result is in the order of scores. Arguments as for :func:`temporal_average_precision`.
+    result is in the order of scores, without the detections that do not count because of
+    ``ignored``. Arguments as for :func:`temporal_average_precision`.
     """
     check_detections(preds, target)
     label = check_integer("label", label, minimum=None)
-    return _match_detections(preds, target, label, check_number("tiou", tiou))
+    ignored = _check_ignored(ignored, len(target))
+    return _match_detections(preds, target, label, check_number("tiou", tiou), ignored)
 
 
 def _match_detections(
-    preds: Sequence[Detections], target: Sequence[Detections], label: int, tiou: float
+    preds: Sequence[Detections],
+    target: Sequence[Detections],
+    label: int,
+    tiou: float,
+    ignored: Sequence[Tensor],
 ) -> tuple[Tensor, int]:
     scores, ious, videos, is_free = [torch.zeros(0)], [], [], []
-    for video, (detected, ground_truth) in enumerate(zip(preds, target, strict=True)):
+    may_be_right: list[bool] = []
+    for video, (detected, ground_truth, unsure) in enumerate(
+        zip(preds, target, ignored, strict=True)
+    ):
         segments = ground_truth["segments"][ground_truth["labels"] == label].cpu()
         of_class = detected["labels"] == label
         scores.append(detected["scores"][of_class].cpu())
-        ious += list(segment_iou(detected["segments"][of_class].cpu(), segments))
+        proposed = detected["segments"][of_class].cpu()
+        ious += list(segment_iou(proposed, segments))
+        may_be_right += (segment_iou(proposed, unsure.cpu()) > 0).any(dim=1).tolist()
         videos += [video] * len(scores[-1])
         is_free.append(torch.ones(len(segments), dtype=torch.bool))
     hits = torch.zeros(len(videos), dtype=torch.bool)
@@ -71,7 +86,8 @@ def _match_detections(
         if len(candidates) and candidates.max() >= tiou:
             free[candidates.argmax()] = False
             hits[rank] = True
-    return hits, sum(map(len, is_free))
+    counts = hits | ~torch.tensor(may_be_right, dtype=torch.bool)[order]
+    return hits[counts], sum(map(len, is_free))
 
 
 def average_precision(hits: Tensor, num_ground_truths: int) -> Tensor:
@@ -99,7 +115,10 @@ def average_precision(hits: Tensor, num_ground_truths: int) -> Tensor:
 
 
 def temporal_average_precision(
-    preds: Sequence[Detections], target: Sequence[Detections], tiou_thresholds: Sequence[float]
+    preds: Sequence[Detections],
+    target: Sequence[Detections],
+    tiou_thresholds: Sequence[float],
+    ignored: Sequence[Tensor] | None = None,
 ) -> dict[int, Tensor]:
     """Average precision of each ground-truth class at each tIoU: label -> (D,), in [0, 1].
 
@@ -110,6 +129,8 @@ def temporal_average_precision(
         preds: for each video ``segments`` (M, 2), ``scores`` (M,) and ``labels`` (M,) in a dict.
         target: for each video ``segments`` (B, 2) and ``labels`` (B,) in a dict.
         tiou_thresholds: D numbers in (0, 1].
+        ignored: for each video segments (A, 2) of unknown class, such as THUMOS14's ambiguous
+            ones. A detection that matches no ground truth and overlaps one does not count.
 
     Raises ValueError for missing keys, shapes that do not fit, and a target without a segment.
 
@@ -121,13 +142,14 @@ def temporal_average_precision(
     """
     check_detections(preds, target)
     tiou_thresholds = check_iou_thresholds(tiou_thresholds, "tiou_thresholds")
+    ignored = _check_ignored(ignored, len(target))
     labels = sorted({int(label) for video in target for label in video["labels"]})
     if not labels:
         raise ValueError("Temporal average precision needs a ground-truth segment; there is none.")
     return {
         label: torch.stack(
             [
-                average_precision(*_match_detections(preds, target, label, tiou))
+                average_precision(*_match_detections(preds, target, label, tiou, ignored))
                 for tiou in tiou_thresholds
             ]
         )
@@ -139,6 +161,7 @@ def temporal_map(
     preds: Sequence[Detections],
     target: Sequence[Detections],
     tiou_thresholds: Sequence[float] = (0.5,),
+    ignored: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """mAP at each tIoU: the mean of :func:`temporal_average_precision` over classes, (D,).
 
@@ -147,8 +170,27 @@ def temporal_map(
     >>> temporal_map(preds, target)
     tensor([0.5000], dtype=torch.float64)
     """
-    per_class = temporal_average_precision(preds, target, tiou_thresholds)
+    per_class = temporal_average_precision(preds, target, tiou_thresholds, ignored)
     return torch.stack(list(per_class.values())).mean(dim=0)
+
+
+def _check_ignored(ignored: Sequence[Tensor] | None, videos: int) -> Sequence[Tensor]:
+    """One tensor (A, 2) for each video; empty ones for None."""
+    if ignored is None:
+        return [torch.zeros(0, 2)] * videos
+    check_sequence("ignored", ignored, of="tensors (A, 2), one per video")
+    if len(ignored) != videos:
+        raise ValueError(
+            f"Expected ignored segments of {videos} videos; received {len(ignored)}. A video "
+            "without any has torch.zeros(0, 2)."
+        )
+    for number, segments in enumerate(ignored):
+        check_tensor(f"ignored[{number}]", segments)
+        if segments.ndim != 2 or segments.shape[1] != 2:
+            raise ValueError(
+                f"ignored[{number}]: expected segments (A, 2); received {describe(segments)}."
+            )
+    return ignored
 
 
 def check_detections(preds: Sequence[Detections], target: Sequence[Detections]) -> None:

@@ -57,8 +57,9 @@ def explain(
             :func:`captum_3dcam.models.get_preprocessing`; a ``Preprocessing``; a
             ``VolumePreprocessing``; or a function. By default the model's ``PREPROCESSING``, or
             none: frames in [0, 1], and a scan's own values and grid.
-        class_names: from index 0, a dict, or a text file with a name per line. By default those of
-            the model's ``config.id2label``, as transformers have it.
+        class_names: from index 0, a dict, or a file: a name per line, a CSV file of indices and
+            names, or a JSON file of a list or a dict. By default those of the model's
+            ``config.id2label``, as transformers have it.
         returns: what the model returns: "logits", "probabilities", or "values" of a regression.
         output: where the scores are in what the model returns, as of the attribution classes.
         input_layout: the axes of the model's input, if they are not (N, C, *S): "N T C H W".

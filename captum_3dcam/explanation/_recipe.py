@@ -20,6 +20,7 @@ from captum_3dcam._validation import (
     noted_warnings,
     warn,
 )
+from captum_3dcam.explanation._class_names import read_names
 from captum_3dcam.explanation._explainer import Explainer
 from captum_3dcam.explanation._explanation import Explanation, is_of_sample
 from captum_3dcam.explanation._image import ImageSource
@@ -33,7 +34,7 @@ from captum_3dcam.explanation._methods import (
     resolve_method,
 )
 from captum_3dcam.explanation._reading import Reading, without_names
-from captum_3dcam.explanation._scores import RETURNS, Prediction, Scores, read_names
+from captum_3dcam.explanation._scores import RETURNS, Prediction, Scores
 from captum_3dcam.explanation._sources import Source, open_source, paths_of
 from captum_3dcam.explanation._target import Target, parse_target
 from captum_3dcam.explanation._video import VideoSource

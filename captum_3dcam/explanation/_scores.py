@@ -1,20 +1,16 @@
 """The scores of the classes that are explained, and whether they can be what they should be."""
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from captum_3dcam._errors import ArgumentError, argument_errors
+from captum_3dcam._errors import argument_errors
 from captum_3dcam._targets import select_probabilities, select_scores, top_classes
-from captum_3dcam._validation import check_integer, show
 from captum_3dcam.explanation._target import Target
 from captum_3dcam.sliding import Window
 
@@ -23,7 +19,6 @@ _ROUNDING = 1e-2  # of probabilities in half precision
 # Right inputs of trained classifiers have logits of 15 at most, and inputs that are 255 times too
 # large have hundreds: where 2 is right they have 500.
 _MAX_LOGIT = 500
-_MAX_CLASSES = 10**7
 _MIN_LABELS = 5  # whose logits are hardly all in [0, 1]
 
 
@@ -160,50 +155,3 @@ def check_scores(scores: Tensor, returns: str) -> str | None:
 
 def _shown(low: float, high: float) -> str:
     return f"The model's scores are from {low:.3g} to {high:.3g}"
-
-
-def read_names(class_names: Any) -> list[str]:
-    """The class names as a list: of a sequence, a dict from index to name, or the lines of a file.
-
-    A JSON file has a list or such a dict.
-
-    >>> read_names({1: "golf", 0: "run"})
-    ['run', 'golf']
-    """
-    if class_names is None:
-        return []
-    if isinstance(class_names, (str, PathLike)):
-        text = _text_of(Path(class_names))
-        if Path(class_names).suffix.lower() != ".json":
-            return [line.strip() for line in text.rstrip().splitlines()]
-        with argument_errors(f"class_names: {str(class_names)!r}: "):
-            class_names = json.loads(text)
-    if isinstance(class_names, Mapping):
-        by_index = {_index(key): str(name) for key, name in class_names.items()}
-        if max(by_index, default=0) > _MAX_CLASSES:
-            raise ArgumentError(f"class_names: {max(by_index)} is no class index.")
-        count = max(by_index, default=-1) + 1
-        return [by_index.get(index, f"class {index}") for index in range(count)]
-    if not isinstance(class_names, Iterable) or isinstance(class_names, (set, frozenset)):
-        raise ArgumentError(
-            f"class_names={show(class_names)}: expected names, a dict from indices to names, or a "
-            "text file with a name per line."
-        )
-    return [str(name) for name in class_names]
-
-
-def _index(key: Any) -> int:
-    """The class index that a key is, also as text, as JSON has it."""
-    try:
-        return check_integer("index", int(key), minimum=0)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"class_names: {show(key)} is no class index.") from error
-
-
-def _text_of(path: Path) -> str:
-    if not path.is_file():
-        raise ArgumentError(f"class_names: there is no file {str(path)!r}.")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"class_names: {str(path)!r} is not UTF-8 text: {error}") from error

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captum_3dcam.explanation import ArgumentError
-from captum_3dcam.explanation._scores import RETURNS, Scores, check_scores, read_names
+from captum_3dcam.explanation._scores import RETURNS, Scores, check_scores
 from captum_3dcam.explanation._target import Target
 
 SCORES = torch.tensor([[1.0, 3.0, 2.0], [0.5, -1.0, 0.25]])
@@ -83,37 +83,6 @@ def test_names_of_classes(target, name):
     assert Scores(["run", "golf"], "logits").class_name(target) == name
     if target == -1:  # names of some classes: the last one is not known
         assert Scores(["run", "golf"], "logits", are_some=True).class_name(-1) == "class -1"
-
-
-# --------------------------------------------------------------------------------- class names
-
-
-def test_names_in_any_form(tmp_path):
-    (tmp_path / "names.txt").write_text("\ufeffrun\n  golf \n\nsit\n\n", encoding="utf-8")
-    assert read_names(tmp_path / "names.txt") == ["run", "golf", "", "sit"]
-    assert read_names(str(tmp_path / "names.txt")) == ["run", "golf", "", "sit"]
-    assert read_names(None) == read_names([]) == read_names({}) == []
-    assert read_names(("run", "golf")) == ["run", "golf"]
-    assert read_names({2: "sit", "0": "run"}) == ["run", "class 1", "sit"]
-    for content in ('["run", "golf"]', '{"0": "run", "1": "golf"}'):
-        (tmp_path / "names.json").write_text(content)
-        assert read_names(tmp_path / "names.json") == ["run", "golf"]
-    (tmp_path / "names.json").write_text("[")
-    with pytest.raises(ArgumentError, match=r"class_names: '.*names\.json': Expecting value"):
-        read_names(tmp_path / "names.json")
-
-
-def test_names_that_cannot_be_read(tmp_path):
-    with pytest.raises(ArgumentError, match=r"class_names: there is no file '.*names\.txt'\."):
-        read_names(tmp_path / "names.txt")
-    (tmp_path / "names.txt").write_bytes(b"run\xff")
-    with pytest.raises(ValueError, match=r"class_names: '.*names\.txt' is not UTF-8 text"):
-        read_names(tmp_path / "names.txt")
-    with pytest.raises(ArgumentError, match="class_names=4: expected names, a dict from indices"):
-        read_names(4)
-    for key in ("golf", -1, None):
-        with pytest.raises(ArgumentError, match=f"class_names: {key!r} is no class index"):
-            read_names({key: "golf"})
 
 
 # ----------------------------------------------------------------------------- scores in range

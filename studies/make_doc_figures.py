@@ -35,6 +35,7 @@ SCRIPTS = {
     "compare_with_captum": {"compare_with_captum": "compare_with_captum"},
     "smoothgrad_cam": {"smoothgrad": "smoothgrad"},
     "evaluate_sanity": {"sanity": "sanity"},
+    "draw_multilabel": {"multilabel": "multilabel"},
 }
 NAMES = [*_how_to_figures.FIGURES, *(name for each in SCRIPTS.values() for name in each)]
 

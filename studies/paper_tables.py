@@ -6,22 +6,26 @@
 
 explains each annotated clip (or image) of the test set for the network's highest class, layer by
 layer and with layers fused, and scores the maps by the annotated boxes, beside baselines that
-ignore the clip, of which the whole frame is one. Three tables:
+ignore the clip, of which the whole frame is one. First come the paper's own tables of the dataset,
+the figures that it prints (paper_tables.json) under ours. Then, of all rows:
 
 - the share of frames whose box reaches an IoU, **each clip with its own best threshold**, as in
   the paper;
 - the same with one threshold for the dataset, as others report it;
 - energy, hits, Acc2 (a hit, and the class is right), MaxBoxAcc and the tubes' IoU.
 
-``--printed FILE`` puts the figures of a publication beside these: JSON, {row: {column: number in
-[0, 1]}}, by the names in the tables. A stopped run resumes from its checkpoint; several processes
-can share it by torchrun. JHMDB and UCF101-24 are explained in a 3D ResNeXt-101 or an I3D, whose
-weights are random without a checkpoint, which the tables then say. ILSVRC is explained in
-EfficientNet-Lite0 with its packaged weights (extra ``demo``).
+A stopped run resumes from its checkpoint; several processes can share it by torchrun. JHMDB and
+UCF101-24 are explained in a 3D ResNeXt-101 or an I3D, whose weights are random without a
+checkpoint, which the tables then say. If the checkpoint has other classes than the dataset, as the
+paper's have, ``--class-names`` says which: those of the dataset are looked up by name. ILSVRC is
+explained in EfficientNet-Lite0 with its packaged weights (extra ``demo``), or as in the paper, in
+ResNet-50:
+
+    python studies/paper_tables.py --dataset ilsvrc --root ILSVRC --model resnet50 \
+      --checkpoint resnet50-0676ba61.pth
 """
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +39,7 @@ from tqdm.auto import tqdm
 from _arguments import make_parser
 from _intervals import mean_interval
 from _methods import METHODS, WITHOUT_FUSION
+from _paper import PaperRow, PaperTable, beside_ours, tables_of
 from _report import table, write_report
 from captum_3dcam import Layer
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization
@@ -49,15 +54,19 @@ from captum_3dcam.evaluation import (
     prepare_sample,
 )
 from captum_3dcam.evaluation._processes import process_group
+from captum_3dcam.explanation._class_names import read_names
 from captum_3dcam.models import (
     Preprocessing,
     i3d,
+    i3d_flow,
     load_checkpoint,
+    resnet50,
     resnext50_3d,
     resnext101_3d,
 )
 
 PAPER_METHOD = "GlobalLocal"
+WHOLE_FRAME = "whole frame"
 SCORES = ("energy", "hit", "hit_intersect", "acc2", "max_box_acc", "tube_iou")
 PER_SAMPLE = tuple(f"box_acc@{delta}_per_sample" for delta in IOU_THRESHOLDS)
 DATASET = tuple(f"box_acc@{delta}" for delta in IOU_THRESHOLDS)
@@ -66,6 +75,9 @@ TABLES = {
     "one threshold for the dataset": DATASET,
     "energy, hits and whole clips": SCORES,
 }
+# Of the IoU thresholds of Tables 5 and 8, and of the average of Table 6.
+ACC2_IOUS = (0.5, 0.6)
+AVERAGE_IOUS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 class Network(NamedTuple):
@@ -74,11 +86,12 @@ class Network(NamedTuple):
     module: nn.Module
     layers: Mapping[str, str | Layer]
     """From the names in the tables to those of the network."""
-    preprocessing: Preprocessing
+    preprocessing: Any
+    """A :class:`Preprocessing`, or a ``FlowPreprocessing``."""
     trained: bool
 
 
-def video_network(make: Callable[[int], Any], classes: int, checkpoint: Path | None) -> Network:
+def paper_network(make: Callable[[int], Any], classes: int, checkpoint: Path | None) -> Network:
     module = make(classes)
     if checkpoint is not None:
         load_checkpoint(checkpoint, module)
@@ -98,9 +111,11 @@ def efficientnet(classes: int, checkpoint: Path | None) -> Network:
 
 
 NETWORKS: dict[str, Callable[[int, Path | None], Network]] = {
-    "resnext101_3d": partial(video_network, resnext101_3d),
-    "resnext50_3d": partial(video_network, resnext50_3d),
-    "i3d": partial(video_network, i3d),
+    "resnext101_3d": partial(paper_network, resnext101_3d),
+    "resnext50_3d": partial(paper_network, resnext50_3d),
+    "i3d": partial(paper_network, i3d),
+    "i3d_flow": partial(paper_network, i3d_flow),
+    "resnet50": partial(paper_network, resnet50),
     "efficientnet_lite0": efficientnet,
 }
 DATASETS: dict[str, Callable[[argparse.Namespace], Any]] = {
@@ -113,11 +128,39 @@ DATASETS: dict[str, Callable[[argparse.Namespace], Any]] = {
 # ------------------------------------------------------------------------------------- samples
 
 
+def find_classes(classes: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The index of each class among the network's names; letters and digits count, case does not.
+
+    >>> find_classes(["GolfSwing", "catch"], ["catch", "clap", "golf swing"])
+    [2, 0]
+    """
+    known = {_letters(name): number for number, name in enumerate(names)}
+    if missing := [name for name in classes if _letters(name) not in known]:
+        raise SystemExit(
+            f"--class-names has no {missing[0]!r}, which is a class of the dataset ({len(missing)} "
+            f"of {len(classes)} are missing). It has {', '.join(names[:3])}, ..."
+        )
+    return [known[_letters(name)] for name in classes]
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.lower()))
+
+
 class ExplainedSamples:
-    """The annotated clips of a dataset, each with the class to explain."""
+    """The annotated clips of a dataset, each with the class to explain.
+
+    ``labels`` has the network's class of each class of the dataset; None if it is not known.
+    """
 
     def __init__(
-        self, data: Any, network: Network, limit: int | None, target: str, device: str
+        self,
+        data: Any,
+        network: Network,
+        limit: int | None,
+        target: str,
+        device: str,
+        labels: Sequence[int] | None,
     ) -> None:
         self.data, self.preprocessing = data, network.preprocessing
         self.indices: list[int] = []
@@ -133,9 +176,10 @@ class ExplainedSamples:
             inputs = prepare_sample(clip, self.preprocessing, clip.label).inputs
             with torch.no_grad():
                 predicted = int(module(inputs[None].to(device)).argmax())
+            label = None if labels is None else labels[clip.label]
             self.indices.append(index)
-            self.targets.append(predicted if target == "predicted" else clip.label)
-            self.correct.append(predicted == clip.label)
+            self.targets.append(predicted if target == "predicted" or label is None else label)
+            self.correct.append(predicted == label)
         if not self.indices:
             raise SystemExit("None of the clips has a box: there is nothing to measure.")
 
@@ -150,75 +194,88 @@ class ExplainedSamples:
 # ---------------------------------------------------------------------------------- the tables
 
 
-def rows(network: Network, methods: Sequence[str]) -> dict[str, Attribution]:
+def row_name(method: str, layers: Sequence[str], fusion: str = "sum") -> str:
+    """The name of a row of ours.
+
+    >>> row_name("GradCAM", ["layer4"]), row_name("GlobalLocal", ["conv", "layer1"], "mean")
+    ('GradCAM: layer4', 'GlobalLocal (mean): conv + layer1')
+    """
+    fused = len(layers) > 1 and method not in WITHOUT_FUSION
+    return f"{method}{f' ({fusion})' if fused else ''}: {' + '.join(layers)}"
+
+
+def name_of(row: PaperRow) -> str:
+    """Our row of a row of the paper."""
+    return row_name(**row.ours)
+
+
+def rows(
+    network: Network, methods: Sequence[str], tables: Sequence[PaperTable] = ()
+) -> dict[str, Attribution]:
     """The paper's method over each layer, and over the first two, three, ... layers; the other
-    methods over the last layer, and over all."""
+    methods over the last layer, and over all; and what is in the paper's tables besides."""
     names = list(network.layers)
     growing = [names[:count] for count in range(2, len(names) + 1)]
-    attributions: dict[str, Attribution] = {}
+    chosen: list[dict[str, Any]] = []
     for method in methods:
         sets = [names[-1:], names]
         if method == PAPER_METHOD:
             sets = [*([name] for name in names), *growing]
-        title = method if method in WITHOUT_FUSION else f"{method} (sum)"
-        for chosen in sets:
-            row = {" + ".join(chosen): [network.layers[name] for name in chosen]}
-            label = method if len(chosen) == 1 else title
-            attributions |= make_attributions(network.module, {label: METHODS[method]}, row)
+        chosen += [{"method": method, "layers": layers} for layers in sets]
+    chosen += [dict(row.ours) for each in tables for row in each.rows]
+    attributions: dict[str, Attribution] = {}
+    for row in chosen:
+        method, layers = row["method"], row["layers"]
+        if method not in methods or not set(layers) <= set(names):
+            continue
+        name = row_name(**row)
+        make = METHODS[method]
+        if "fusion" in row:
+            make = partial(make, fusion=row["fusion"])
+        modules = [network.layers[layer] for layer in layers]
+        title, _, _ = name.partition(": ")
+        attributions |= make_attributions(
+            network.module, {title: make}, {" + ".join(layers): modules}
+        )
     return attributions
 
 
 def report(
-    evaluation: Evaluation, samples: ExplainedSamples, same_classes: bool
+    evaluation: Evaluation, samples: ExplainedSamples, classes_are_known: bool
 ) -> dict[str, dict[str, Any]]:
-    """The evaluation's scores of each row, and Acc2 where the classes are the dataset's."""
+    """The evaluation's scores of each row; the average of Table 6; and Acc2, of a hit and of a
+    box, where it is known which class is right."""
     summary: dict[str, dict[str, Any]] = {
         row: dict(scores) for row, scores in evaluation.summary.items()
     }
-    if same_classes:
-        correct = np.array(samples.correct, dtype=float)
-        for row, scores in evaluation.scores.items():
-            both = np.asarray(scores.hit_intersect).reshape(-1) * correct
-            summary[row]["acc2"] = mean_interval(both, evaluation.bootstrap)
+    correct = np.array(samples.correct, dtype=float)
+    average = [IOU_THRESHOLDS.index(delta) for delta in AVERAGE_IOUS]
+    for row, scores in evaluation.scores.items():
+        boxes = scores.accuracy.max(axis=2)  # (N, D): each clip at the threshold that is best
+        per_clip = {"average_per_sample": boxes[:, average].mean(axis=1)}
+        if classes_are_known:
+            per_clip["acc2"] = np.asarray(scores.hit_intersect).reshape(-1) * correct
+            for delta in ACC2_IOUS:
+                right = boxes[:, IOU_THRESHOLDS.index(delta)] * correct
+                per_clip[f"acc2@{delta}_per_sample"] = right
+        for name, values in per_clip.items():
+            summary[row][name] = mean_interval(values, evaluation.bootstrap)
     return summary
 
 
-def text(
-    summary: Mapping[str, Mapping[str, Any]],
-    printed: Mapping[str, Mapping[str, float]],
-    columns: Sequence[str],
-) -> str:
-    """Markdown: each row, and under it the figures that a publication printed of it."""
-    known = [column for column in columns if column in next(iter(summary.values()))]
-    lines = []
-    for row, scores in summary.items():
-        lines.append([row, *(str(scores[column]) for column in known)])
-        if any(column in printed.get(row, {}) for column in known):
-            theirs = printed[row]
-            cells = (f"{theirs[c]:.3f}" if c in theirs else "" for c in known)
-            lines.append([f"{row}, printed", *cells])
-    return table(["", *(column.removesuffix("_per_sample") for column in known)], lines)
-
-
-def read_printed(path: Path | None) -> dict[str, dict[str, float]]:
-    """Figures of a publication: {row: {column: number in [0, 1]}}.
-
-    Raises ValueError for a file of another content.
-    """
-    if path is None:
-        return {}
-    expected = f"{str(path)!r}: expected JSON as {{row: {{column: number in [0, 1]}}}}"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        cells = [(row, *cell) for row, columns in content.items() for cell in columns.items()]
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
-        raise ValueError(f"{expected}; it cannot be read: {error}") from error
-    for row, column, number in cells:
-        if column not in {*PER_SAMPLE, *DATASET, *SCORES}:
-            raise ValueError(f"{expected}; there is no column {column!r}, of {row!r}.")
-        if not isinstance(number, (int, float)) or not 0 <= number <= 1:
-            raise ValueError(f"{expected}; {row!r}, {column!r} is {number!r}.")
-    return dict(content)
+def text(summary: Mapping[str, Mapping[str, Any]], tables: Sequence[PaperTable]) -> list[str]:
+    """Markdown: the paper's tables with ours beside, then all our rows."""
+    cells = {
+        row: {score: str(value) for score, value in scores.items()}
+        for row, scores in summary.items()
+    }
+    parts = [beside_ours(each, cells, name_of, "{:.3f}".format, (WHOLE_FRAME,)) for each in tables]
+    for head, columns in TABLES.items():
+        known = [column for column in columns if column in cells[WHOLE_FRAME]]
+        lines = [[row, *(each[column] for column in known)] for row, each in cells.items()]
+        titles = [column.removesuffix("_per_sample") for column in known]
+        parts.append(f"All rows, {head}:\n\n{table(['', *titles], lines)}")
+    return parts
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
@@ -232,60 +289,58 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
     add("--model", choices=NETWORKS, help="by default resnext101_3d, for ILSVRC efficientnet_lite0")
     add("--checkpoint", type=Path, help="of the model")
     add("--num-classes", type=int, help="of the checkpoint, if not the dataset's: no Acc2 then")
+    add("--class-names", type=Path, help="of the checkpoint, if not the dataset's: a file of names")
     add("--target", choices=("predicted", "label"), default="predicted", help="what to explain")
     add("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     add("--limit", type=int, help="this many clips, spread over the dataset")
-    add("--printed", type=Path, help="figures of a publication, as JSON")
     add("--device", default="cpu")
     add("--output", type=Path, default=Path("out/paper"))
     options = parser.parse_args(arguments)
 
-    printed = read_printed(options.printed)
     data = DATASETS[options.dataset](options)
-    classes = options.num_classes or len(data.classes)
-    same_classes = classes == len(data.classes)
-    if options.target == "label" and not same_classes:
-        parser.error("--target label needs a network of the dataset's classes.")
+    names = read_names(options.class_names)
+    classes = len(names) or options.num_classes or len(data.classes)
+    labels = None
+    if names:
+        labels = find_classes(data.classes, names)
+    elif classes == len(data.classes):
+        labels = list(range(classes))
+    if options.target == "label" and labels is None:
+        parser.error("--target label needs a network of the dataset's classes, or --class-names.")
     default = "efficientnet_lite0" if options.dataset == "ilsvrc" else "resnext101_3d"
     name = options.model or default
     network = NETWORKS[name](classes, options.checkpoint)
-    samples = ExplainedSamples(data, network, options.limit, options.target, options.device)
-    attributions = rows(network, options.methods)
-    unknown = [row for row in printed if row not in attributions]
-    if unknown:
-        parser.error(
-            f"--printed has the row {unknown[0]!r}; expected one of {', '.join(attributions)}."
-        )
+    samples = ExplainedSamples(data, network, options.limit, options.target, options.device, labels)
+    tables = tables_of(options.dataset)
     with process_group() as first:
         evaluation = evaluate(
-            attributions,
+            rows(network, options.methods, tables),
             samples,
             device=options.device,
             checkpoint=options.output / options.dataset,
             progress=True,
         )
-    summary = report(evaluation, samples, same_classes)
-    title = describe(options.dataset, name, network, samples, same_classes)
-    body = [f"{head}:\n\n{text(summary, printed, columns)}" for head, columns in TABLES.items()]
+    summary = report(evaluation, samples, labels is not None)
+    title = describe(options.dataset, name, network, samples, labels is not None)
     if first:
         write_report(
             options.output,
             options.dataset,
-            {"about": title, "rows": summary, "printed": printed, "run": evaluation.run},
-            "\n\n".join([title, *body]),
+            {"about": title, "rows": summary, "run": evaluation.run},
+            "\n\n".join([title, *text(summary, tables)]),
         )
     return summary
 
 
 def describe(
-    dataset: str, model: str, network: Network, samples: ExplainedSamples, same_classes: bool
+    dataset: str, model: str, network: Network, samples: ExplainedSamples, classes_are_known: bool
 ) -> str:
     """The data, the network, and how often its class is right."""
     weights = "" if network.trained else " with random weights: it has learned nothing"
     parts = [f"{dataset}: {len(samples)} annotated samples, explained in {model}{weights}."]
     if samples.left_out:
         parts.append(f"{samples.left_out} without a box were left out.")
-    if same_classes:
+    if classes_are_known:
         right = sum(samples.correct) / len(samples)
         parts.append(f"The class is right in {100 * right:.1f} %.")
     return " ".join(parts)

@@ -11,6 +11,16 @@ or HMDB51 it is a 3D ResNeXt-101, from a Kinetics checkpoint if there is one:
 
     python studies/train_gated.py --dataset ucf101 --root UCF101 --checkpoint resnext101.pth
 
+``--model i3d`` is the network of Table 10, and ``--stream flow`` and ``--stream rgb+flow`` train
+its flow stream, or both: the mean of their logits, with a gate in each stream. The flow of a clip
+is computed once (extra ``flow``) and kept in the output folder; ``--flow-checkpoint`` is that of
+the flow stream.
+
+    python studies/train_gated.py --dataset ucf101 --root UCF101 --model i3d --stream rgb+flow \
+      --checkpoint rgb_imagenet.pt --flow-checkpoint flow_imagenet.pt
+
+Below the rows of a run stands the paper's table, what it prints (paper_tables.json) under ours.
+
 The paper's recipe is SGD with a learning rate of 0.001, divided by 10 every 50 epochs; it is the
 default for these datasets. For the synthetic actions it is scaled to few clips and two cores: the
 same learning rate, divided by 10 after 4 of 6 epochs.
@@ -22,70 +32,25 @@ import argparse
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from _arguments import make_parser
+from _gated_tasks import STREAMS, Clip, Task, disk_task, save_atomically, synthetic_task
+from _paper import PaperRow, beside_ours, paper_tables
 from _report import table
-from captum_3dcam.datasets import ACTIONS, HMDB51, UCF101, SyntheticActions
-from captum_3dcam.models import (
-    LayerwiseGatedClassifier,
-    ResNeXt3D,
-    load_checkpoint,
-    resnext101_3d,
-)
-from trained_networks.action_net import HELD_OUT_SEED, LAYERS, WEIGHTS, load_action_net
+from captum_3dcam.models import LayerwiseGatedClassifier
 
-CLIP_LENGTH = 16
 BASELINE = "none"
-
-
-class Sample(NamedTuple):
-    """A preprocessed clip, its class, and the name of its video."""
-
-    clip: Tensor
-    label: int
-    video: str
-
-
-class SyntheticClips(Dataset[Sample]):
-    """Videos of three consecutive clips; one action takes all three."""
-
-    def __init__(self, videos: int, seed: int, size: int) -> None:
-        data = SyntheticActions(videos, seed, frames=3 * CLIP_LENGTH, size=size)
-        self.samples = [
-            Sample(clip, int(sample.labels[0]), str(video))
-            for video, sample in enumerate(data)
-            for clip in sample.clip.split(CLIP_LENGTH, dim=1)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[index]
-
-
-class DiskClips(Dataset[Sample]):
-    """The clips of a dataset on disk, preprocessed."""
-
-    def __init__(self, data: UCF101 | HMDB51) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.data[index]
-        return Sample(ResNeXt3D.PREPROCESSING(sample.clip), sample.label, sample.video)
 
 
 @dataclass(frozen=True)
@@ -105,54 +70,6 @@ SCALED_RECIPE = Recipe(learning_rate=0.001, step=4, epochs=6, batch=16)
 PAPER_RECIPE = Recipe(learning_rate=0.001, step=50, epochs=150, batch=32)
 
 
-@dataclass(frozen=True)
-class Task:
-    """Data, and a backbone to train on it."""
-
-    name: str
-    classes: int
-    layers: Sequence[str]
-    backbone: Callable[[], nn.Module]
-    train: Callable[[int], Dataset[Sample]]
-    """From a seed to the training clips."""
-    test: Dataset[Sample]
-    workers: int = 0
-
-
-def synthetic_task(options: argparse.Namespace) -> Task:
-    return Task(
-        f"synthetic-{options.videos}-{options.held_out}-{options.size}",
-        len(ACTIONS),
-        LAYERS,
-        lambda: load_action_net(options.checkpoint or WEIGHTS),
-        lambda seed: SyntheticClips(options.videos, seed, options.size),
-        SyntheticClips(options.held_out, HELD_OUT_SEED, options.size),
-    )
-
-
-def disk_task(options: argparse.Namespace) -> Task:
-    if options.root is None:
-        raise SystemExit(f"--dataset {options.dataset} needs --root, the folder of the dataset.")
-    kind = {"ucf101": UCF101, "hmdb51": HMDB51}[options.dataset]
-    train, test = (kind(options.root, subset, split=options.split) for subset in ("train", "test"))
-
-    def backbone() -> nn.Module:
-        network = resnext101_3d(len(train.classes))
-        if options.checkpoint is not None:
-            load_checkpoint(options.checkpoint, network, skip=("fc",))
-        return network
-
-    return Task(
-        f"{options.dataset}-{options.split}",
-        len(train.classes),
-        list(ResNeXt3D.LAYERS.values()),
-        backbone,
-        lambda seed: DiskClips(train),
-        DiskClips(test),
-        options.workers,
-    )
-
-
 # ------------------------------------------------------------------------------------ one run
 
 
@@ -166,8 +83,16 @@ def build(task: Task, gates: Sequence[str], seed: int, gate: str, fusion: str) -
         backbone, list(gates), task.classes, gate=gate, fusion=fusion
     )
     with torch.no_grad():
-        network.eval()(task.test[0].clip[None])  # initialises the gates' sizes
+        clip = task.test[0].clip
+        batch = clip[None] if isinstance(clip, Tensor) else [each[None] for each in clip]
+        scores(network.eval(), batch)  # initialises the gates' sizes
     return network
+
+
+def scores(network: nn.Module, clips: Clip) -> Tensor:
+    """The logits of a batch of clips, or of RGB and flow."""
+    out: Tensor = network(clips) if isinstance(clips, Tensor) else network(*clips)
+    return out
 
 
 def train(network: nn.Module, task: Task, recipe: Recipe, seed: int, path: Path) -> None:
@@ -190,7 +115,7 @@ def train(network: nn.Module, task: Task, recipe: Recipe, seed: int, path: Path)
         description = f"{path.stem}, epoch {epoch + 1} of {recipe.epochs}"
         progress = tqdm(loader, description, leave=False)
         for clips, labels, _ in progress:
-            loss = F.cross_entropy(network(clips), labels)
+            loss = F.cross_entropy(scores(network, clips), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -212,10 +137,8 @@ def load_epoch(path: Path, parts: dict[str, Any]) -> int:
 
 
 def save_epoch(path: Path, state: dict[str, Any]) -> None:
-    """Atomically: a run that is stopped here still has the epoch before."""
-    new = path.with_suffix(".new")
-    torch.save(state, new)
-    new.replace(path)
+    """A run that is stopped here still has the epoch before."""
+    save_atomically(path, state)
 
 
 @torch.no_grad()
@@ -226,7 +149,7 @@ def accuracies(network: nn.Module, task: Task, batch: int) -> tuple[float, float
     correct_clips = 0
     loader = DataLoader(task.test, batch, num_workers=task.workers)
     for clips, labels, names in tqdm(loader, "held-out clips", leave=False):
-        probabilities = network(clips).softmax(dim=1)
+        probabilities = scores(network, clips).softmax(dim=1)
         correct_clips += int((probabilities.argmax(dim=1) == labels).sum())
         for name, label, row in zip(names, labels.tolist(), probabilities, strict=True):
             videos[name].append(row)
@@ -239,17 +162,22 @@ def accuracies(network: nn.Module, task: Task, batch: int) -> tuple[float, float
 # --------------------------------------------------------------------------------------- all runs
 
 
-def gate_sets(layers: Sequence[str]) -> list[tuple[str, ...]]:
-    """No gate, each layer's gate alone, those of the deepest two, three, ... layers, and all."""
-    combined = [tuple(layers[start:]) for start in range(len(layers) - 2, -1, -1)]
-    return [(), *((layer,) for layer in layers), *combined]
+def gate_sets(layers: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """No gate, each layer's gate alone, those of the deepest two, three, ... layers, and all.
+
+    >>> gate_sets([("a",), ("b",)])
+    [(), ('a',), ('b',), ('a', 'b')]
+    """
+    each = list(layers)
+    combined = [tuple(chain(*each[start:])) for start in range(len(each) - 2, -1, -1)]
+    return [(), *each, *combined]
 
 
 def runs(
     task: Task, options: argparse.Namespace, recipe: Recipe
 ) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """The row, seed and figures of each run."""
-    sets = options.gates or gate_sets(task.layers)
+    sets = options.gates or gate_sets(task.layers.values())
     for seed in options.seeds:
         for gates in sets:
             row = " + ".join(gates) or BASELINE
@@ -297,14 +225,23 @@ def finish_run(
     return figures
 
 
-def summary(results: Iterable[tuple[str, int, dict[str, Any]]]) -> str:
+Results = Iterable[tuple[str, int, dict[str, Any]]]
+
+
+def by_row(results: Results) -> dict[str, dict[int, dict[str, Any]]]:
+    """The figures of each row and seed."""
+    rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for row, seed, figures in results:
+        rows[row][seed] = figures
+    return dict(rows)
+
+
+def summary(results: Results) -> str:
     """Markdown: a row for each set of gates; mean ± standard deviation over seeds, in per cent.
 
     The last column is the gain in video accuracy over the network of the same seed without gates.
     """
-    rows: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for row, seed, figures in results:
-        rows[row][seed] = figures
+    rows = by_row(results)
     baseline = rows.get(BASELINE, {})
     lines = []
     for row, by_seed in rows.items():
@@ -325,6 +262,28 @@ def summary(results: Iterable[tuple[str, int, dict[str, Any]]]) -> str:
     return table(["gates", "parameters", "clips", "videos", "videos, gain"], lines)
 
 
+def as_printed(results: Results, task: Task) -> str:
+    """The paper's table of the network, ours beside: accuracies in per cent."""
+    cells = {
+        row: {
+            score: spread([figures[score] for figures in by_seed.values()])
+            for score in ("clip", "video")
+        }
+        for row, by_seed in by_row(results).items()
+    }
+
+    def name_of(row: PaperRow) -> str | None:
+        gates, stream = row.ours["gates"], row.ours.get("stream", "rgb")
+        if stream != task.stream or not set(gates) <= set(task.layers):
+            return None
+        return " + ".join(chain(*(task.layers[gate] for gate in gates))) or BASELINE
+
+    printed = paper_tables()[task.paper_table]
+    return f"Ours is of {task.name}. " + beside_ours(
+        printed, cells, name_of, lambda share: f"{100 * share:.1f}"
+    )
+
+
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation (n - 1), in per cent.
 
@@ -341,7 +300,10 @@ def main(arguments: Sequence[str] | None = None) -> str:
     add("--dataset", choices=("synthetic", "ucf101", "hmdb51"), default="synthetic")
     add("--root", type=Path, help="folder of UCF101 or HMDB51")
     add("--split", type=int, default=1, choices=(1, 2, 3), help="of UCF101 or HMDB51 (default: 1)")
-    add("--checkpoint", type=Path, help="of the 3D ResNeXt-101, or of the ActionNet")
+    add("--model", choices=("resnext101_3d", "i3d"), default="resnext101_3d", help="of videos")
+    add("--stream", choices=STREAMS, default="rgb", help="of I3D (default: rgb)")
+    add("--checkpoint", type=Path, help="of the network of RGB, or of the ActionNet")
+    add("--flow-checkpoint", type=Path, help="of I3D's flow stream")
     add("--workers", type=int, default=2, help="that read UCF101 or HMDB51 (default: 2)")
     add("--videos", type=int, default=192, help="synthetic, to train on (default: 192)")
     add("--held-out", type=int, default=256, help="synthetic, to measure on (default: 256)")
@@ -378,7 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> str:
         }
     )
     task = (synthetic_task if synthetic else disk_task)(options)
-    text = summary(runs(task, options, recipe))
+    results = list(runs(task, options, recipe))
+    text = "\n\n".join([summary(results), as_printed(results, task)])
     (options.output / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text)
     return text

@@ -1,4 +1,4 @@
-"""The paper's tables on tiny datasets, each in its own format on disk."""
+"""The paper's tables on tiny datasets, each in its own format on disk; the printed ones beside."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import torch
 from datasets_on_disk import write_ilsvrc_text, write_ilsvrc_voc, write_jhmdb, write_ucf24
 from torch import nn
 
+import _paper
 import paper_tables
 from captum_3dcam import LayerwiseGlobalLocalCAM
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization
@@ -22,16 +23,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = (20, 28)
 
 
-def small(rank, classes, checkpoint=None):
-    """A network of two layers, instead of the paper's."""
+def small(rank, classes, checkpoint=None, names=("first", "second")):
+    """A network of a layer for each name, instead of the paper's."""
     torch.manual_seed(0)
     conv, pool = (
         (nn.Conv2d, nn.AdaptiveAvgPool2d) if rank == 2 else (nn.Conv3d, nn.AdaptiveAvgPool3d)
     )
-    parts = [conv(3, 4, 3, 2, 1), nn.ReLU(), conv(4, 5, 3, 1, 1), nn.ReLU()]
+    parts = [conv(3, 4, 3, 2, 1), nn.ReLU()]
+    for number in range(1, len(names)):
+        parts += [conv(4 if number == 1 else 5, 5, 3, 1, 1), nn.ReLU()]
     module = nn.Sequential(*parts, pool(2), nn.Flatten(), nn.Linear(5 * 2**rank, classes)).eval()
     prepare = Preprocessing(0.5, 0.5, SIZE)
-    return Network(module, {"first": "1", "second": "3"}, prepare, checkpoint is not None)
+    layers = {name: str(2 * number + 1) for number, name in enumerate(names)}
+    return Network(module, layers, prepare, checkpoint is not None)
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +139,8 @@ def test_some_of_the_clips(roots, tmp_path, capsys):
 
 
 def samples_of(data, network, target="predicted", limit=None):
-    return ExplainedSamples(data, network, limit, target, "cpu")
+    labels = range(len(data.classes))
+    return ExplainedSamples(data, network, limit, target, "cpu", labels)
 
 
 def test_a_sample_is_the_clip_and_its_boxes_in_the_networks_size(roots):
@@ -238,7 +243,7 @@ def test_a_network_of_other_classes_has_no_acc2(roots, tmp_path, capsys):
     assert "acc2" not in printed
     with pytest.raises(SystemExit):
         run("ucf24", roots["ucf24"], tmp_path, "--num-classes", "400", "--target", "label")
-    assert "--target label needs a network of the dataset's classes." in capsys.readouterr().err
+    assert "--target label needs a network of the dataset's classes" in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_loaded(tmp_path):
@@ -246,69 +251,147 @@ def test_a_checkpoint_is_loaded(tmp_path):
     torch.manual_seed(1)
     trained = make(3)
     torch.save({"state_dict": trained.state_dict()}, tmp_path / "net.pth")
-    network = paper_tables.video_network(make, 3, tmp_path / "net.pth")
+    network = paper_tables.paper_network(make, 3, tmp_path / "net.pth")
     assert torch.equal(network.module.fc.weight, trained.fc.weight)
     assert network.trained
     assert not network.module.training
     assert list(network.layers) == ["conv", "layer1", "layer2", "layer3", "layer4"]
-    assert not paper_tables.video_network(make, 3, None).trained
+    assert not paper_tables.paper_network(make, 3, None).trained
 
 
 # --------------------------------------------------------------------------- printed figures
 
-
-def test_printed_figures_stand_under_ours(roots, tmp_path, capsys):
-    printed = {"GlobalLocal: first": {"box_acc@0.5_per_sample": 0.125, "acc2": 0.25}}
-    (tmp_path / "printed.json").write_text(json.dumps(printed))
-    run("ucf24", roots["ucf24"], tmp_path, *ONE_METHOD, "--printed", str(tmp_path / "printed.json"))
-    tables = capsys.readouterr().out.split("\n\n")
-    lines = [line for line in "\n".join(tables).splitlines() if "printed" in line]
-    position = IOU_THRESHOLDS.index(0.5)
-    empty = [""] * len(IOU_THRESHOLDS)
-    cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
-    assert cells == [
-        "GlobalLocal: first, printed",
-        *empty[:position],
-        "0.125",
-        *empty[position + 1 :],
-    ]
-    assert "0.250" in lines[1]
-    assert len(lines) == 2
+DEPTHS = ("conv", "layer1", "layer2", "layer3", "layer4")
+SUM = " + ".join(DEPTHS)
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        ("{", "it cannot be read: "),
-        ("[1]", "it cannot be read: "),
-        ('{"a": 1}', "it cannot be read: "),
-        ('{"a": {"accuracy": 1}}', "there is no column 'accuracy', of 'a'."),
-        ('{"a": {"hit": 80}}', "'a', 'hit' is 80."),
-    ],
-)
-def test_invalid_printed_figures(content, message, tmp_path):
-    path = tmp_path / "printed.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        paper_tables.read_printed(path)
-    assert "expected JSON as {row: {column: number in [0, 1]}}" in str(error.value)
+@pytest.fixture
+def with_the_papers_layers(monkeypatch):
+    for name, rank in (("resnext101_3d", 3), ("resnet50", 2)):
+        monkeypatch.setitem(paper_tables.NETWORKS, name, partial(small, rank, names=DEPTHS))
 
 
-def test_an_unknown_printed_row(roots, tmp_path, capsys):
-    (tmp_path / "printed.json").write_text('{"theirs": {"hit": 0.5}}')
-    with pytest.raises(SystemExit):
-        run(
-            "ucf24",
-            roots["ucf24"],
-            tmp_path,
-            *ONE_METHOD,
-            "--printed",
-            str(tmp_path / "printed.json"),
-        )
-    assert (
-        "--printed has the row 'theirs'; expected one of GlobalLocal: first, "
-        in capsys.readouterr().err
-    )
+def tables_in(text):
+    """{number: (title, header, rows)} of the paper's tables, each row as cells."""
+    tables = {}
+    for part in text.split("\nTable ")[1:]:
+        title, _, rest = part.partition("\n\n")
+        lines = [line for line in rest.splitlines() if line.startswith("|")]
+        header, _, *rows = ([c.strip() for c in line.strip("|").split("|")] for line in lines)
+        number, _, title = title.partition(" of the paper")
+        tables[number] = (title, header, rows)
+    return tables
+
+
+def printed_beside(text):
+    """The paper's tables alone, without those of all rows that follow."""
+    return tables_in(text.partition("All rows, ")[0])
+
+
+TABLES_OF = {"jhmdb": ["3", "4", "5", "8"], "ucf24": ["6"], "ilsvrc": ["7"]}
+OURS = {
+    "3": ["GradCAM: layer4", *(f"GlobalLocal: {name}" for name in DEPTHS),
+          f"GlobalLocal (sum): {SUM}"],
+    "4": ["GradCAM: layer4", f"GlobalLocal (mean): {SUM}", f"GlobalLocal (sum): {SUM}"],
+    "5": ["GradCAM: layer4", f"GlobalLocal (mean): {SUM}", f"GlobalLocal (sum): {SUM}"],
+    "6": [*(f"GlobalLocal: {name}" for name in DEPTHS), "GlobalLocal (sum): conv + layer1",
+          "GlobalLocal (sum): conv + layer1 + layer2 + layer3", "GradCAM (sum): conv + layer1"],
+    "7": ["GradCAM: layer4", "GradCAM (sum): layer2 + layer3 + layer4",
+          "GlobalLocal (sum): layer2 + layer3 + layer4"],
+    "8": ["GradCAM: layer4", f"GlobalLocal (sum): {SUM}"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dataset", TABLES_OF)
+@pytest.mark.usefixtures("with_the_papers_layers")
+def test_what_the_paper_prints_stands_under_ours(dataset, roots, tmp_path, capsys):
+    methods = ("--methods", "GlobalLocal", "GradCAM")
+    model = ("--model", "resnet50") if dataset == "ilsvrc" else ()
+    scores_of = run(dataset, roots[dataset], tmp_path, *methods, *model)
+    tables = printed_beside(capsys.readouterr().out)
+    assert list(tables) == TABLES_OF[dataset]
+    for number, (title, header, rows) in tables.items():
+        printed = _paper.paper_tables()[number]
+        assert printed.network in title
+        assert header == ["", *printed.columns]
+        *pairs, baseline = rows
+        assert [row[0] for row in pairs[::2]] == OURS[number]
+        assert [row[0] for row in pairs[1::2]] == [f"{row.name}, printed" for row in printed.rows]
+        for own, theirs, row in zip(pairs[::2], pairs[1::2], printed.rows, strict=True):
+            assert own[1:] == [str(scores_of[own[0]][key]) for key in printed.columns.values()]
+            assert list(map(float, theirs[1:])) == list(row.printed)
+        whole = scores_of["whole frame"]
+        assert baseline == ["whole frame", *(str(whole[k]) for k in printed.columns.values())]
+
+
+@pytest.mark.usefixtures("with_the_papers_layers")
+def test_the_scores_of_the_papers_columns(roots, tmp_path):
+    """From the table of all rows: an average, and a share of what is right."""
+    scores_of = run("ucf24", roots["ucf24"], tmp_path, *ONE_METHOD)
+    for scores in scores_of.values():
+        columns = [scores[f"box_acc@{d}_per_sample"].value for d in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)]
+        assert scores["average_per_sample"].value == pytest.approx(np.mean(columns))
+        for delta in (0.5, 0.6):
+            right, all_ = (scores[f"{n}@{delta}_per_sample"].value for n in ("acc2", "box_acc"))
+            assert 0 <= right <= all_
+
+
+@pytest.mark.usefixtures("with_the_papers_layers")
+def test_the_mean_over_layers_has_the_boxes_of_the_sum(roots, tmp_path):
+    scores_of = run("jhmdb", roots["jhmdb"], tmp_path, *ONE_METHOD)
+    mean, total = (scores_of[f"GlobalLocal ({fusion}): {SUM}"] for fusion in ("mean", "sum"))
+    for column in (*PER_SAMPLE, *DATASET, "hit_intersect"):
+        assert mean[column].value == pytest.approx(total[column].value, abs=0.05), column
+
+
+def test_acc2_of_boxes_by_hand(roots, tmp_path, monkeypatch):
+    """Of the clips whose class is right, the share of frames; the others count as 0."""
+    data = UCF101_24(roots["ucf24"], annotated_only=True)
+    network = small(3, len(data.classes))
+    correct = np.array(samples_of(data, network).correct, dtype=float)
+    seen = {}
+    evaluate = paper_tables.evaluate
+
+    def keep(*args, **kwargs):
+        seen["evaluation"] = evaluate(*args, **kwargs)
+        return seen["evaluation"]
+
+    monkeypatch.setattr(paper_tables, "evaluate", keep)
+    scores_of = run("ucf24", roots["ucf24"], tmp_path, *ONE_METHOD)
+    for row, scores in seen["evaluation"].scores.items():
+        for delta in (0.5, 0.6):
+            per_clip = [max(clip[IOU_THRESHOLDS.index(delta)]) for clip in scores.accuracy]
+            expected = np.mean(np.array(per_clip) * correct)
+            assert scores_of[row][f"acc2@{delta}_per_sample"].value == pytest.approx(expected)
+
+
+def test_a_network_without_the_papers_layers_has_its_rows_alone(roots, tmp_path, capsys):
+    run("ucf24", roots["ucf24"], tmp_path, *ONE_METHOD)
+    _, _, rows = printed_beside(capsys.readouterr().out)["6"]
+    names = [row[0] for row in rows]
+    assert names[-1] == "whole frame"
+    assert all(name.endswith(", printed") for name in names[:-1])
+    assert len(names) == 9
+
+
+@pytest.mark.usefixtures("with_the_papers_layers")
+def test_the_classes_of_a_checkpoint_are_found_by_name(roots, tmp_path, capsys):
+    """A network of more classes, as the paper's: Acc2 is by the names."""
+    data = UCF101_24(roots["ucf24"], annotated_only=True)
+    names = ["other", *(re.sub("([a-z])([A-Z])", r"\1 \2", n).lower() for n in data.classes[::-1])]
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    labels = paper_tables.find_classes(data.classes, names)
+    assert labels == [len(data.classes) - n for n in range(len(data.classes))]
+    more = ("--class-names", str(tmp_path / "names.txt"))
+    scores_of = run("ucf24", roots["ucf24"], tmp_path / "out", *ONE_METHOD, *more)
+    network = small(3, len(names), names=DEPTHS)
+    samples = ExplainedSamples(data, network, None, "label", "cpu", labels)
+    assert samples.targets == [labels[data[i].label] for i in samples.indices]
+    right = sum(samples.correct) / len(samples)
+    assert scores_of["whole frame"]["acc2"].value == pytest.approx(right)
+    assert f"The class is right in {100 * right:.1f} %." in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--class-names has no 'Basketball', which is a class of"):
+        paper_tables.find_classes(data.classes, names[:3])
 
 
 def test_the_row_of_the_whole_frame_by_hand(roots, tmp_path):

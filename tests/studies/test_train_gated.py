@@ -8,10 +8,12 @@ import torch
 from datasets_on_disk import write_hmdb51, write_ucf101
 from torch import nn
 
+import _gated_tasks
 import train_gated
-from captum_3dcam.datasets import ACTIONS, SyntheticActions
-from captum_3dcam.models import LayerwiseGatedClassifier, ResNeXt3D
-from train_gated import PAPER_RECIPE, SCALED_RECIPE, Sample, SyntheticClips, Task
+from _gated_tasks import FlowInput, Sample, SyntheticClips, Task
+from captum_3dcam.datasets import ACTIONS, UCF101, SyntheticActions
+from captum_3dcam.models import I3D, I3DFlow, LayerwiseGatedClassifier, ResNeXt3D, TwoStream
+from train_gated import PAPER_RECIPE, SCALED_RECIPE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,13 +57,20 @@ def test_the_recipes():
 
 
 def test_which_layers_get_gates():
-    assert train_gated.gate_sets(["a", "b", "c"]) == [
+    assert train_gated.gate_sets([("a",), ("b",), ("c",)]) == [
         (),
         ("a",),
         ("b",),
         ("c",),
         ("b", "c"),
         ("a", "b", "c"),
+    ]
+    both = train_gated.gate_sets([("rgb.a", "flow.a"), ("rgb.b", "flow.b")])
+    assert both == [
+        (),
+        ("rgb.a", "flow.a"),
+        ("rgb.b", "flow.b"),
+        ("rgb.a", "flow.a", "rgb.b", "flow.b"),
     ]
 
 
@@ -88,7 +97,7 @@ def test_a_video_is_judged_by_the_mean_of_its_clips_softmax():
         for (name, rows), label in zip(clips.items(), (0, 1, 1), strict=True)
         for row in rows
     ]
-    task = Task("given", 3, [], Given, lambda seed: samples, samples)
+    task = Task("given", 3, {}, Given, lambda seed: samples, samples)
     clip, video = train_gated.accuracies(Given(), task, batch=2)
     assert clip == pytest.approx((1 + 2) / 8)
     assert video == pytest.approx(2 / 3)
@@ -130,7 +139,7 @@ def test_a_run_trains_and_measures_each_row(done):
     results = figures(folder)
     assert list(results) == ["none-0", "stem-layer4-0"]
     assert (folder / "table.md").read_text() == text + "\n"
-    lines = text.splitlines()
+    lines = text.partition("\n\n")[0].splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| none", "| stem + layer4"]
     backbone = results["none-0"]["parameters"]
     # The stem's gate has 16 channels and layer4's 64, pooled to 8 and 2 frames.
@@ -144,7 +153,7 @@ def test_a_run_trains_and_measures_each_row(done):
 
 def test_the_whole_network_is_trained(done):
     folder, _ = done
-    before = train_gated.load_action_net().state_dict()
+    before = _gated_tasks.load_action_net().state_dict()
     after = weights(folder, "stem-layer4-0")
     for name, value in before.items():
         if name.endswith("weight"):
@@ -215,7 +224,7 @@ def test_seeds_determine_videos_and_gates():
 )
 def test_datasets_on_disk(name, write, classes, tmp_path, monkeypatch):
     write(tmp_path / "data")
-    monkeypatch.setattr(train_gated, "resnext101_3d", lambda c: ResNeXt3D((1, 1, 1, 1), c))
+    monkeypatch.setattr(_gated_tasks, "resnext101_3d", lambda c: ResNeXt3D((1, 1, 1, 1), c))
     checkpoint = tmp_path / "kinetics.pth"
     torch.save({"state_dict": ResNeXt3D((1, 1, 1, 1), 400).state_dict()}, checkpoint)
     arguments = ["--dataset", name, "--root", str(tmp_path / "data"), "--workers", "0"]
@@ -231,3 +240,150 @@ def test_datasets_on_disk(name, write, classes, tmp_path, monkeypatch):
 def test_a_dataset_needs_its_folder(capsys):
     with pytest.raises(SystemExit, match="--dataset hmdb51 needs --root, the folder"):
         train_gated.main(["--dataset", "hmdb51"])
+
+
+# --------------------------------------------------------------------------- I3D and its streams
+
+
+@pytest.fixture
+def small_streams(monkeypatch):
+    """I3D is large: streams of two convolutions with the names of its layers."""
+
+    def make(network, channels):
+        def build(classes):
+            module = nn.Sequential()
+            for number, name in enumerate(network.LAYERS.values()):
+                width = channels if number == 0 else 4
+                module.add_module(name, nn.Sequential(nn.Conv3d(width, 4, 3, 2, 1), nn.ReLU()))
+            module.add_module("pool", nn.AdaptiveAvgPool3d(1))
+            module.add_module("flat", nn.Flatten())
+            module.add_module("logits", nn.Linear(4, classes))
+            return module
+
+        return build
+
+    monkeypatch.setattr(_gated_tasks, "i3d", make(I3D, 3))
+    monkeypatch.setattr(_gated_tasks, "i3d_flow", make(I3DFlow, 2))
+    # The flow of a clip: the brightness of its frames, of which TV-L1 would take minutes.
+    monkeypatch.setattr(_gated_tasks, "optical_flow", lambda clip: clip[:2] * 20)
+
+
+def run_streams(tmp_path, stream, *more):
+    if not (tmp_path / "data").exists():
+        write_ucf101(tmp_path / "data")
+    arguments = ["--dataset", "ucf101", "--root", str(tmp_path / "data"), "--workers", "0"]
+    arguments += ["--model", "i3d", "--stream", stream, "--epochs", "1", "--seeds", "0"]
+    return train_gated.main([*arguments, "--output", str(tmp_path / stream), *more])
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow", "rgb+flow"])
+@pytest.mark.usefixtures("small_streams")
+def test_each_stream_is_trained_and_stands_beside_table_10(tmp_path, stream):
+    """In both streams a level has two gates; the rows are those of the stream alone."""
+    text = run_streams(tmp_path, stream)
+    prefixes = ["rgb.", "flow."] if stream == "rgb+flow" else [""]
+
+    def row(*names):
+        return " + ".join(prefix + name for name in names for prefix in prefixes)
+
+    ours, table = text.split("\n\n", 1)
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in ours.splitlines()[2:]]
+    mixed = list(I3D.LAYERS.values())
+    assert rows == ["none", *(row(name) for name in mixed), row(*mixed[1:]), row(*mixed)]
+    assert table.startswith(f"Ours is of ucf101-1-i3d {stream}. Table 10 of the paper (I3D)")
+    lines = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[4:]]
+    expected = {
+        "rgb": {
+            "I3D (rgb)": "none",
+            "I3D layer 3 (rgb)": mixed[2],
+            "I3D layer 2 (rgb)": mixed[1],
+            "I3D layer 1+2+3 (rgb)": row(*mixed),
+            "I3D layer 2+3 (rgb)": row(*mixed[1:]),
+        },
+        "flow": {},
+        "rgb+flow": {"I3D layer 3 (rgb + flow)": row(mixed[2])},
+    }[stream]
+    for name, own in expected.items():
+        assert lines[lines.index(f"{name}, printed") - 1] == own
+    assert len(lines) == 6 + len(expected)
+
+
+@pytest.mark.usefixtures("small_streams")
+def test_both_streams_are_two_networks_in_one(tmp_path):
+    run_streams(tmp_path, "rgb+flow", "--gates", "rgb.Mixed_5c,flow.Mixed_5c")
+    state = weights(tmp_path / "rgb+flow", "rgb.Mixed_5c-flow.Mixed_5c-0")
+    assert state["backbone.rgb.Mixed_3c.0.weight"].shape[1] == 3
+    assert state["backbone.flow.Mixed_3c.0.weight"].shape[1] == 2
+    assert {name.split(".")[1] for name in state if name.startswith("gates")} == {"0", "1"}
+
+
+@pytest.mark.usefixtures("small_streams")
+def test_checkpoints_of_both_streams(tmp_path):
+    options = type("Options", (), {"model": "i3d", "checkpoint": tmp_path / "rgb.pt"})
+    options.flow_checkpoint = tmp_path / "flow.pt"
+    trained = {"rgb": _gated_tasks.i3d(400), "flow": _gated_tasks.i3d_flow(400)}
+    for name, network in trained.items():
+        torch.save(network.state_dict(), tmp_path / f"{name}.pt")
+        loaded = _gated_tasks._load(options, name, 5)
+        assert torch.equal(loaded.Mixed_4f[0].weight, network.Mixed_4f[0].weight)
+        assert loaded.logits.out_features == 5
+
+
+def test_a_flow_is_computed_once(tmp_path, monkeypatch):
+    write_ucf101(tmp_path / "data")
+    calls = []
+
+    def flow(clip):
+        calls.append(1)
+        return clip[:2] * 40 - 20
+
+    monkeypatch.setattr(_gated_tasks, "optical_flow", flow)
+    data = UCF101(tmp_path / "data")
+    stream = FlowInput(tmp_path / "flow")
+    first = [stream(sample) for sample in data]
+    assert len(calls) == len(data) > 2
+    again = [stream(sample) for sample in data]
+    assert len(calls) == len(data)
+    assert same(dict(enumerate(first)), dict(enumerate(again)))
+    expected = I3DFlow.PREPROCESSING(flow(data[1].clip))
+    torch.testing.assert_close(first[1], expected, rtol=1e-3, atol=1e-3)
+    assert not list((tmp_path / "flow").rglob("*.new"))
+
+
+def test_the_networks_of_the_paper(monkeypatch, tmp_path):
+    write_ucf101(tmp_path)
+    options = {"dataset": "ucf101", "root": tmp_path, "split": 1, "workers": 0, "output": tmp_path}
+    options |= {"checkpoint": None, "flow_checkpoint": None}
+
+    def task(model, stream):
+        return train_gated.disk_task(
+            type("Options", (), {**options, "model": model, "stream": stream})
+        )
+
+    resnext = task("resnext101_3d", "rgb")
+    assert (resnext.name, resnext.paper_table) == ("ucf101-1", "9")
+    assert resnext.layers == {name: (own,) for name, own in ResNeXt3D.LAYERS.items()}
+    both = task("i3d", "rgb+flow")
+    assert (both.name, both.paper_table) == ("ucf101-1-i3d rgb+flow", "10")
+    assert both.layers["layer3"] == ("rgb.Mixed_5c", "flow.Mixed_5c")
+    network = both.backbone()
+    assert isinstance(network, TwoStream)
+    assert (type(network.rgb), type(network.flow)) == (I3D, I3DFlow)
+    with pytest.raises(SystemExit, match="--stream flow needs --model i3d"):
+        task("resnext101_3d", "flow")
+
+
+def test_table_9_stands_below_the_synthetic_rows(done):
+    _, text = done
+    lines = text.partition("Table 9 of the paper (3D ResNeXt-101): accuracy.")[2].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert rows[0] == ["", "frame-wise", "total video-wise"]
+    assert [row[0] for row in rows[2:]] == [
+        "none",
+        "Resnext-101, printed",
+        "Resnext-101 (layer 4+3+2+1+conv), printed",
+    ]
+    assert rows[3][1:] == ["87.5", "89.1"]
+    own = text.splitlines()[2].split(" | ")
+    assert rows[2][1:] == own[2:4]
+    assert "Ours is of synthetic-4-3-32. " in text

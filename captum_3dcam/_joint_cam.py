@@ -31,6 +31,7 @@ class JointCAM(LayerwiseCAM):
     """
 
     def __init__(self, cams: Sequence[LayerwiseCAM], per_layer: bool = False) -> None:
+        _check_scores(cams)
         first = cams[0]
         super().__init__(
             first.forward_func,
@@ -151,6 +152,16 @@ class JointCAM(LayerwiseCAM):
             own_result = result._replace(factors=own)
             for reason in cam._empty_maps(recording, own_result, drawn, own_peaks):
                 yield f"{prefix}{reason}"
+
+
+def _check_scores(cams: Sequence[LayerwiseCAM]) -> None:
+    """ValueError for several methods of which one explains another score than the target's."""
+    own = [type(cam).__name__ for cam in cams if type(cam)._score is not LayerwiseCAM._score]
+    if own and len(cams) > 1:
+        raise ValueError(
+            f"{own[0]} explains another score than the target's, and shares no backward pass with "
+            "other methods. Explain with it alone."
+        )
 
 
 def _count_factors(reduction: Reduction) -> int:

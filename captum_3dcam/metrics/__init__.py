@@ -22,6 +22,7 @@ from captum_3dcam.metrics.overlap import (
     tube_iou,
 )
 from captum_3dcam.metrics.pointing import acc2, boxes_to_mask, energy_inside, hit_point
+from captum_3dcam.metrics.ranking import pixel_average_precision, relevance_rank_accuracy
 from captum_3dcam.metrics.temporal import (
     average_precision,
     match_detections,
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
         HitPoint,
         MaxBoxAcc,
         MaxBoxAcc3D,
+        PixelAveragePrecision,
         PxAP,
+        RelevanceRankAccuracy,
         TemporalHit,
         TemporalMAP,
         TubeIoU,
@@ -62,7 +65,9 @@ __all__ = [
     "HitPoint",
     "MaxBoxAcc",
     "MaxBoxAcc3D",
+    "PixelAveragePrecision",
     "PxAP",
+    "RelevanceRankAccuracy",
     "TemporalHit",
     "TemporalMAP",
     "TubeIoU",
@@ -83,8 +88,10 @@ __all__ = [
     "match_detections",
     "max_box_acc",
     "paired_iou",
+    "pixel_average_precision",
     "protocol_name",
     "px_ap",
+    "relevance_rank_accuracy",
     "scoremap_boxes",
     "scoremap_ious",
     "segment_iou",

@@ -161,7 +161,8 @@ def energy_inside(maps: Tensor, masks: Tensor) -> Tensor:
     """The share of each map's positive part that lies inside the ground truth: (N,), in [0, 1].
 
     Σ_inside relu(map) / Σ relu(map), in float64: the energy-based pointing game (Wang et al.,
-    Score-CAM, 2020, arXiv 1910.01279). A map without a positive value, or with NaN or Inf, has 0.
+    Score-CAM, 2020, arXiv 1910.01279), which is relevance mass accuracy (Arras et al., 2022, arXiv
+    2003.07258) of the positive part. A map without a positive value, or with NaN or Inf, has 0.
 
     Takes maps (N, *S) and bool masks of their shape; for boxes see :func:`boxes_to_mask`. Raises
     ValueError for others.

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from captum_3dcam._validation import check_choice, check_flag, check_sequence
-from captum_3dcam.metrics import overlap, pointing, temporal, wsol
+from captum_3dcam.metrics import overlap, pointing, ranking, temporal, wsol
 from captum_3dcam.metrics._inputs import (
     BOX_FORMATS,
     check_boxes,
@@ -24,14 +24,62 @@ from captum_3dcam.metrics._inputs import (
 
 
 class _Score(Metric):
-    """A metric that is better the higher it is."""
+    """A metric in [0, 1] that is better the higher it is."""
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+    thresholds: tuple[float, ...] = ()
+    """Those of the lists in the result."""
 
     def _add_count(self, name: str, *shape: int, dtype: torch.dtype = torch.int64) -> None:
         self.add_state(name, torch.zeros(shape, dtype=dtype), dist_reduce_fx="sum")
+
+    def plot(self, val: Any = None, ax: Any = None) -> tuple[Any, Any]:
+        """Draw a result as a point, or several over time as a line, as torchmetrics does.
+
+        Of a result with several scores, each has a point or line of its own, named in the legend;
+        those at several thresholds too.
+
+        Args:
+            val: a result of ``compute`` or ``forward``, or a list of them; by default
+                ``compute()``.
+            ax: Matplotlib axes to draw on, by default those of a new pyplot figure.
+
+        Returns the figure and the axes.
+
+        >>> from matplotlib.figure import Figure
+        >>> metric = EnergyInside()
+        >>> maps, boxes = torch.eye(4)[None], [torch.tensor([[0, 0, 2, 4]])]
+        >>> values = [metric(maps, boxes) for _ in range(3)]
+        >>> fig, ax = metric.plot(values, Figure().subplots())
+        >>> ax.get_ylabel()
+        'EnergyInside'
+        """
+        result = self.compute() if val is None else val
+        is_series = isinstance(result, (list, tuple))
+        if is_series and not result:
+            raise ValueError("plot: val is an empty list. Pass results of compute() or forward().")
+        shown = [self._shown(each) for each in result] if is_series else self._shown(result)
+        fig, ax = self._plot(shown, ax)
+        return fig or ax.figure, ax
+
+    def _shown(self, result: Any) -> Any:
+        """A number, or those of a dict by their labels: a list has one for each threshold."""
+        if not isinstance(result, dict):
+            return result
+        numbers = {}
+        for name, value in result.items():
+            label = name.replace("_", " ")
+            if isinstance(value, Tensor):
+                numbers[label] = value
+            elif isinstance(value, list) and len(value) > 1:  # else it is the mean
+                kind = label.replace("per ", "").replace("iou", "IoU")
+                labels = (f"{kind} {threshold}" for threshold in self.thresholds)
+                numbers.update(zip(labels, value, strict=True))
+        return numbers
 
 
 class _MeanScore(_Score):
@@ -71,7 +119,7 @@ class _BestThreshold(_Score):
         super().__init__(**kwargs)
         check_choice("threshold_selection", threshold_selection, wsol.THRESHOLD_SELECTIONS)
         check_choice("box_format", box_format, BOX_FORMATS)
-        self.iou_thresholds = check_iou_thresholds(iou_thresholds)
+        self.iou_thresholds = self.thresholds = check_iou_thresholds(iou_thresholds)
         self.threshold_selection = threshold_selection
         self.cam_thresholds = wsol.cam_thresholds(interval)
         self.box_format = box_format
@@ -280,19 +328,18 @@ class Acc2(_MeanScore):
         self._add(hits & correct.to(hits.device))
 
 
-class EnergyInside(_MeanScore):
-    """The mean of :func:`~captum_3dcam.metrics.energy_inside`, by masks or boxes.
-
-    >>> metric = EnergyInside()
-    >>> metric.update(torch.tensor([[[1.0, 3.0]]]), [torch.tensor([[1, 0, 2, 1]])])
-    >>> metric.compute()
-    tensor(0.7500, dtype=torch.float64)
-    """
+class _MaskScore(_MeanScore):
+    """The mean of a score of maps against masks, or boxes."""
 
     def __init__(self, *, box_format: str = "xyxy", **kwargs: Any) -> None:
         super().__init__(dtype=torch.float64, **kwargs)
         check_choice("box_format", box_format, BOX_FORMATS)
         self.box_format = box_format
+
+    @staticmethod
+    def _score(maps: Tensor, masks: Tensor) -> Tensor:
+        """Of each sample: (N,)."""
+        raise NotImplementedError
 
     def update(self, maps: Tensor, target: Tensor | Sequence[Tensor]) -> None:
         """Add maps (N, *S) or (N, 1, *S), with bool masks of their shape or N tensors of boxes."""
@@ -302,7 +349,37 @@ class EnergyInside(_MeanScore):
             size = tuple(maps.shape[1:])
             masks = [pointing.boxes_to_mask(boxes, size, self.box_format) for boxes in target]
             target = torch.stack(masks).to(maps.device)
-        self._add(pointing.energy_inside(maps, target))
+        self._add(self._score(maps, target))
+
+
+class EnergyInside(_MaskScore):
+    """The mean of :func:`~captum_3dcam.metrics.energy_inside`, by masks or boxes.
+
+    >>> metric = EnergyInside()
+    >>> metric.update(torch.tensor([[[1.0, 3.0]]]), [torch.tensor([[1, 0, 2, 1]])])
+    >>> metric.compute()
+    tensor(0.7500, dtype=torch.float64)
+    """
+
+    _score = staticmethod(pointing.energy_inside)
+
+
+class PixelAveragePrecision(_MaskScore):
+    """The mean of :func:`~captum_3dcam.metrics.pixel_average_precision`, by masks or boxes.
+
+    >>> metric = PixelAveragePrecision()
+    >>> metric.update(torch.tensor([[[1.0, 3.0]]]), [torch.tensor([[0, 0, 1, 1]])])
+    >>> metric.compute()
+    tensor(0.5000, dtype=torch.float64)
+    """
+
+    _score = staticmethod(ranking.pixel_average_precision)
+
+
+class RelevanceRankAccuracy(_MaskScore):
+    """The mean of :func:`~captum_3dcam.metrics.relevance_rank_accuracy`, by masks or boxes."""
+
+    _score = staticmethod(ranking.relevance_rank_accuracy)
 
 
 class TubeIoU(_MeanScore):
@@ -337,6 +414,7 @@ class TemporalMAP(_Score):
     def __init__(self, tiou_thresholds: Sequence[float] = (0.5,), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tiou_thresholds = check_iou_thresholds(tiou_thresholds, "tiou_thresholds")
+        self.thresholds = self.tiou_thresholds
         # One axis each: torchmetrics gathers shape (0,) from a process without data.
         self.add_state("rows", [], dist_reduce_fx="cat")
         self.add_state("sizes", [], dist_reduce_fx="cat")

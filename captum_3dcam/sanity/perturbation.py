@@ -11,8 +11,7 @@ from tqdm.auto import tqdm
 
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam._restoration import interruptible
-from captum_3dcam._targets import per_sample_targets, select_scores
-from captum_3dcam._validation import check_choice, check_integer, describe
+from captum_3dcam._validation import check_choice, check_integer
 from captum_3dcam.sanity._plotting import (
     FigureAxis,
     draw_mean,
@@ -21,7 +20,15 @@ from captum_3dcam.sanity._plotting import (
     include_heights,
     line_style,
 )
-from captum_3dcam.sanity._seeded_request import as_tuple, explicit_target, scores_in
+from captum_3dcam.sanity._scoring import (
+    Output,
+    Scorer,
+    batches,
+    check_attribution,
+    check_batch_size,
+    importance_rank,
+    output_name,
+)
 
 Baseline = str | float | Tensor | Callable[[Tensor], Tensor]
 _MODES = ("deletion", "insertion")
@@ -132,7 +139,7 @@ def perturbation_curve(
     target: Any = None,
     perturbation: str | Perturbation = "deletion",
     *,
-    output: str | Callable[[Tensor], Tensor] = "probability",
+    output: Output = "probability",
     additional_forward_args: Any = None,
     batch_size: int | None = None,
     progress: bool = False,
@@ -170,57 +177,25 @@ def perturbation_curve(
     """
     if isinstance(perturbation, str):
         perturbation = Perturbation(perturbation)
-    _check_attribution(inputs, attribution)
+    check_attribution(inputs, attribution)
     positions, steps = prod(inputs.shape[2:]), perturbation.steps
     if steps > positions:
         raise ValueError(f"steps={steps}: expected at most {positions}, the positions of the map.")
-    size = len(inputs) if batch_size is None else check_integer("batch_size", batch_size)
-    if isinstance(output, str):
-        check_choice("output", output, _OUTPUTS)
-    transform = _OUTPUTS[output] if isinstance(output, str) else output
-    scorer = _Scorer(forward_func, transform, as_tuple(additional_forward_args))
+    size = check_batch_size(batch_size, len(inputs))
+    scorer = Scorer.from_options(forward_func, output, additional_forward_args)
     with preserved_state(tensors=[inputs]), torch.no_grad(), interruptible():
         target = scorer.fix_target(inputs, target, size)
         baseline = _baseline_tensor(perturbation, inputs)
         ends = (inputs, baseline) if perturbation.mode == "deletion" else (baseline, inputs)
         counts = (torch.arange(steps + 1) * positions + steps // 2) // steps
-        rank = _importance_rank(attribution, perturbation.seed).to(inputs.device)
-        batches = _batches(steps + 1, len(inputs), size)
+        rank = importance_rank(attribution, perturbation.seed).to(inputs.device)
+        pairs = batches(steps + 1, len(inputs), size)
         scores = [
             scorer(_exchange(*ends, rank[samples], counts[step], samples), samples)
-            for step, samples in tqdm(batches, desc=perturbation.mode, disable=not progress)
+            for step, samples in tqdm(pairs, desc=perturbation.mode, disable=not progress)
         ]
-    name = output if isinstance(output, str) else getattr(output, "__name__", "output")
-    curves = torch.cat(scores).reshape(steps + 1, -1).T.contiguous()
+    name, curves = output_name(output), torch.cat(scores).reshape(steps + 1, -1).T.contiguous()
     return PerturbationCurve(perturbation.mode, name, counts.double() / positions, curves, target)
-
-
-def _check_attribution(inputs: Tensor, attribution: Tensor) -> None:
-    if not isinstance(inputs, Tensor) or inputs.ndim < 3:
-        raise ValueError(
-            f"Expected inputs as one tensor (N, C, *S); got {describe(inputs)}. Pass other "
-            "arguments of the model as additional_forward_args."
-        )
-    expected = (len(inputs), 1, *inputs.shape[2:])
-    if not isinstance(attribution, Tensor) or attribution.shape != expected:
-        raise ValueError(
-            f"Expected attribution of shape {expected}, one value per position of the inputs; got "
-            f"{describe(attribution)}. Sum over channels with attribution.sum(1, keepdim=True); "
-            "resize the map of a layer with captum_3dcam.functional.upsample."
-        )
-    if attribution.isnan().any():
-        raise ValueError("attribution holds NaN, so its positions cannot be ranked.")
-
-
-def _importance_rank(attribution: Tensor, seed: int) -> Tensor:
-    """Rank of each position in descending order, ties at random: integers (N, 1, *S)."""
-    flat = attribution.detach().flatten(1)
-    # One permutation for all samples, and a stable sort after it.
-    permutation = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
-    permutation = permutation.to(flat.device)
-    order = permutation[flat[:, permutation].argsort(dim=1, descending=True, stable=True)]
-    ranks = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, ranks).view(attribution.shape)
 
 
 def _baseline_tensor(perturbation: Perturbation, inputs: Tensor) -> Tensor:
@@ -264,71 +239,7 @@ _BASELINES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _batches(steps: int, samples: int, size: int) -> list[tuple[Tensor, Tensor]]:
-    """(step, sample) of every input, in batches: all samples of a step, then the next step."""
-    pairs = torch.arange(steps * samples).split(size)
-    return [(pair // samples, pair % samples) for pair in pairs]
-
-
 def _exchange(old: Tensor, new: Tensor, rank: Tensor, counts: Tensor, samples: Tensor) -> Tensor:
     """The samples with their ``counts`` highest ranked positions from ``new``, in all channels."""
     counts = counts.to(rank.device).view(-1, *[1] * (rank.ndim - 1))
     return torch.where(rank < counts, new[samples], old[samples])
-
-
-@dataclass
-class _Scorer:
-    """The target's score of changed samples: (B, C, *S) -> (B,), on the CPU."""
-
-    forward_func: Callable[..., Any]
-    transform: Callable[[Tensor], Tensor]
-    arguments: tuple[Any, ...]
-    num_samples: int = 0
-    target: Any = None
-
-    def fix_target(self, inputs: Tensor, target: Any, size: int) -> Any:
-        """Set the target, by default what the model predicts for the inputs, and return it."""
-        self.num_samples = len(inputs)
-        batches = _batches(1, len(inputs), size)
-        output = torch.cat([self._output(inputs[samples], samples) for _, samples in batches])
-        target = explicit_target(output, target)
-        select_scores(output, target)  # validates the target before it is split into samples
-        is_shared = target is None or callable(target)
-        self.target = target if is_shared else per_sample_targets(target, len(inputs))
-        return target
-
-    def __call__(self, inputs: Tensor, samples: Tensor) -> Tensor:
-        target = self.target
-        if isinstance(target, list):
-            target = [target[i] for i in samples.tolist()]
-        return select_scores(self._output(inputs, samples), target).double()
-
-    def _output(self, inputs: Tensor, samples: Tensor) -> Tensor:
-        arguments = (self._select(argument, samples) for argument in self.arguments)
-        output = scores_in(self.forward_func(inputs, *arguments))
-        if output.shape[:1] != samples.shape:
-            raise ValueError(
-                f"The model must return scores (N, ...), batch first; it returned shape "
-                f"{tuple(output.shape)} for {len(samples)} samples."
-            )
-        return self.transform(output.cpu())
-
-    def _select(self, argument: Any, samples: Tensor) -> Any:
-        is_per_sample = isinstance(argument, Tensor) and argument.shape[:1] == (self.num_samples,)
-        return argument[samples] if is_per_sample else argument
-
-
-def _probability(output: Tensor) -> Tensor:
-    if output.ndim < 2 or output.shape[1] < 2:
-        raise ValueError(
-            "Expected scores (N, classes, ...) for output='probability', a softmax over classes; "
-            f"the model returned {tuple(output.shape)}. Pass output='score', or "
-            "output=torch.sigmoid for one logit."
-        )
-    return output.double().softmax(dim=1)
-
-
-_OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "probability": _probability,
-    "score": lambda output: output,
-}

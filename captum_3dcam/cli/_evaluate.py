@@ -61,6 +61,7 @@ def run(options: Namespace) -> None:
             _samples(dataset, preprocess, model, options),
             device=options.device,
             checkpoint=options.resume,
+            faithfulness=options.faithfulness,
             progress=shows_progress(options),
         )
     if not is_first:  # all processes have the same result

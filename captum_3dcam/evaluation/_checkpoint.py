@@ -18,17 +18,21 @@ from torch import nn
 
 from captum_3dcam._digest import digest
 from captum_3dcam._files import atomic_write
+from captum_3dcam.evaluation.faithfulness import Faithfulness
 from captum_3dcam.evaluation.samples import Samples, check_sample
 from captum_3dcam.evaluation.scoring import Scores
 
 Record = dict[str, Scores]
 """The scores of one sample, by the name of the row."""
 
-_FORMAT = 1  # to be raised when the records of a checkpoint change, or their meaning
+_FORMAT = 2  # to be raised when the records of a checkpoint change, or their meaning
 
 
 def describe_run(
-    attributions: Mapping[str, Any], samples: Samples, tolerance: float
+    attributions: Mapping[str, Any],
+    samples: Samples,
+    tolerance: float,
+    faithfulness: Faithfulness,
 ) -> dict[str, Any]:
     """What the scores depend on, as JSON: a run only resumes from one with an equal description."""
     first = samples[0]
@@ -54,6 +58,7 @@ def describe_run(
         "samples": len(samples),
         "first sample": digest([first.inputs, torch.tensor(first.target), *first[2:]]),
         "tolerance": float(tolerance),
+        "faithfulness": faithfulness.describe(),
         "attributions": {name: describe(attribution) for name, attribution in attributions.items()},
     }
 

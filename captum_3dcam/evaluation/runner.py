@@ -13,10 +13,12 @@ from tqdm.auto import tqdm
 
 from captum_3dcam._validation import describe
 from captum_3dcam.evaluation._checkpoint import describe_run, open_checkpoint
+from captum_3dcam.evaluation._types import Attribution
 from captum_3dcam.evaluation.bootstrap import Bootstrap
+from captum_3dcam.evaluation.faithfulness import Faithfulness
 from captum_3dcam.evaluation.results import Evaluation
 from captum_3dcam.evaluation.samples import Samples
-from captum_3dcam.evaluation.scoring import BASELINES, Attribution, Scores, score_sample
+from captum_3dcam.evaluation.scoring import BASELINES, Scores, score_sample
 
 
 def make_attributions(
@@ -51,6 +53,7 @@ def evaluate(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = False,
     bootstrap: Bootstrap | None = None,
+    faithfulness: Sequence[str] | Faithfulness = (),
 ) -> Evaluation:
     """Score the maps of all attributions on all samples, and the :data:`BASELINES`.
 
@@ -66,6 +69,8 @@ def evaluate(
             that was stopped resumes from there, with the same result.
         progress: show a progress bar.
         bootstrap: of the confidence intervals; see :class:`Bootstrap`.
+        faithfulness: names of :data:`FAITHFULNESS`, or a :class:`Faithfulness` for other options.
+            Each score takes many forward passes per map; by default none is computed.
 
     Raises:
         ValueError: for samples, maps and options that do not fit, and for the checkpoint of
@@ -87,7 +92,10 @@ def evaluate(
     _check(attributions, samples, tolerance)
     bootstrap = bootstrap or Bootstrap()
     bootstrap.check(len(samples))
-    run = describe_run(attributions, samples, tolerance)
+    if not isinstance(faithfulness, Faithfulness):
+        faithfulness = Faithfulness(faithfulness)
+    faithfulness.models(attributions)  # a missing one is an error before any work
+    run = describe_run(attributions, samples, tolerance, faithfulness)
     distributed = dist.is_available() and dist.is_initialized()
     rank, processes = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
     share = range(rank, len(samples), processes)
@@ -101,7 +109,9 @@ def evaluate(
             disable=not progress or rank > 0,
         )
         for index in bar:
-            records[index] = score_sample(attributions, samples[index], index, tolerance, device)
+            records[index] = score_sample(
+                attributions, samples[index], index, tolerance, device, faithfulness
+            )
             append(index, records[index])
     if distributed:
         parts: list[Any] = [None] * processes

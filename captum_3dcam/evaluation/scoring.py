@@ -1,14 +1,15 @@
 """The scores of one sample: of the map of each attribution, and of the baselines' boxes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from captum_3dcam._validation import describe
+from captum_3dcam.evaluation._types import Array, Attribution
+from captum_3dcam.evaluation.faithfulness import Faithfulness, measure_baselines
 from captum_3dcam.evaluation.samples import Sample, check_sample
 from captum_3dcam.metrics import (
     boxes_to_mask,
@@ -18,23 +19,15 @@ from captum_3dcam.metrics import (
     energy_inside,
     hit_point,
     paired_iou,
+    pixel_average_precision,
     tube_iou,
 )
-
-Array = npt.NDArray[np.float64]
 
 IOU_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 """δ: the IoU that a frame's box must reach."""
 BASELINES = ("chance", "whole frame", "centre box")
 
 _CHANCE_BOXES = 100
-
-
-class Attribution(Protocol):
-    """The classes of :mod:`captum_3dcam.attribution`, and what has a method like theirs."""
-
-    def attribute(self, inputs: Tensor, target: Any = None) -> Any:
-        """Inputs (1, C, *S) -> a map (1, 1, *S)."""
 
 
 class Scores(NamedTuple):
@@ -46,14 +39,20 @@ class Scores(NamedTuple):
     """Whether the map's highest pixel is inside its frame's box."""
     hit_intersect: Array
     """Whether the bounding box of the map above half its maximum meets a ground-truth box."""
+    ap: Array
+    """Average precision of the map's pixels as scores of being inside."""
     accuracy: Array
     """(D, K): the share of annotated frames whose box has IoU >= δ, at each threshold τ."""
     tube_iou: Array
     """(K,): IoU of the tube, at each threshold τ."""
+    faithfulness: Array
+    """(F,): the scores of :class:`Faithfulness`, in their order."""
 
     @classmethod
     def from_values(cls, *values: Any) -> "Scores":
-        return cls(*(np.asarray(value, dtype=np.float64) for value in values))
+        """Without scores of faithfulness."""
+        arrays = [np.asarray(value, dtype=np.float64) for value in values]
+        return cls._make([*arrays, np.empty(0)])
 
 
 class _Annotation(NamedTuple):
@@ -77,6 +76,12 @@ class _Annotation(NamedTuple):
             inside = sample.mask.cpu().reshape(inside.shape)
         return cls(boxes, annotated, inside, hits)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        _, height, width = self.inside.shape
+        return height, width
+
     def cuboids(self, frames: Tensor) -> Tensor:
         """The boxes in these frames as boxes in space and time: (F·B, 6)."""
         low, high = self.boxes[:, frames].chunk(2, dim=-1)
@@ -90,6 +95,7 @@ def score_sample(
     index: int,
     tolerance: float,
     device: torch.device | str | None,
+    faithfulness: Faithfulness,
 ) -> dict[str, Scores]:
     """The scores of each attribution and baseline on a sample, by the name of the row."""
     check_sample(sample, index)
@@ -105,9 +111,18 @@ def score_sample(
                 f"one map {expected}. Sum over channels, and resize a layer's map to the inputs "
                 "with captum_3dcam.functional.upsample."
             )
-        heatmap = heatmap.detach().cpu().reshape(annotation.inside.shape)
-        scores[name] = _score_map(heatmap, annotation, tolerance)
-    return scores | _score_baselines(annotation, index)
+        values = faithfulness.measure(attribution, inputs, sample.target, heatmap.detach())
+        frames = heatmap.detach().cpu().reshape(annotation.inside.shape)
+        localized = _score_map(frames, annotation, tolerance)
+        scores[name] = localized._replace(faithfulness=values)
+    centre = boxes_to_mask(_centre_box(*annotation.size), annotation.size)
+    models = faithfulness.models(attributions)
+    measured = measure_baselines(faithfulness, models, inputs, sample.target, centre, index)
+    baselines = _score_baselines(annotation, index).items()
+    return scores | {
+        name: localized._replace(faithfulness=values)
+        for (name, localized), values in zip(baselines, measured, strict=True)
+    }
 
 
 def _score_map(heatmap: Tensor, annotation: _Annotation, tolerance: float) -> Scores:
@@ -119,17 +134,18 @@ def _score_map(heatmap: Tensor, annotation: _Annotation, tolerance: float) -> Sc
         energy_inside(heatmap[None], annotation.inside[None])[0],
         hit_point(heatmap[None], [boxes], tolerance=tolerance)[0],
         hit_point(heatmap[None], [all_boxes], "intersect")[0],
+        pixel_average_precision(heatmap[None], annotation.inside[None])[0],
         count_correct(frames, IOU_THRESHOLDS).double() / len(frames),
         tube[0],
     )
 
 
 def _score_baselines(annotation: _Annotation, index: int) -> dict[str, Scores]:
-    height, width = annotation.inside.shape[1:]
+    height, width = annotation.size
     side = torch.tensor([width, height] * 2, dtype=torch.float64)
     corners = np.sort(np.random.default_rng(index).random((_CHANCE_BOXES, 2, 2)), axis=1)
     chance = torch.from_numpy(corners.reshape(-1, 4)) * side
-    frame, centre = torch.tensor([[[0, 0, 1, 1]], [[0.25, 0.25, 0.75, 0.75]]]) * side
+    frame, centre = torch.tensor([[0, 0, 1, 1]]) * side, _centre_box(height, width)
     return {
         # A point drawn from the frame may be anywhere in it, whatever the boxes are.
         "chance": _score_boxes(chance, frame, annotation),
@@ -138,15 +154,22 @@ def _score_baselines(annotation: _Annotation, index: int) -> dict[str, Scores]:
     }
 
 
+def _centre_box(height: int, width: int) -> Tensor:
+    sides = torch.tensor([width, height, width, height], dtype=torch.float64)
+    return torch.tensor([[0.25, 0.25, 0.75, 0.75]]) * sides
+
+
 def _score_boxes(boxes: Tensor, area: Tensor, annotation: _Annotation) -> Scores:
-    """The mean over boxes (P, 4), each the same in all frames; energy and hit over ``area``."""
-    pixels = boxes_to_mask(area, tuple(annotation.inside.shape[1:]))
+    """The mean over boxes (P, 4), each the same in all frames; the others are of ``area``."""
+    pixels = boxes_to_mask(area, annotation.size)
+    uniform = pixels.expand_as(annotation.inside)[None].float()
     tubes = boxes[:, None, None].expand(-1, 1, annotation.boxes.shape[1], -1)
     ious = paired_iou(tubes, annotation.boxes).amax(dim=1)[:, annotation.annotated]
     return Scores.from_values(
         annotation.inside[:, pixels].double().mean(),
         annotation.hits[:, pixels].double().mean(),
         (ious > 0).any(dim=1).double().mean(),
+        pixel_average_precision(uniform, annotation.inside[None])[0],
         count_correct(ious.reshape(-1, 1), IOU_THRESHOLDS).double() / ious.numel(),
         tube_iou(tubes, annotation.boxes).amax(dim=1).mean()[None],
     )

@@ -8,9 +8,9 @@ import torch
 from datasets_on_disk import write_ilsvrc_text, write_jhmdb, write_ucf24
 
 from captum_3dcam import GlobalLocalCAM2D, GlobalLocalCAM3D, LayerwiseHiResCAM
-from captum_3dcam.cli import main
+from captum_3dcam.cli import _parser, main
 from captum_3dcam.datasets import JHMDB, UCF101_24, ILSVRCLocalization, SyntheticActions
-from captum_3dcam.evaluation import Sample, evaluate, prepare_sample
+from captum_3dcam.evaluation import FAITHFULNESS, Sample, evaluate, prepare_sample
 from captum_3dcam.models import Preprocessing
 
 MODEL = """
@@ -66,10 +66,10 @@ def scores_of(text):
     }
 
 
-def expected(attributions, samples):
+def expected(attributions, samples, **options):
     return {
         row: {name: interval.value for name, interval in scores.items()}
-        for row, scores in evaluate(attributions, samples).summary.items()
+        for row, scores in evaluate(attributions, samples, **options).summary.items()
     }
 
 
@@ -121,6 +121,21 @@ def test_sets_of_layers_fusions_and_the_predicted_class(folder, capsys):
     assert list(scores)[:4] == [
         "GlobalLocal (max): first", "WhatWhere: first", row, "WhatWhere: first+second",
     ]  # fmt: skip
+
+
+def test_faithfulness(folder, capsys):
+    names = ["average_drop", "complexity"]
+    words = ["--layers", "first", "--limit", "2", "--methods", "HiResCAM", "--faithfulness", *names]
+    scores = scores_of(run(capsys, "actions", *words, "--json"))
+    clips = [SyntheticActions(2)[i] for i in range(2)]
+    samples = [sample(c.clip, int(c.labels[0]), c.boxes, small(c.masks)) for c in clips]
+    rows = {"HiResCAM: first": LayerwiseHiResCAM(network(), ["first"])}
+    assert scores == expected(rows, samples, faithfulness=names)
+    header = run(capsys, "actions", *words).splitlines()[0]
+    assert header.endswith("| tube_iou | average_drop | complexity |")
+    assert _parser.FAITHFULNESS == FAITHFULNESS
+    assert main(["evaluate", "actions", "--model", "model.py:Net", "--faithfulness", "roar"]) == 2
+    assert "argument --faithfulness: invalid choice: 'roar'" in capsys.readouterr().err
 
 
 def test_jhmdb(folder, capsys):

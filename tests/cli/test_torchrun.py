@@ -40,7 +40,7 @@ def run(folder, *words, processes=0):
 
 def test_evaluate_shares_the_samples(tmp_path):
     words = ["evaluate", "actions", "--limit", "4", "--model", "model.py:clips", "--quiet",
-             "--layers", "0", "--json"]  # fmt: skip
+             "--layers", "0", "--json", "--faithfulness", "deletion", "adcc"]  # fmt: skip
     alone = run(tmp_path, *words)
     shared = run(tmp_path, *words, "--resume", "checkpoint", processes=2)
     assert shared == alone

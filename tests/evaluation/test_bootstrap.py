@@ -13,7 +13,7 @@ def naive_means(scores, chosen):
     steps = range(scores.tube_iou.shape[1])
     average = lambda values: sum(values) / len(chosen)  # noqa: E731
     result = {}
-    for name in ("energy", "hit", "hit_intersect"):
+    for name in ("energy", "hit", "hit_intersect", "ap"):
         result[name] = average([getattr(scores, name)[i] for i in chosen])
     for delta, d in deltas.items():
         table = scores.accuracy[:, d]

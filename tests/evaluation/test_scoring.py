@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from evaluation_samples import NAN_BOX, FirstChannel, random_samples, sample
+from sklearn.metrics import average_precision_score
 
 from captum_3dcam.evaluation import BASELINES, IOU_THRESHOLDS, MAX_BOX_ACC_IOUS, evaluate
 from captum_3dcam.metrics import cam_thresholds, scoremap_ious
@@ -85,9 +86,30 @@ def test_the_hit_of_chance_is_the_mean_over_all_points(tolerance):
     assert not hits[20:40].any()  # the tolerance is within a frame, not over time
 
 
-def test_an_empty_map_scores_zero():
-    result = evaluate({"none": FirstChannel()}, [sample(torch.zeros(2, 4, 4), [[0, 0, 4, 4]] * 2)])
-    assert not any(np.any(each) for each in result.scores["none"])
+def test_an_empty_map_scores_zero_and_ranks_by_chance():
+    result = evaluate({"none": FirstChannel()}, [sample(torch.zeros(2, 4, 4), [[0, 0, 4, 2]] * 2)])
+    scores = result.scores["none"]
+    assert scores.ap == 0.5
+    assert not any(np.any(each) for each in scores._replace(ap=np.zeros(1)))
+
+
+def test_average_precision_ranks_the_pixels_of_mask_or_boxes():
+    rng = np.random.default_rng(0)
+    clips = [sample(rng.random((2, 6, 8)) ** 3, [[1, 1, 5, 4], NAN_BOX]) for _ in range(3)]
+    mask = torch.from_numpy(rng.random((2, 6, 8)) < 0.4)
+    for clip, inside in [(clip, None) for clip in clips] + [(clips[0]._replace(mask=mask), mask)]:
+        if inside is None:
+            inside = torch.zeros(2, 6, 8, dtype=torch.bool)
+            inside[0, 1:4, 1:5] = True
+        result = evaluate({"map": FirstChannel()}, [clip])
+        expected = average_precision_score(inside.flatten(), clip.inputs.flatten())
+        assert result.summary["map"]["ap"].value == pytest.approx(expected)
+        centre = np.zeros((2, 6, 8))
+        centre[:, 1:4, 2:6] = 1  # the pixels with their centre in (2, 1.5, 6, 4.5)
+        expected = average_precision_score(inside.flatten(), centre.flatten())
+        assert result.summary["centre box"]["ap"].value == pytest.approx(expected)
+        for row in ("chance", "whole frame"):
+            assert result.summary[row]["ap"].value == pytest.approx(inside.double().mean().item())
 
 
 def test_of_several_objects_the_best_counts():

@@ -195,6 +195,14 @@ def _scores() -> dict[str, Call]:
             },
         ),
         "energy_inside": (metrics.energy_inside, {"maps": maps, "masks": masks}),
+        "pixel_average_precision": (
+            metrics.pixel_average_precision,
+            {"maps": maps, "masks": masks},
+        ),
+        "relevance_rank_accuracy": (
+            metrics.relevance_rank_accuracy,
+            {"maps": maps, "masks": masks},
+        ),
         "acc2": (metrics.acc2, {"hits": hits, "correct": ~hits}),
         "temporal_hit": (
             metrics.temporal_hit,
@@ -300,6 +308,8 @@ def _classes() -> dict[str, Call]:
         ),
         "Acc2": ({}, scores["acc2"][1]),
         "EnergyInside": (box_format, {"maps": hit["maps"], "target": hit["boxes"]}),
+        "PixelAveragePrecision": (box_format, {"maps": hit["maps"], "target": hit["boxes"]}),
+        "RelevanceRankAccuracy": (box_format, {"maps": hit["maps"], "target": hit["boxes"]}),
         "TubeIoU": (box_format, _only(overlaps["best_tube_iou"][1], "preds", "target")),
         "TemporalMAP": ({"tiou_thresholds": (0.5,)}, _videos()),
     }

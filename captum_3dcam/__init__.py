@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         LayerwiseShapleyCAM,
         LayerwiseWhatWhereCAM,
         LayerwiseXGradCAM,
+        RivalCAM,
     )
     from captum_3dcam.explanation import Explanation, explain, explain_many
     from captum_3dcam.frame_times import FrameTimes
@@ -68,6 +69,7 @@ __all__ = [
     "LayerwiseShapleyCAM",
     "LayerwiseWhatWhereCAM",
     "LayerwiseXGradCAM",
+    "RivalCAM",
     "SlidingWindowCAM",
     "attention_to_grid",
     "explain",
@@ -109,6 +111,7 @@ _MODULES = {
     "LayerwiseShapleyCAM": "attribution",
     "LayerwiseWhatWhereCAM": "attribution",
     "LayerwiseXGradCAM": "attribution",
+    "RivalCAM": "attribution",
     "SlidingWindowCAM": "sliding",
     "attention_to_grid": "layers",
     "explain": "explanation",

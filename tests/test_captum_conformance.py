@@ -21,7 +21,16 @@ from torch import nn
 from torch.testing import assert_close
 
 import captum_3dcam
-from captum_3dcam import Layer, LayerwiseGradCAM, LayerwiseWhatWhereCAM, functional
+from captum_3dcam import (
+    Layer,
+    LayerwiseAblationCAM,
+    LayerwiseFEM,
+    LayerwiseGradCAM,
+    LayerwiseScoreCAM,
+    LayerwiseWhatWhereCAM,
+    RivalCAM,
+    functional,
+)
 from captum_3dcam.attribution import LayerwiseCAM
 
 no_testing = "Captum ships its own test models from 0.9 on"
@@ -29,13 +38,35 @@ models = pytest.importorskip("captum.testing.helpers.basic_models", reason=no_te
 helpers = pytest.importorskip("captum.testing.attr.helpers.gen_test_utils", reason=no_testing)
 configs = pytest.importorskip("captum.testing.attr.helpers.test_config", reason=no_testing).config
 
-PUBLIC = [value for value in vars(captum_3dcam).values() if isinstance(value, type)]
+PUBLIC = [getattr(captum_3dcam, name) for name in captum_3dcam.__all__]
+PUBLIC = [value for value in PUBLIC if isinstance(value, type)]
 ALGORITHMS = [value for value in PUBLIC if issubclass(value, LayerAttribution)]
-CLASSES = [cls for cls in ALGORITHMS if issubclass(cls, LayerwiseCAM) and cls.rank is None]
+# FullGradCAM takes no list of layers.
+CLASSES = [
+    cls
+    for cls in ALGORITHMS
+    if issubclass(cls, LayerwiseCAM) and cls.rank is None and cls is not captum_3dcam.FullGradCAM
+]
+# Of the others, the map is not the rule of the activation and the score's gradient.
+OF_ONE_GRADIENT = [
+    cls
+    for cls in CLASSES
+    if cls.rule.__module__.endswith(("gradient_rules", "activation_rules", "what_where"))
+    and cls.__base__ is not captum_3dcam.LayerwiseWhatWhereCAM
+    and cls.__base__.__name__ != "_ActivationCAM"
+    and cls is not captum_3dcam.LayerwiseShapleyCAM
+]
+assert len(OF_ONE_GRADIENT) == 11
 ENTRIES = {entry["name"]: entry for entry in configs if LayerGradCam in entry["algorithms"]}
 assert len(ENTRIES) >= 7, "Captum has renamed or dropped its LayerGradCam configurations"
 
-every_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+
+def each_class_but(*others):
+    classes = [cls for cls in CLASSES if cls not in others]
+    return pytest.mark.parametrize("cls", classes, ids=lambda cls: cls.__name__)
+
+
+every_class = each_class_but()
 of_input = pytest.mark.parametrize("layer_input", [False, True], ids=["output", "input"])
 jit_is_deprecated = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 same = partial(assert_close, rtol=0, atol=1e-6)
@@ -136,7 +167,7 @@ def draws_of(name, cls, **kwargs):
 
 
 @of_input
-@every_class
+@pytest.mark.parametrize("cls", OF_ONE_GRADIENT, ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("name", ENTRIES)
 def test_captums_configurations(name, cls, layer_input):
     batches = []
@@ -196,7 +227,7 @@ FORMS_OF_ONE = [3, (3,), np.int64(3), torch.tensor(3), torch.tensor([3])]
 FORMS_OF_MANY = [[3, 0, 8], [(3,), (0,), (8,)], np.array([3, 0, 8]), torch.tensor([3, 0, 8])]
 
 
-@every_class
+@each_class_but(RivalCAM)
 @pytest.mark.parametrize("target", [*FORMS_OF_ONE, *FORMS_OF_MANY, None], ids=repr)
 def test_every_form_of_target(cls, target):
     model, x = conv_net(), images()
@@ -209,7 +240,7 @@ def test_every_form_of_target(cls, target):
     same_maps(cls(model, names(model)).attribute(x, target), torch.cat(singles))
 
 
-@every_class
+@each_class_but(RivalCAM)
 @pytest.mark.parametrize("target", [(1, 0, 1), [(1, 0, 1), (0, 1, 0), (0, 0, 1)]])
 def test_tuples_index_outputs_of_higher_rank(cls, target):
     model, x = conv_net(), images()
@@ -220,7 +251,7 @@ def test_tuples_index_outputs_of_higher_rank(cls, target):
     same_maps(deep.attribute(x, target), expected)
 
 
-@every_class
+@each_class_but(RivalCAM, LayerwiseAblationCAM, LayerwiseScoreCAM)
 @pytest.mark.parametrize(
     "reduce",
     [
@@ -237,7 +268,7 @@ def test_regression_needs_no_target(cls, reduce):
     same_maps(cls(lambda x: reduce(model(x)), modules(model)).attribute(x), expected)
 
 
-@every_class
+@each_class_but(LayerwiseScoreCAM)
 @pytest.mark.parametrize("extra", [(torch.linspace(-1, 1, 3).reshape(3, 1, 1, 1), 2.0), 2.0])
 def test_additional_forward_args_follow_the_inputs(cls, extra):
     model, x = conv_net(), images()
@@ -425,7 +456,7 @@ def test_captums_algorithms_see_the_same_model_afterwards(cls):
 # -------------------------------------------------------------------------------- NoiseTunnel
 
 
-@every_class
+@each_class_but(LayerwiseFEM, LayerwiseScoreCAM)
 @pytest.mark.parametrize("name", ENTRIES)
 def test_noise_tunnel_without_noise(name, cls):
     plains = []
@@ -560,4 +591,14 @@ def test_names_are_words_and_tell_the_classes_apart():
         "Layerwise Hi Res CAM",
         "Layerwise X Grad CAM",
         "Layerwise What Where CAM",
+        "Layerwise Grad CAM Element Wise",
+        "Layerwise Eigen CAM",
+        "Layerwise Eigen Grad CAM",
+        "Layerwise KPCACAM",
+        "Layerwise FEM",
+        "Layerwise Score CAM",
+        "Layerwise Ablation CAM",
+        "Layerwise Shapley CAM",
+        "Layerwise Le Grad",
+        "Rival CAM",
     }

@@ -14,13 +14,18 @@ from captum_3dcam import (
     CounterfactualCAM,
     GlobalLocalCAM2D,
     Layer,
+    LayerwiseEigenGradCAM,
     LayerwiseGlobalLocalCAM,
     LayerwiseGradCAM,
+    LayerwiseGradCAMElementWise,
     LayerwiseGradCAMPlusPlus,
     LayerwiseHiResCAM,
     LayerwiseLayerCAM,
+    LayerwiseLeGrad,
+    LayerwiseShapleyCAM,
     LayerwiseWhatWhereCAM,
     LayerwiseXGradCAM,
+    RivalCAM,
     frames_to_clip,
     tokens_to_grid,
 )
@@ -34,6 +39,11 @@ METHODS = [
     LayerwiseLayerCAM,
     LayerwiseXGradCAM,
     LayerwiseWhatWhereCAM,
+    LayerwiseGradCAMElementWise,
+    LayerwiseShapleyCAM,
+    LayerwiseEigenGradCAM,
+    LayerwiseLeGrad,
+    RivalCAM,
 ]
 each_method = pytest.mark.parametrize("method", METHODS)
 
@@ -698,6 +708,16 @@ def test_a_2d_network_on_the_frames_of_clips_is_not_questioned():
 
 
 def test_all_methods_are_tested():
-    classes = {value for value in vars(captum_3dcam).values() if isinstance(value, type)}
+    values = [getattr(captum_3dcam, name) for name in captum_3dcam.__all__]
+    classes = {value for value in values if isinstance(value, type)}
     methods = {c for c in classes if issubclass(c, captum_3dcam.attribution.LayerwiseCAM)}
-    assert {m for m in methods if not m.__name__.endswith(("2D", "3D"))} == set(METHODS)
+    without_gradient = {
+        captum_3dcam.LayerwiseAblationCAM,
+        captum_3dcam.LayerwiseEigenCAM,
+        captum_3dcam.LayerwiseFEM,
+        captum_3dcam.LayerwiseKPCACAM,
+        captum_3dcam.LayerwiseScoreCAM,
+    }
+    whole_network = {captum_3dcam.FullGradCAM}
+    tested = {*METHODS, *without_gradient, *whole_network}
+    assert {m for m in methods if not m.__name__.endswith(("2D", "3D"))} == tested

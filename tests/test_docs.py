@@ -250,7 +250,8 @@ CORE = [
         f"{path.parent.name}/{path.stem}"
         for folder in ("functional", "attribution")
         for path in sorted((PACKAGE / folder).glob("*.py"))
-        if re.search(r"\b(Type|Value|Index|Runtime)Error\(", path.read_text())
+        if path.stem[0] != "_"
+        and re.search(r"\b(Type|Value|Index|Runtime)Error\(", path.read_text())
     ),
     "_layout",
     "layers",

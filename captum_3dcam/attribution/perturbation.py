@@ -13,7 +13,7 @@ from captum_3dcam._capture import reduction as _reduction
 from captum_3dcam._capture.layer_calls import LayerCalls
 from captum_3dcam._capture.perturbed_run import ChannelAblation, Network, run_perturbed
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
-from captum_3dcam._inputs import format_inputs, reference_input
+from captum_3dcam._inputs import format_inputs, input_sizes, reference_input
 from captum_3dcam._layerwise_cam import LayerSpec, LayerwiseCAM, Request
 from captum_3dcam._passes import Factors
 from captum_3dcam._targets import normalize_target, predicted_target, select_scores
@@ -111,9 +111,19 @@ class _PerturbationCAM(LayerwiseCAM):
         """The weights (targets, N, C) of the channels of a layer's explained call."""
         raise NotImplementedError
 
-    def _chunks(self, channels: int, layer: str) -> Iterator[range]:
-        """The channels that are perturbed together."""
-        size = self.perturbations_per_eval
+    def _chunks(self, activation: Tensor, layer: str, output: Tensor) -> Iterator[range]:
+        """The channels that are perturbed together; of one score for the batch, one by one.
+
+        Raises ValueError for several samples that share a score.
+        """
+        samples, channels = activation.shape[:2]
+        is_shared = output.shape in ((), (1,)) or len(output) != samples
+        if is_shared and samples > 1:
+            raise ValueError(
+                f"{self._name} needs a score for each sample, because it perturbs each; the output "
+                f"of shape {tuple(output.shape)} is one for {samples}. Explain one at a time."
+            )
+        size = 1 if is_shared else self.perturbations_per_eval
         starts = range(0, channels, size)
         bar = tqdm(starts, f"{self._name}: {layer}", disable=not self.show_progress)
         for start in bar:
@@ -173,9 +183,14 @@ class LayerwiseScoreCAM(_PerturbationCAM):
                 f"Score-CAM multiplies the input by masks, which takes floating-point numbers; "
                 f"received {reference.dtype}. Pass what the first layer takes, e.g. embeddings."
             )
-        size = self._geometry(reference, None).size
+        _, size = input_sizes(reference, self.input_layout)
+        if not size:
+            raise ValueError(
+                "Score-CAM masks the input, which takes a grid, (N, C, *S); received shape "
+                f"{tuple(reference.shape)}. Choose another method, as Ablation-CAM."
+            )
         scores = []
-        for chunk in self._chunks(activation.shape[1], calls.layer.name):
+        for chunk in self._chunks(activation, calls.layer.name, request.recording.output):
             masks = self._masks(activation[:, chunk.start : chunk.stop], size).to(reference)
             copies = [torch.cat([x] * len(chunk)) for x in tensors]
             copies[masked] = torch.cat([self._masked(reference, m) for m in masks.unbind(dim=1)])
@@ -227,7 +242,7 @@ class LayerwiseAblationCAM(_PerturbationCAM):
         samples, rank = len(activation), activation.ndim - 2
         score = self._scores(tensors, 1, targets, request)
         drops = []
-        for chunk in self._chunks(activation.shape[1], calls.layer.name):
+        for chunk in self._chunks(activation, calls.layer.name, request.recording.output):
             edit = ChannelAblation(calls.layer, chunk, samples, rank, _ablated_call(calls, number))
             copies = tuple(torch.cat([x] * len(chunk)) for x in tensors)
             drops.append(score - self._scores(copies, len(chunk), targets, request, edit))

@@ -292,6 +292,23 @@ def test_a_model_that_writes_to_its_input():
     torch.testing.assert_close(found, plain)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_single_number_is_of_one_sample(method, shape):
+    net, x = conv_net(2, channels=5), random_input(2, (8, 8))
+    cam = method(lambda x: net(x)[:, 2].sum().reshape(shape), net[1])
+    expected = method(net, "1").attribute(x[:1], target=2)
+    torch.testing.assert_close(cam.attribute(x[:1]), expected)
+    with pytest.raises(ValueError, match=r"needs a score for each sample.* is one for 2\."):
+        cam.attribute(x)
+
+
+def test_score_cam_masks_a_grid():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (1, 4)), nn.Flatten())
+    with pytest.raises(ValueError, match=r"masks the input, which takes a grid.* \(2, 3\)"):
+        LayerwiseScoreCAM(net, "1").attribute(torch.rand(2, 3), 0, output_size=(4,))
+
+
 def test_progress_is_shown_on_request(capsys):
     net, x = conv_net(2), random_input(1, (8, 8))
     LayerwiseScoreCAM(net, "1").attribute(x)

@@ -7,7 +7,7 @@ sampled; their times are their own.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, starmap
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -30,7 +30,7 @@ from captum_3dcam.explanation._transfer import move_like
 from captum_3dcam.frame_times import FrameTimes
 from captum_3dcam.io import Video, VideoFile
 from captum_3dcam.io.image_sequence import DEFAULT_FPS
-from captum_3dcam.models import Preprocessing
+from captum_3dcam.models import FlowPreprocessing, Preprocessing
 from captum_3dcam.sliding import shot_boundaries
 
 _CHUNK = 16  # frames at once
@@ -107,7 +107,10 @@ class VideoSource:
         if isinstance(self.preprocess, Preprocessing):  # another callable may return any size
             frame = _float_bytes(self.preprocess.geometry(self.video.size).resized)
             self._check_memory(length, frame * min(length, self.video.frame_count or length))
-        inputs = map(self._preprocessed, self.video.chunks(-(-length // parts)))
+        chunks = self.video.chunks(-(-length // parts))
+        inputs: Iterator[Tensor] = map(self._preprocessed, chunks)
+        if isinstance(self.preprocess, FlowPreprocessing):
+            inputs = starmap(self._flow, _neighbours(chunks))
         while chunk := self._take(inputs, parts, length):
             yield torch.cat(chunk, dim=1) if len(chunk) > 1 else chunk[0]
 
@@ -132,6 +135,13 @@ class VideoSource:
             )
         return move_like(inputs, self.like)
 
+    def _flow(
+        self, before: NDArray[np.uint8], frames: NDArray[np.uint8], after: NDArray[np.uint8]
+    ) -> Tensor:
+        """The flow of frames as in one piece: that of the last one leads to the next chunk."""
+        inputs = self._preprocessed(np.concatenate([before, frames, after]))
+        return inputs[:, len(before) : len(before) + len(frames)]
+
     @cached_property
     def _placement(self) -> Callable[[Tensor], Tensor]:
         """What puts maps of the model's input over the whole frames, which it may crop."""
@@ -139,6 +149,23 @@ class VideoSource:
         if not isinstance(self.preprocess, Preprocessing):  # a function is tried on real frames
             frames = torch.from_numpy(next(iter(self.video.chunks(_CHUNK))).copy())
         return find_placement(self.preprocess, frames.movedim(-1, 0))
+
+
+def _neighbours(
+    chunks: Iterator[NDArray[np.uint8]],
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Each chunk between the last frame before it and the first one after it, if there are any.
+
+    >>> pieces = _neighbours(iter(np.arange(4, dtype=np.uint8).reshape(2, 2)))
+    >>> [[part.tolist() for part in parts] for parts in pieces]
+    [[[], [0, 1], [2]], [[1], [2, 3], []]]
+    """
+    chunk = next(chunks, None)
+    before = None if chunk is None else chunk[:0]
+    while chunk is not None and before is not None:
+        following = next(chunks, None)
+        yield before, chunk, chunk[:0] if following is None else following[:1]
+        before, chunk = chunk[-1:], following
 
 
 def known_rate(fps: float | None) -> float:

@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 from captum_3dcam import explain
 from captum_3dcam.explanation import Reading
+from captum_3dcam.explanation._video import VideoSource
+from captum_3dcam.frame_times import FrameTimes
+from captum_3dcam.io import Video, open_video
 from captum_3dcam.models import FlowPreprocessing, Preprocessing, optical_flow
 
 SIZE = (48, 64)
@@ -197,3 +200,20 @@ def test_a_video_is_explained_by_its_flow(tmp_path):
     above, below = heat.chunk(2, dim=-2)
     assert above.sum() > 20 * below.sum()
     assert "FlowPreprocessing(size=(32, 32)" in explanation.model["preprocessing"]
+
+
+@pytest.mark.parametrize("frames", [17, 35, 40])
+def test_a_long_video_has_the_flow_of_the_whole(tmp_path, frames):
+    """Windows are read in chunks: a flow leads from each to the next, of one frame or more."""
+    clip = moving_texture(1.0, 0.5, frames, (32, 40))
+    clip = torch.cat([clip[:, ::2], clip[:, 1::2].flip(-1)], dim=1)  # no two flows are alike
+    video = Video(
+        (clip * 255).byte().permute(1, 2, 3, 0).numpy(), 25, FrameTimes.from_rate(frames, 25)
+    )
+    prepare = FlowPreprocessing(bound=4.0)
+    source = VideoSource(open_video(video), prepare, torch.zeros(1), (), progress=False)
+    for length in (16, 17, 8):
+        chunks = list(source._chunks(length))
+        assert [chunk.shape[1] for chunk in chunks][:-1] == [length] * (len(chunks) - 1)
+        whole = prepare(torch.from_numpy(video.frames).movedim(-1, 0))
+        torch.testing.assert_close(torch.cat(chunks, dim=1), whole)

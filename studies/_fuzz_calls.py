@@ -172,6 +172,10 @@ def _overlaps() -> dict[str, Call]:
     }
 
 
+def _ignored() -> list[torch.Tensor]:
+    return [torch.tensor([[5.0, 6.0]]) for _ in _videos()["target"]]
+
+
 def _videos() -> dict[str, Any]:
     target = {"segments": torch.tensor([[0.0, 4.0], [5.0, 6.0]]), "labels": torch.tensor([0, 1])}
     return {"preds": [target | {"scores": torch.tensor([0.9, 0.8])}], "target": [target]}
@@ -212,13 +216,19 @@ def _scores() -> dict[str, Call]:
                 "tolerance": 1.0,
             },
         ),
-        "match_detections": (metrics.match_detections, {**_videos(), "label": 1, "tiou": 0.5}),
+        "match_detections": (
+            metrics.match_detections,
+            {**_videos(), "label": 1, "tiou": 0.5, "ignored": _ignored()},
+        ),
         "average_precision": (metrics.average_precision, {"hits": hits, "num_ground_truths": 2}),
         "temporal_average_precision": (
             metrics.temporal_average_precision,
-            {**_videos(), "tiou_thresholds": (0.3, 0.5)},
+            {**_videos(), "tiou_thresholds": (0.3, 0.5), "ignored": _ignored()},
         ),
-        "temporal_map": (metrics.temporal_map, {**_videos(), "tiou_thresholds": (0.3, 0.5)}),
+        "temporal_map": (
+            metrics.temporal_map,
+            {**_videos(), "tiou_thresholds": (0.3, 0.5), "ignored": _ignored()},
+        ),
         "cam_thresholds": (metrics.cam_thresholds, {"interval": 0.1}),
         "clip_ious": (
             metrics.clip_ious,

@@ -153,27 +153,27 @@ def torch_cam_methods() -> list[Method]:
             options: dict[str, Any] = {"input_shape": tuple(x.shape[1:])}
             if name == "CAM":
                 options |= {"fc_layer": "head.fc"}
-            make = getattr(methods, name)
-            if name in ("FinerCAM", "RefineCAM"):
-                layers = ["first", "last"] if name == "RefineCAM" else "last"
-                base = methods.LayerCAM(model, layers, **options)
-                with make(base) as cam:
-                    return cam(TARGET, model(x.requires_grad_()))
-            with make(model, "last", **options) as cam:
+            layers = ["first", "last"] if name == "RefineCAM" else "last"
+            with getattr(methods, name)(model, layers, **options) as cam:
                 return cam(TARGET, model(x.requires_grad_()))
 
         return run
 
     listed = [Method(name, run_of(name), here) for name, here in names.items()]
     here = "`LayerwiseLeGrad`, in any number of dimensions (tests)"
-    return [*listed, Method("LeGrad", _refuse("for torchvision's transformers"), here)]
+    return [*listed, Method("LeGrad, of transformers", _le_grad, here)]
 
 
-def _refuse(reason: str) -> Run:
-    def run(model: nn.Module, x: Tensor) -> Any:
-        raise NotImplementedError(reason)
-
-    return run
+def _le_grad(model: nn.Module, x: Tensor) -> Any:
+    """Of torchvision's vision transformer, which is for images."""
+    if x.ndim != 4:
+        raise NotImplementedError("torchvision has no such vision transformer")
+    transformer = importlib.import_module("torchvision.models").VisionTransformer
+    vit = transformer(12, 4, 2, 2, 8, 16, num_classes=5).eval()
+    image = torch.rand(1, 3, 12, 12, requires_grad=True)
+    layers = list(vit.encoder.layers)
+    with importlib.import_module("torchcam.methods").LeGrad(vit, layers) as cam:
+        return cam(TARGET, vit(image))
 
 
 def grad_cam_methods() -> list[Method]:
@@ -196,7 +196,6 @@ def grad_cam_methods() -> list[Method]:
         "FinerCAM": "any class with `target=margin()`",
         "RefineCAM": '`fusion="product"`',
         "RandomCAM": "none: `sanity` has randomised networks and maps",
-        "SobelCAM": "none: edges of the input",
         "SESS": "none",
     }
 
@@ -204,9 +203,8 @@ def grad_cam_methods() -> list[Method]:
         def run(model: Any, x: Tensor) -> Any:
             with placeholder_for_torchvision():
                 package = importlib.import_module("pytorch_grad_cam")
-            target = output_target(TARGET)
-            with getattr(package, name)(model=model, target_layers=[model.last]) as cam:
-                return cam(input_tensor=x, targets=[target])
+            cam = getattr(package, name)(model=model, target_layers=[model.last])
+            return cam(input_tensor=x, targets=[output_target(TARGET)])
 
         return run
 
@@ -234,7 +232,8 @@ def monai_methods() -> list[Method]:
             options: dict[str, Any] = {"target_layers": "last"}
             if name == "CAM":
                 options |= {"fc_layers": "head.fc"}
-            return getattr(visualize, name)(model, **options)(x, class_idx=TARGET)
+            classes: Any = [TARGET] if name == "CAM" else TARGET
+            return getattr(visualize, name)(model, **options)(x, class_idx=classes)
 
         return run
 
@@ -357,7 +356,9 @@ OPEN_SIGN = {"EigenCAM", "EigenGradCAM"}
 """Those whose sign pytorch-grad-cam leaves to the decomposition."""
 
 
-def peer_map(name: str, model: nn.Module, layer: nn.Module, x: Tensor) -> np.ndarray[Any, Any]:
+def peer_map(
+    name: str, model: nn.Module, layer: nn.Module, x: Tensor, target: int
+) -> np.ndarray[Any, Any]:
     """pytorch-grad-cam's map at the layer's own size, signed."""
     with placeholder_for_torchvision():
         package = importlib.import_module("pytorch_grad_cam")
@@ -370,16 +371,19 @@ def peer_map(name: str, model: nn.Module, layer: nn.Module, x: Tensor) -> np.nda
             return kept[-1]
 
         cam.get_cam_image = keep
-        cam(input_tensor=x, targets=[output_target(TARGET)] * len(x))
+        cam(input_tensor=x, targets=[output_target(target)] * len(x))
     return kept[0]
 
 
 def difference(name: str, model: nn.Module, layer: str, x: Tensor) -> float:
-    """The largest difference of the maps, each over its maximum."""
+    """The largest difference of the maps of the highest class, each over its maximum."""
     with quiet():
-        theirs = peer_map(name, model, model.get_submodule(layer), x.clone())
+        target = int(model(x).argmax())
+        theirs = peer_map(name, model, model.get_submodule(layer), x.clone(), target)
         size = theirs.shape[1:]
-        ours = RAW[name](model, layer).attribute(x, target=TARGET, output_size=size)
+        # Score-CAM's masks are upsampled with aligned corners there.
+        cam = RAW[name](model, layer, align_corners=name == "ScoreCAM")
+        ours = cam.attribute(x, target=target, output_size=size)
     signs = (1, -1) if name in OPEN_SIGN else (1,)
     candidates = []
     for sign in signs:

@@ -99,7 +99,7 @@ def _add_explain(commands: Any) -> None:
     add("--target", default="top1", metavar="TARGET",
         help="a class index or name; top3: the three highest classes; each: the highest class of "
         "each window; a,b,c: an index into an output with more axes (default: top1)")  # fmt: skip
-    add("--classes", type=_path, metavar="FILE", help="class names, one per line, from index 0")
+    add("--classes", type=_path, metavar="FILE", help="class names: one per line, or CSV or JSON")
     add("--returns", choices=RETURNS, default="logits",
         help="by the model; values are those of a regression (default: logits)")  # fmt: skip
     add("--input-layout", metavar="AXES", help="of the model, as 'N T C H W' with frames first")

@@ -5,6 +5,7 @@ Each class is one layer rule of :mod:`captum_3dcam.functional` over a list of la
 
 from captum_3dcam._layerwise_cam import LayerwiseCAM
 from captum_3dcam.attribution.activation import LayerwiseEigenCAM, LayerwiseFEM, LayerwiseKPCACAM
+from captum_3dcam.attribution.extent import ExtentCAM
 from captum_3dcam.attribution.full_gradient import FullGradCAM
 from captum_3dcam.attribution.gradient import (
     LayerwiseEigenGradCAM,
@@ -36,6 +37,7 @@ __all__ = [
     "CounterfactualCAM",
     "CounterfactualCAM2D",
     "CounterfactualCAM3D",
+    "ExtentCAM",
     "FullGradCAM",
     "GlobalLocalCAM2D",
     "GlobalLocalCAM3D",

@@ -61,6 +61,10 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
     def _fused(
         self, factors: Factors, recording: Recording, geometry: Geometry
     ) -> Iterator[Tensor]:
+        yield self._joined(self._effects(factors, recording), geometry)
+
+    def _effects(self, factors: Factors, recording: Recording) -> list[functional.Effect]:
+        """Of each layer, on the device of the first input."""
         device = recording.inputs[0].device
         for calls, of_layer in zip(recording.layers, factors, strict=True):
             if len(of_layer) > 1:
@@ -68,9 +72,11 @@ class LayerwiseWhatWhereCAM(LayerwiseCAM):
                     f"LayerwiseWhatWhereCAM joins layers that ran once; Layer {calls.layer.name!r} "
                     f"is explained in {len(of_layer)} calls. Choose calls='stack', 'last' or one."
                 )
-        effects = [
+        return [
             functional.Effect(*(part.to(device) for part in call.factors)) for (call,) in factors
         ]
-        yield functional.what_where(
+
+    def _joined(self, effects: Sequence[functional.Effect], geometry: Geometry) -> Tensor:
+        return functional.what_where(
             effects, geometry.size, self.interpolate_mode, self.align_corners
         )

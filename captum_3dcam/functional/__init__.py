@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from captum_3dcam.functional.activation_rules import eigen_cam, eigen_grad_cam, fem, kpca_cam
 from captum_3dcam.functional.contrast import Rival, check_rival, contrast
+from captum_3dcam.functional.extent import effect_for, extent
 from captum_3dcam.functional.fusion import FUSIONS, Fusion, check_fusion, fuse
 from captum_3dcam.functional.gradient_rules import (
     counterfactual,
@@ -56,9 +57,11 @@ __all__ = [
     "contrast",
     "counterfactual",
     "effect",
+    "effect_for",
     "eigen_cam",
     "eigen_grad_cam",
     "element_wise_grad_cam",
+    "extent",
     "fem",
     "fuse",
     "global_local",

@@ -35,6 +35,17 @@ def effect(activation: Tensor, gradient: Tensor) -> Effect:
     >>> effect(a, g).energy
     tensor([[[1.0000, 0.6667, 0.3333, 0.0000]]])
     """
+    removed = removal_effect(activation, gradient)
+    return Effect(channel_sum(removed), local_mean(channel_sum(removed.square())))
+
+
+def removal_effect(activation: Tensor, gradient: Tensor) -> Tensor:
+    """R = G ⊙ (A − Ā) over its largest magnitude in each sample: (N, C, *S_k), float32 at least.
+
+    >>> a, g = torch.tensor([[[4.0, 0.0, 2.0]]]), torch.tensor([[[1.0, 1.0, -1.0]]])
+    >>> removal_effect(a, g)
+    tensor([[[ 1., -1., -0.]]])
+    """
     check_pair(activation, gradient)
     activation, gradient = widen(activation), widen(gradient)
     mean = activation.mean(dim=spatial_axes(activation), keepdim=True)
@@ -43,9 +54,7 @@ def effect(activation: Tensor, gradient: Tensor) -> Effect:
     rounding = 32 * torch.finfo(removed.dtype).eps * _largest(gradient * activation)
     largest = _largest(removed)
     is_noise = (largest <= rounding) & rounding.isfinite()
-    removed = removed / torch.where(is_noise, torch.inf, largest)
-    energy = channel_sum(removed.square())
-    return Effect(channel_sum(removed), _local_mean(energy))
+    return removed / torch.where(is_noise, torch.inf, largest)
 
 
 def _largest(x: Tensor) -> Tensor:
@@ -74,13 +83,33 @@ def what_where(
     grid = coarsest_grid([tuple(each.net.shape[2:]) for each in effects])
     like = effects[0].net
     dtype = reduce(torch.promote_types, (each.net.dtype for each in effects))
-    what, logs = (like.new_zeros(len(like), 1, *size, dtype=dtype) for _ in range(2))
+    what = like.new_zeros(len(like), 1, *size, dtype=dtype)
+    for net, _ in effects:
+        what += drawn(F.interpolate(net, grid, mode="area"), size, mode, align_corners)
+    energies = [each.energy for each in effects]
+    where, _ = geometric_mean(energies, size, mode, align_corners)
+    return where.mul_(what.div_(len(effects)))
+
+
+def geometric_mean(
+    energies: Sequence[Tensor], size: Sequence[int], mode: str | None, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """(Π_k norm(↑ energy_k))^(1/K) over the layers that have any energy: (N, 1, *size).
+
+    Also how many layers that are, of each sample; the mean over none is 1.
+
+    >>> mean, count = geometric_mean([torch.tensor([[[4.0, 1.0]]]), torch.zeros(1, 1, 2)], (2,),
+    ...                              None, False)
+    >>> mean, count.flatten()
+    (tensor([[[1.0000, 0.2500]]]), tensor([1.]))
+    """
+    like = energies[0]
+    dtype = reduce(torch.promote_types, (energy.dtype for energy in energies))
+    logs = like.new_zeros(len(like), 1, *size, dtype=dtype)
     counts = like.new_zeros(len(like), *[1] * (like.ndim - 1))
-    for net, energy in effects:
-        pooled = F.interpolate(net, grid, mode="area")
-        what += drawn(pooled, size, mode, align_corners)
+    for energy in energies:
         counts += _add_logarithm(logs, drawn(energy, size, mode, align_corners))
-    return what.div_(len(effects)).mul_(logs.div_(counts.clamp_(min=1)).exp_())
+    return logs.div_(counts.clamp(min=1)).exp_(), counts
 
 
 def _add_logarithm(logs: Tensor, local: Tensor) -> Tensor:
@@ -104,7 +133,7 @@ def coarsest_grid(sizes: Sequence[Sequence[int]]) -> tuple[int, ...]:
 _AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _local_mean(x: Tensor) -> Tensor:
+def local_mean(x: Tensor) -> Tensor:
     """The mean over each position and its neighbours inside the grid, (N, 1, *S)."""
     pool, around = _AVERAGE_POOL[x.ndim - 2], [1, 1] * (x.ndim - 2)
     present = torch.ones_like(x[:1])

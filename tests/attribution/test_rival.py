@@ -193,7 +193,7 @@ def test_all_rivals_are_marked_and_the_class_is_not(rank):
     net, (x, masks) = detector(rank), scene(rank)
     own, *others = shares(RivalCAM(net, ["0", "1"]).attribute(x, target=0), masks)
     assert own < 1e-6
-    assert min(others) > 0.45
+    assert min(others) > 0.4
     # The paper's asks where the gradient is negative and anything is active: here nowhere.
     assert not CounterfactualCAM(net, ["0", "1"]).attribute(x, target=0).any()
 

@@ -20,10 +20,12 @@ class RivalCAM(LayerwiseWhatWhereCAM):
 
         log Σ_{k ≠ c} exp(y_k) − y_c,
 
-    the log-odds of the other classes against c, whose map is that of −log p_c. With a ``rival`` r it
-    is y_r − y_c: why not c, rather than r? In [0, 1], by its own maximum, so that it shows where
-    most speaks against the class, be it much or little. Any number of spatial axes; one backward
-    pass. The paper's counterfactual is :class:`CounterfactualCAM`.
+    the log-odds of the other classes against c, whose map is that of −log p_c. With a ``rival`` r
+    it is y_r − y_c: why not c, rather than r? Only what speaks for this score counts in *where*
+    (:func:`captum_3dcam.functional.effect_for`), so that the class itself has less of the map. In
+    [0, 1], by its own maximum: it shows where most speaks against the class, be it much or little.
+    Any number of spatial axes; one backward pass. The paper's counterfactual is
+    :class:`CounterfactualCAM`.
 
     >>> from torch import nn
     >>> model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(864, 5))
@@ -32,6 +34,7 @@ class RivalCAM(LayerwiseWhatWhereCAM):
     torch.Size([2, 1, 8, 8, 8])
     """
 
+    rule = staticmethod(functional.effect_for)
     _evidence = "against"
 
     # Nine parameters: one more than the class that this one is a case of.

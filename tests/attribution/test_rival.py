@@ -1,14 +1,24 @@
 """What speaks against a class: the formula, its invariants, and networks with a known answer."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import CONV, POOL, conv_net, naive_what_where, random_input
+from networks import (
+    CONV,
+    POOL,
+    conv_net,
+    naive_area,
+    naive_linear,
+    naive_local_mean,
+    naive_normalize,
+    random_input,
+)
 from torch import nn
 from torch.testing import assert_close
 
-from captum_3dcam import CounterfactualCAM, LayerwiseWhatWhereCAM, explain
+from captum_3dcam import CounterfactualCAM, LayerwiseWhatWhereCAM, explain, functional
 from captum_3dcam.attribution import RivalCAM
 
 # ------------------------------------------------------------------------------- the formula
@@ -26,11 +36,27 @@ def pairs_of_score(net, x, depth, score):
 
 
 def naive_rival(net, x, depth, score):
-    """What x where, written out, of the negated score."""
-    pairs = pairs_of_score(net, x, depth, lambda y: -score(y))
-    size = tuple(x.shape[2:])
-    maps = [naive_what_where([(a[i], g[i]) for a, g in pairs], size) for i in range(len(x))]
+    """From the score itself: the negative part of its net effect, and of its energy."""
+    pairs, size = pairs_of_score(net, x, depth, score), tuple(x.shape[2:])
+    maps = [naive_sample([(a[i], g[i]) for a, g in pairs], size) for i in range(len(x))]
     return torch.stack([torch.from_numpy(m) for m in maps])[:, None]
+
+
+def naive_sample(pairs, size):
+    nets, energies = [], []
+    for activation, gradient in pairs:
+        axes = tuple(range(1, activation.ndim))
+        removed = gradient * (activation - activation.mean(axis=axes, keepdims=True))
+        nets.append(-removed.sum(axis=0))
+        energies.append(naive_local_mean((np.minimum(removed, 0) ** 2).sum(axis=0)))
+    grid = [
+        min([n for n in axis if n > 1], default=1)
+        for axis in zip(*(x.shape for x in nets), strict=True)
+    ]
+    what = sum(naive_normalize(naive_linear(naive_area(x, grid), size)) for x in nets) / len(nets)
+    where = [naive_normalize(naive_linear(x, size)) for x in energies]
+    where = [x for x in where if x.max() > 0]
+    return what * np.prod([x ** (1 / len(where)) for x in where], axis=0) if where else what * 0
 
 
 @settings(max_examples=25)
@@ -52,22 +78,24 @@ def test_agrees_with_its_naive_derivation(rank, depth, seed):
     assert found.max() <= 1 + 1e-12
 
 
+class ForCAM(LayerwiseWhatWhereCAM):
+    """What speaks for a score, by the rule of RivalCAM."""
+
+    rule = staticmethod(functional.effect_for)
+
+
 NET, X, NAMES = conv_net(2, depth=2, seed=4), random_input(3, (9, 8), seed=4), ["0", "1"]
 
 
 def test_it_is_the_map_of_the_negated_log_probability():
-    negated = LayerwiseWhatWhereCAM(NET, NAMES).attribute(
-        X, target=lambda scores: -scores.log_softmax(1)[:, 2]
-    )
+    negated = ForCAM(NET, NAMES).attribute(X, target=lambda scores: -scores.log_softmax(1)[:, 2])
     found = RivalCAM(NET, NAMES).attribute(X, target=2)
     assert found.amax() > 0.1
     assert_close(found, negated, rtol=1e-3, atol=1e-4)
 
 
 def test_what_speaks_against_a_class_speaks_for_its_rival():
-    for_rival = LayerwiseWhatWhereCAM(NET, NAMES).attribute(
-        X, target=lambda scores: scores[:, 3] - scores[:, 0]
-    )
+    for_rival = ForCAM(NET, NAMES).attribute(X, target=lambda scores: scores[:, 3] - scores[:, 0])
     assert_close(RivalCAM(NET, NAMES, rival=3).attribute(X, target=0), for_rival)
     forms = [[0, 0, 0], torch.tensor([0, 0, 0]), (0,)]
     for target in forms:
@@ -87,7 +115,7 @@ def test_a_certain_class_has_a_map():
 
     names = ["net.0", "net.1"]
     model = Certain().eval()
-    saturated = LayerwiseWhatWhereCAM(model, names).attribute(
+    saturated = ForCAM(model, names).attribute(
         X, target=lambda scores: -scores.log_softmax(1)[:, 0]
     )
     assert not saturated.any()
@@ -127,7 +155,7 @@ def test_several_classes_and_layers():
 def test_a_single_logit_and_a_segmentation():
     single = nn.Sequential(*NET[:2], POOL[2](1), nn.Flatten(), nn.Linear(3, 1)).eval()
     found = RivalCAM(single, NAMES).attribute(X)
-    negated = LayerwiseWhatWhereCAM(single, NAMES).attribute(X, target=lambda y: -y[:, 0])
+    negated = ForCAM(single, NAMES).attribute(X, target=lambda y: -y[:, 0])
     assert_close(found, negated)
     dense = nn.Sequential(*NET[:2], CONV[2](3, 4, 1)).eval()
 
@@ -135,7 +163,7 @@ def test_a_single_logit_and_a_segmentation():
         is_predicted = y.argmax(1) == 1
         return -((y[:, 1] - y[:, 3]) * is_predicted).sum((1, 2))
 
-    expected = LayerwiseWhatWhereCAM(dense, NAMES).attribute(X, target=score)
+    expected = ForCAM(dense, NAMES).attribute(X, target=score)
     assert_close(RivalCAM(dense, NAMES, rival=3).attribute(X, target=1), expected)
 
 

@@ -21,7 +21,7 @@ def test_adcc_by_hand():
     np.testing.assert_allclose(scores.adcc, [0.8, 0.5, 1, 0, 0])
     mixed = scores_of([0.9], [0.25], [0.4])
     assert mixed.adcc.item() == pytest.approx(3 / (1 / 0.9 + 4 / 3 + 5 / 3))
-    assert scores_of([0.9], [1 + 1e-16], [0.4]).adcc.item() == 0
+    assert scores_of([0.9], [1 + 1e-15], [0.4]).adcc.item() == 0
     assert scores_of([0.9], [0.2], [1.0]).adcc.item() == 0
 
 

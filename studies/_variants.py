@@ -31,6 +31,16 @@ def smoothed(effects: Sequence[Effect], size: Sequence[int]) -> Tensor:
     return functional.what_where([Effect(net, each.energy) for net, each in pairs], size)
 
 
+def averaged(effects: Sequence[Effect], size: Sequence[int]) -> Tensor:
+    """What x where, with the arithmetic instead of the geometric mean of the layers' energies."""
+    grid = functional.coarsest_grid([tuple(each.net.shape[2:]) for each in effects])
+    what, where = torch.zeros(1, 1, *size), torch.zeros(1, 1, *size)
+    for net, energy in effects:
+        what += functional.layer_map((F.interpolate(net, grid, mode="area"),), size)
+        where += functional.layer_map((energy,), size)
+    return what * where / len(effects) ** 2
+
+
 def confident(effects: Sequence[Effect], size: Sequence[int]) -> Tensor:
     """The extent, with *what* the probability Φ(z) that the net effect has its sign not by chance.
 
@@ -58,6 +68,7 @@ VARIANTS: dict[str, Map] = {
     "WhatWhere": partial(joined, rule=functional.effect, join=functional.what_where),
     "energy for": partial(joined, rule=functional.effect_for, join=functional.what_where),
     "no ReLU": partial(joined, rule=functional.effect, join=functional.extent),
+    "arithmetic": partial(joined, rule=functional.effect, join=averaged),
     "smoothed": partial(joined, rule=functional.effect_for, join=smoothed),
     "confident": partial(joined, rule=functional.effect_for, join=confident),
     "Extent": partial(joined, rule=functional.effect_for, join=functional.extent),

@@ -22,11 +22,13 @@ def binarize(maps: Tensor, method: str = "relative", value: float | None = None)
     - ``"quantile"``: the value-quantile, with 0 <= value < 1, by default 0.9;
     - ``"mean"``: value · mean, with value >= 0, by default 1;
     - ``"otsu"``: of 256 bins between minimum and maximum, the centre of the one that maximises
-      the variance between the two classes (Otsu, 1979, eq. 18). It takes no value.
+      the variance between the two classes (Otsu, 1979, eq. 18). It takes no value;
+    - ``"effective"``: the highest (Σ m)² / Σ m² positions, m the positive part of the map: as many
+      as a constant map of the same concentration has. It takes no value.
 
     A negative threshold is replaced by zero, so a map without positive values has an empty mask.
-    A constant positive map has a full mask with "relative" and an empty one otherwise. The
-    threshold is rounded to the precision of the maps.
+    A constant positive map has a full mask with "relative" and "effective" and an empty one
+    otherwise. The threshold is rounded to the precision of the maps.
 
     Raises TypeError or ValueError for arguments that are not as described, and for NaN or Inf.
 
@@ -71,21 +73,39 @@ def _otsu(values: Array) -> float:
     return low + (float(variance.argmax()) + 0.5) / _OTSU_BINS * (high - low)
 
 
+def _effective(values: Array) -> float:
+    """The highest value that is left out; equal ones are left out with it."""
+    positive = np.maximum(values, 0).astype(np.float64).ravel()
+    peak = positive.max()
+    if not peak:
+        return 0.0
+    positive /= peak  # so that squares neither overflow nor vanish
+    count = round(float(positive.sum()) ** 2 / float(positive @ positive))
+    if count >= positive.size:
+        return 0.0
+    return float(
+        np.partition(positive, positive.size - count - 1)[positive.size - count - 1] * peak
+    )
+
+
 # For each method its threshold, the default value, and the exclusive upper limit of the value.
 _METHODS: dict[str, tuple[Callable[[Array, float], float], float, float]] = {
     "relative": (lambda values, value: value * float(values.max()), 0.5, 1.0),
     "quantile": (_quantile, 0.9, 1.0),
     "mean": (_mean, 1.0, math.inf),
 }
-THRESHOLDS = (*_METHODS, "otsu")
+_AUTOMATIC: dict[str, Callable[[Array], float]] = {"otsu": _otsu, "effective": _effective}
+THRESHOLDS = (*_METHODS, *_AUTOMATIC)
 
 
 def _threshold_function(method: str, value: float | None) -> Callable[[Array], float]:
     check_choice("method", method, THRESHOLDS)
-    if method == "otsu":
+    if method in _AUTOMATIC:
         if value is not None:
-            raise ValueError(f"method='otsu' takes no value, it computes one; got {show(value)}.")
-        return _otsu
+            raise ValueError(
+                f"method={method!r} takes no value, it computes one; got {show(value)}."
+            )
+        return _AUTOMATIC[method]
     threshold, default, limit = _METHODS[method]
     factor = default if value is None else check_number("value", value)
     if not 0 <= factor < limit:

@@ -27,6 +27,7 @@ MAP = torch.tensor([[[[0.0, 1.0, 2.0], [3.0, 4.0, 8.0]]]])  # mean 3
         ("mean", 0.5, [0, 0, 1, 1, 1, 1]),
         ("mean", 2, [0, 0, 0, 0, 0, 1]),
         ("otsu", None, [0, 0, 0, 0, 0, 1]),
+        ("effective", None, [0, 0, 0, 1, 1, 1]),  # 18² / 94 = 3.4
     ],
 )
 def test_thresholds_by_hand(method, value, expected):
@@ -151,6 +152,39 @@ def test_values_out_of_range_raise(method, value, limit):
         loc.binarize(torch.ones(1, 1, 4, 4), method, value)
 
 
-def test_otsu_takes_no_value():
-    with pytest.raises(ValueError, match=r"method='otsu' takes no value, .*; got 0\.5"):
-        loc.binarize(torch.ones(1, 1, 4, 4), "otsu", 0.5)
+def test_automatic_levels_take_no_value():
+    for method in ("otsu", "effective"):
+        with pytest.raises(ValueError, match=rf"method='{method}' takes no value, .*; got 0\.5"):
+            loc.binarize(torch.ones(1, 1, 4, 4), method, 0.5)
+
+
+@settings(max_examples=60)
+@given(random_maps())
+def test_effective_keeps_as_many_as_the_effective_number(maps):
+    for sample in maps.double():
+        positive = np.maximum(sample.flatten().numpy(), 0)
+        squares = (positive**2).sum()
+        expected = round(positive.sum() ** 2 / squares) if squares else 0
+        mask = loc.binarize(sample[None], "effective").flatten().numpy()
+        left_out = np.sort(positive)[::-1][expected:]
+        # Equal values at the level are left out together.
+        level = left_out.max() if len(left_out) else 0.0
+        np.testing.assert_array_equal(mask, positive > level)
+        assert mask.sum() <= expected
+
+
+def test_effective_is_the_region_of_a_map_that_is_constant_on_one():
+    maps = torch.zeros(1, 1, 10, 10)
+    maps[..., 2:7, 3:9] = 0.3
+    assert torch.equal(loc.binarize(maps, "effective"), maps > 0)
+    assert loc.binarize(torch.full((1, 1, 4, 4), 2.0), "effective").all()
+    assert not loc.binarize(torch.zeros(1, 1, 4, 4), "effective").any()
+
+
+def test_effective_of_a_gaussian_is_at_two_standard_deviations():
+    """In the plane (Σ m)² / Σ m² is 4 π σ², the disc of radius 2 σ."""
+    axis = torch.arange(101.0) - 50
+    heat = torch.exp(-(axis**2 + axis[:, None] ** 2) / (2 * 8**2))[None, None]
+    for scale in (1e-30, 1.0, 1e30):
+        mask = loc.binarize(heat * scale, "effective")
+        assert int(mask[0, 0, 50].sum()) in (31, 33)  # 2 * 16 + 1, or the next smaller ring

@@ -96,6 +96,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     """The number of spatial axes that the class is pinned to; None takes any."""
     _evidence: ClassVar[str] = "for"
     """What the map shows: evidence "for" the score, or "against" it."""
+    _of_class: ClassVar[bool] = True
+    """Whether the map depends on the target."""
     _repeats: bool = False
     """Whether the model runs on the inputs again, to which it may have written."""
 

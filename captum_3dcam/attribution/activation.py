@@ -9,6 +9,8 @@ from captum_3dcam._layerwise_cam import LayerwiseCAM
 class _ActivationCAM(LayerwiseCAM):
     """Needs no backward pass, so the model need not be differentiable."""
 
+    _of_class = False
+
     @property
     def reduction(self) -> Reduction:
         return _reduction.activations_alone(self.rule)

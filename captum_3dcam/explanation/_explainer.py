@@ -19,6 +19,7 @@ from captum_3dcam._model_state import preserved_state
 from captum_3dcam._restoration import interruptible
 from captum_3dcam._targets import select_output
 from captum_3dcam._validation import warn
+from captum_3dcam.explanation._methods import describe_classless
 from captum_3dcam.explanation._scores import Prediction, Scores, check_scores
 from captum_3dcam.explanation._target import Target
 from captum_3dcam.explanation._windows import Windows
@@ -167,10 +168,10 @@ class Explainer:
             )
 
     def _check(self, inputs: Tensor, scores: Tensor) -> None:
-        """Warn if the inputs or the scores are absurd."""
+        """Warn if the inputs or the scores are absurd, and of maps that are of no class."""
         message = check_input_range(self.model, inputs)
         message = message or check_scores(scores, self.scores.returns)
-        for each in (message, self.scores.check_names(scores)):
+        for each in (message, self.scores.check_names(scores), describe_classless(self.cam.cams)):
             if each is not None:
                 warn(each)
 

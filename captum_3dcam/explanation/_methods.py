@@ -94,6 +94,17 @@ def method_names(cams: Sequence[LayerwiseCAM]) -> list[str]:
     return _numbered([names.get(type(cam), type(cam).__name__) for cam in cams])
 
 
+def describe_classless(cams: Sequence[LayerwiseCAM]) -> str | None:
+    """What to warn of: methods whose maps do not depend on a class."""
+    names = [name for name, cam in zip(method_names(cams), cams, strict=True) if not cam._of_class]
+    if not names:
+        return None
+    return (
+        f"The map of {', '.join(names)} is the same for every class: it shows what stands out to "
+        "the network, not what speaks for a class."
+    )
+
+
 def layer_names(cam: LayerwiseCAM) -> list[str]:
     """The names of its layers in the user's model."""
     prefix = "module." if isinstance(cam.forward_func, _Arranged) else ""

@@ -10,6 +10,7 @@ from captum_3dcam.functional._inputs import check_features, check_pair
 from captum_3dcam.functional.maps import Factors
 from captum_3dcam.functional.sums import spatial_axes, weighted_sum, widen
 
+_MAX_DECOMPOSED = 256  # positions; of more, only the component that is needed is computed
 _MAX_KERNEL_POSITIONS = 8192  # the kernel matrix of KPCA-CAM is then 512 MiB
 
 
@@ -53,11 +54,12 @@ def kpca_cam(activation: Tensor) -> Factors:
         )
     kernel = (x @ x.mT / channels + 1).tanh()
     mean = kernel.mean(dim=1, keepdim=True)
-    values, vectors = torch.linalg.eigh(kernel - mean - mean.mT + mean.mean(dim=2, keepdim=True))
-    largest = values[:, -1:]
+    # The mean over rows of a symmetric matrix is that over columns, transposed.
+    centred = kernel - mean - mean.mT + mean.mean(dim=2, keepdim=True)
+    largest, vectors = _largest_eigenpairs(centred)
     # Of positions that are all alike, rounding is all that is left of the kernel.
     is_noise = largest <= 32 * torch.finfo(x.dtype).eps * positions
-    component = vectors[..., -1] * largest.masked_fill(is_noise, 0).sqrt()
+    component = vectors * largest.masked_fill(is_noise, 0).sqrt()
     return (_as_map(component, activation),)
 
 
@@ -99,6 +101,20 @@ def _first_component(x: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(rows @ rows.mT)
         component = vectors[..., -1] * values[:, -1:].clamp(min=0).sqrt()
     return _as_map(component, x)
+
+
+def _largest_eigenpairs(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Of symmetric matrices (N, S, S) the largest eigenvalues (N, 1) and their vectors (N, S)."""
+    if matrices.shape[-1] <= _MAX_DECOMPOSED:
+        values, vectors = torch.linalg.eigh(matrices)
+        return values[:, -1:], vectors[..., -1]
+    from scipy.sparse.linalg import eigsh
+
+    # Not constant, as the vectors of a centred matrix have a mean of zero.
+    start = torch.linspace(-1, 1, matrices.shape[-1], dtype=torch.float64).square().numpy()
+    pairs = [eigsh(matrix.cpu().numpy(), k=1, which="LA", v0=start) for matrix in matrices]
+    found = [torch.as_tensor(part) for value, vector in pairs for part in (value, vector[:, 0])]
+    return torch.stack(found[::2]).to(matrices), torch.stack(found[1::2]).to(matrices)
 
 
 def _as_map(component: Tensor, like: Tensor) -> Tensor:

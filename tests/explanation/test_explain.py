@@ -56,6 +56,7 @@ def close(maps, expected):
 # --------------------------------------------------------------------------------------- inputs
 
 
+@pytest.mark.filterwarnings("ignore:The map of .* is the same for every class")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_map_is_that_of_the_attribution_class(kind, method):
@@ -69,6 +70,15 @@ def test_the_map_is_that_of_the_attribution_class(kind, method):
         scores = model(x)
     close(explanation.scores, scores[:, [2]])
     close(explanation.probabilities, scores.softmax(1)[:, [2]])
+
+
+def test_a_map_of_no_class_says_so():
+    model, note = network("image"), "EigenCAM is the same for every class: it shows what stands"
+    with pytest.warns(UserWarning, match=note):
+        explanation = explain(model, pixels(), layers=LAYERS, method="Eigen-CAM", compare="GradCAM")
+    assert [text for text in explanation.warnings if note in text]
+    plain = explain(model, pixels(), layers=LAYERS, method="GradCAM")
+    assert not [text for text in plain.warnings if "every class" in text]
 
 
 def test_what_is_shown_is_what_was_explained(folder):

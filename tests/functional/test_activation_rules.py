@@ -135,6 +135,20 @@ def test_half_precision_gives_float32():
     assert found.dtype == torch.float32
 
 
+def test_kpca_cam_of_many_positions():
+    activation = torch.rand(2, 5, 20, 16, generator=torch.Generator().manual_seed(0))
+    activation[:, :, 5:9, 4:8] += 1.0
+    rows = activation.double().flatten(2).mT
+    rows = rows - rows.mean(dim=1, keepdim=True)
+    kernel = (rows @ rows.mT / 5 + 1).tanh()
+    centre = torch.eye(320, dtype=torch.float64) - 1 / 320
+    values, vectors = torch.linalg.eigh(centre @ kernel @ centre)
+    for sample, own in enumerate(functional.kpca_cam(activation)[0]):
+        component = vectors[sample, :, -1] * values[sample, -1].sqrt()
+        expected = positive_part(component.numpy(), activation)
+        np.testing.assert_allclose(own[0], expected, atol=1e-5)
+
+
 def test_kpca_cam_refuses_a_kernel_that_is_too_large():
     with pytest.raises(ValueError, match=r"at most 8192; the activation .* has 10000\. Choose"):
         functional.kpca_cam(torch.zeros(1, 2, 100, 100))

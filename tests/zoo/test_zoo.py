@@ -3,6 +3,7 @@
 Values are derived once more from plain hooks on the same layers.
 """
 
+import math
 import warnings
 from importlib.util import find_spec
 
@@ -17,6 +18,8 @@ from captum_3dcam import (
     Layer,
     LayerwiseGlobalLocalCAM,
     LayerwiseGradCAM,
+    LayerwiseLeGrad,
+    attention_to_grid,
     suggest_layers,
 )
 from zoo_networks import FAMILIES
@@ -32,6 +35,36 @@ METHODS = [
     for name in captum_3dcam.__all__
     if name.startswith("Layerwise") or name == "CounterfactualCAM"
 ]
+
+PER_CHANNEL = {captum_3dcam.LayerwiseScoreCAM, captum_3dcam.LayerwiseAblationCAM}
+"""Those that run the network once for each channel."""
+FIRST = {captum_3dcam.LayerwiseEigenCAM, captum_3dcam.LayerwiseShapleyCAM, LayerwiseGlobalLocalCAM}
+"""One of each kind: no gradient, a second derivative, sums."""
+
+
+def is_too_large(method, shapes, inputs):
+    """Whether it would take minutes, or more memory than there is."""
+    tensors = inputs if isinstance(inputs, list) else [inputs]
+    if sum(map(torch.numel, tensors)) > 10**6 and method not in FIRST:
+        return True
+    if method in PER_CHANNEL:
+        return sum(channels for channels, *_ in shapes) > 64
+    positions = max(math.prod(grid) for _, *grid in shapes)
+    return method is captum_3dcam.LayerwiseKPCACAM and positions > 1024
+
+
+def shapes_of(model, layers, inputs, options):
+    """(C, *S_k) of each layer."""
+    shapes = []
+
+    class Shapes(LayerwiseGradCAM):
+        @staticmethod
+        def rule(activation, gradient):
+            shapes.append(activation.shape[1:])
+            return (torch.ones_like(activation[:, :1]),)
+
+    Shapes(model, layers, **options).attribute(inputs, lambda output: output.flatten(1).sum(1))
+    return shapes
 
 
 @pytest.fixture(params=FAMILIES)
@@ -132,7 +165,10 @@ def test_no_method_gives_a_zero_map_without_a_warning(network):
     layers = [Layer(name, layout=layout) for name, layout, _ in family.layers[-2:]]
     frames_first = family.map_size and family.size != family.shapes[0][2:]
     options = {"input_layout": "N T C H W"} if frames_first else {}
+    shapes = shapes_of(model, layers, inputs, options)
     for method in METHODS:
+        if is_too_large(method, shapes, inputs):
+            continue
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             attribution = method(model, layers, **options).attribute(inputs, family.target)
@@ -180,3 +216,34 @@ def test_layers_that_return_their_input(name, networks):
     for n, layer_map in zip(reached, maps, strict=True):
         row = interpolate(expected[n].reshape(1, 1, -1).clamp(min=0), size=64, mode="linear")
         torch.testing.assert_close(layer_map, norm(row), rtol=1e-3, atol=1e-3, msg=n)
+
+
+# ------------------------------------------------------------------------------------ attention
+
+
+def test_le_grad_is_the_gradient_of_the_attention_of_timms_blocks():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 3, "num_heads": 2}
+    model = timm.models.VisionTransformer(**options, num_classes=5).eval()
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    reshape = attention_to_grid((4, 4), prefix_tokens=1)
+    names = [f"blocks.{number}.attn.attn_drop" for number in range(3)]
+    x = torch.rand(1, 3, 32, 32)
+    layers = [Layer(name, reshape=reshape) for name in names]
+    found = LayerwiseLeGrad(model, layers, fusion="mean").attribute(x, target=1)
+
+    kept = []
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda m, args, out: kept.append(out))
+        for name in names
+    ]
+    gradients = torch.autograd.grad(model(x)[:, 1].sum(), kept)
+    for handle in handles:
+        handle.remove()
+    expected = 0
+    for gradient in gradients:
+        of_keys = gradient.relu().mean(dim=(1, 2))[:, 1:].reshape(1, 1, 4, 4)
+        expected = expected + norm(enlarged(of_keys, (32, 32))) / 3
+    torch.testing.assert_close(found, expected)

@@ -177,6 +177,11 @@ def test_options_and_models():
         both.scores["centre box"].faithfulness,
         np.mean([each.scores["centre box"].faithfulness for each in alone], axis=0),
     )
+    # An attribution's own model comes before the one given for those without.
+    given = Faithfulness(("average_drop",), forward_func=inner)
+    own = evaluate({"two": two}, samples, faithfulness=given).scores["two"].faithfulness
+    np.testing.assert_allclose(own, both.scores["two"].faithfulness, atol=1e-9)
+    assert np.abs(own - both.scores["one"].faithfulness).max() > 1e-6
     # More steps than positions are one for each.
     small = [Sample(torch.rand(1, 2, 2), 0, torch.tensor([[0.0, 0.0, 1.0, 1.0]]))]
     plane = Faithfulness(("deletion",), forward_func=conv_net(2, inputs=1))

@@ -19,10 +19,10 @@ class ExtentCAM(LayerwiseWhatWhereCAM):
         what = 1/K Σ_k (1 + n_k / max |n_k|) / 2,
         where = (Π_k norm(↑ mean_3 Σ_c relu(R_c)²))^(1/K),
 
-    and the map is what · where, in [0, 1]. Without the ReLU of *what*, positions of the object whose
-    net effect is negative by chance keep a rank; without the energy of R < 0, the rest of the layer
-    does not count where the object covers much of it. It covers more of the object, and its rival a
-    little more too: for the evidence itself take :class:`LayerwiseWhatWhereCAM`. Any number of
+    and the map is what · where, in [0, 1]. Without the ReLU of *what*, positions of the object
+    whose net effect is negative by chance keep a rank; without the energy of R < 0, the rest of the
+    layer does not count where the object covers much of it. It covers more of the object, and of
+    the background: for the evidence itself take :class:`LayerwiseWhatWhereCAM`. Any number of
     spatial axes; one backward pass; no parameters, and no ``fusion``.
 
     >>> import torch

@@ -80,5 +80,8 @@ METHODS: dict[str, type[LayerwiseCAM]] = {
     "ScoreCAM": LayerwiseScoreCAM,
     "AblationCAM": LayerwiseAblationCAM,
     "ShapleyCAM": LayerwiseShapleyCAM,
+    "LeGrad": LayerwiseLeGrad,
+    "Extent": ExtentCAM,
+    "Rival": RivalCAM,
 }
 """The classes by the short names of ``explain`` and the command line."""

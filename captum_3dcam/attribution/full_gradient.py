@@ -164,7 +164,7 @@ def _has_bias(module: nn.Module) -> bool:
     return isinstance(bias, Tensor) and bias.ndim == 1
 
 
-def _bias_of(module: nn.Module) -> Tensor:
+def _bias_of(module: Any) -> Tensor:
     """The bias (C,); of batch normalisation in eval mode β − γ μ / σ."""
     bias: Tensor = module.bias.detach()
     if not isinstance(module, _NormBase):
@@ -174,7 +174,7 @@ def _bias_of(module: nn.Module) -> Tensor:
             "FullGrad takes the bias of batch normalisation from its running statistics, which "
             "it uses in eval mode. Call model.eval()."
         )
-    scale = (module.running_var + module.eps).rsqrt() * module.weight.detach()
+    scale: Tensor = (module.running_var + module.eps).rsqrt() * module.weight.detach()
     return bias - module.running_mean * scale
 
 

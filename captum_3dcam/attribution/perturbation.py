@@ -147,7 +147,8 @@ class _PerturbationCAM(LayerwiseCAM):
         network = Network(self.forward_func, self.output, is_list, options.attribute_to_layer_input)
         output = run_perturbed(network, inputs, arguments, edit)
         scores = [select_scores(output, _repeated(target, copies)) for target in targets]
-        return torch.stack(scores).unflatten(1, (copies, -1))
+        stacked: Tensor = torch.stack(scores).unflatten(1, (copies, -1))
+        return stacked
 
 
 class LayerwiseScoreCAM(_PerturbationCAM):

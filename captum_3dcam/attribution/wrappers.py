@@ -60,7 +60,7 @@ class GuidedCAM(Attribution):  # type: ignore[misc]
         ):
             warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # it removes them
             leaf = inputs.detach().clone().requires_grad_()
-            guided = GuidedBackprop(self.forward_func).attribute(
+            guided: Tensor = GuidedBackprop(self.forward_func).attribute(
                 leaf, target=target, additional_forward_args=additional_forward_args
             )
         return guided.detach() * cam_map

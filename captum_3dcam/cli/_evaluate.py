@@ -88,13 +88,14 @@ def _check_options(options: Namespace) -> None:
 
 def _attributions(model: nn.Module, options: Namespace) -> dict[str, Attribution]:
     """Each method over each set of layers, by the title of its row."""
-    if options.fusion is not None and set(options.methods) == {WITHOUT_FUSION}:
-        raise ArgumentError(f"{WITHOUT_FUSION} has its own fusion of the layers: omit --fusion.")
+    if options.fusion is not None and set(options.methods) <= set(WITHOUT_FUSION):
+        names = ", ".join(options.methods)
+        raise ArgumentError(f"{names} has its own fusion of the layers: omit --fusion.")
     attributions: dict[str, Attribution] = {}
     for names in options.layers or [list(own_layers(model)) or ["auto"]]:
         layers = find_layers(model, choose_layers(model, names))
         for method in options.methods:
-            fusion = None if method == WITHOUT_FUSION else options.fusion
+            fusion = None if method in WITHOUT_FUSION else options.fusion
             title = method if fusion is None else f"{method} ({fusion})"
             cam = make_cam(model, layers, resolve_method(method), fusion)
             attributions[f"{title}: {'+'.join(names)}"] = cam

@@ -30,8 +30,11 @@ METHODS = (
     "ScoreCAM",
     "AblationCAM",
     "ShapleyCAM",
+    "LeGrad",
+    "Extent",
+    "Rival",
 )
-WITHOUT_FUSION = "WhatWhere"
+WITHOUT_FUSION = ("WhatWhere", "Extent", "Rival")
 RETURNS = ("logits", "probabilities", "values")
 FUSIONS = ("sum", "mean", "max", "product", "geometric_mean")
 FRAME_PRESETS = ("none", "imagenet", "inception", "kinetics", "pytorchvideo")

@@ -50,7 +50,7 @@ def explain(
             :func:`captum_3dcam.suggest_layers`.
         method: "WhatWhere", "GlobalLocal" (3DCAM), "Counterfactual", "GradCAM", "GradCAM++",
             "LayerCAM", "HiResCAM", "XGradCAM", or a class.
-        fusion: of the layers' maps, by default "sum"; "WhatWhere" has its own.
+        fusion: of the layers' maps, by default "sum"; "WhatWhere", "Extent" and "Rival" have their own.
         compare: more methods, from the same forward and backward pass.
         per_layer: keep each layer's map too.
         preprocessing: "imagenet", "kinetics" or another name of

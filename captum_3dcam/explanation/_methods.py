@@ -59,7 +59,8 @@ def make_cam(
 ) -> LayerwiseCAM:
     """The attribution of a method over layers; ArgumentError for what does not fit the model."""
     if fusion is not None and issubclass(method, LayerwiseWhatWhereCAM):
-        raise ArgumentError("WhatWhere has its own fusion of the layers: leave fusion out.")
+        name = next((n for n, each in METHODS.items() if method is each), method.__name__)
+        raise ArgumentError(f"{name} has its own fusion of the layers: leave fusion out.")
     if fusion is not None:
         options["fusion"] = fusion
     with argument_errors("", TypeError):

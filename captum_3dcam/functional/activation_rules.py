@@ -113,8 +113,10 @@ def _largest_eigenpairs(matrices: Tensor) -> tuple[Tensor, Tensor]:
     # Not constant, as the vectors of a centred matrix have a mean of zero.
     start = torch.linspace(-1, 1, matrices.shape[-1], dtype=torch.float64).square().numpy()
     pairs = [eigsh(matrix.cpu().numpy(), k=1, which="LA", v0=start) for matrix in matrices]
-    found = [torch.as_tensor(part) for value, vector in pairs for part in (value, vector[:, 0])]
-    return torch.stack(found[::2]).to(matrices), torch.stack(found[1::2]).to(matrices)
+    values, vectors = (
+        torch.stack([torch.as_tensor(p) for p in part]) for part in zip(*pairs, strict=True)
+    )
+    return values.to(matrices), vectors[..., 0].to(matrices)
 
 
 def _as_map(component: Tensor, like: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from PIL import Image
 
 import captum_3dcam
 from captum_3dcam import functional
-from captum_3dcam.attribution import METHODS
+from captum_3dcam.attribution import METHODS, LayerwiseWhatWhereCAM
 from captum_3dcam.cli import _parser as parser
 from captum_3dcam.cli import main
 from captum_3dcam.cli._output import shows_progress
@@ -184,7 +184,7 @@ USAGE_ERRORS = {
     "no such method": (
         explain("--layers", "0", "--method", "CAM"),
         "captum-3dcam explain: error: argument --method: invalid choice: 'CAM' (choose from "
-        "WhatWhere, GlobalLocal, Counterfactual, GradCAM, GradCAM++, LayerCAM, HiResCAM, XGradCAM)",
+        f"{', '.join(METHODS)})",
     ),
     "a fusion of what has its own": (
         explain("--layers", "0", "2", "--method", "whatwhere", "--fusion", "max"),
@@ -428,7 +428,10 @@ def test_methods_and_fusions_are_those_of_the_package():
     assert parser.RETURNS == RETURNS
     assert tuple(METHODS) == parser.METHODS
     public = {name for name in captum_3dcam.__all__ if name.startswith("Layerwise")}
-    assert {each.__name__ for each in METHODS.values()} == {*public, "CounterfactualCAM"}
+    others = {"CounterfactualCAM", "ExtentCAM", "RivalCAM"}
+    assert {each.__name__ for each in METHODS.values()} == public | others
+    own_fusion = {name for name, each in METHODS.items() if issubclass(each, LayerwiseWhatWhereCAM)}
+    assert set(parser.WITHOUT_FUSION) == own_fusion
 
 
 def options_of(subparser):

@@ -232,7 +232,10 @@ def summarize(
 
 
 def draw(cases: Mapping[str, Case]) -> Figure:
-    """The first scene of each world: what speaks for the class, and two maps of what is against."""
+    """The first scene of each world: what speaks for the class, and two maps of what is against.
+
+    Each map is scaled to the frame or slice that is shown.
+    """
     figure = Figure(figsize=(8, 2.2 * len(cases)), layout="constrained")
     for axes, (name, case) in zip(
         np.reshape(figure.subplots(len(cases), 4), (len(cases), 4)), cases.items(), strict=True
@@ -242,7 +245,7 @@ def draw(cases: Mapping[str, Case]) -> Figure:
         question = Question(case.network, case.layers, scene.inputs[None], own, rival)
         cam = LayerwiseWhatWhereCAM(case.network, case.layers)
         heats = {
-            f"{name}: the class, and its rival (dashed)": None,
+            f"{name}: class, rival (dashed)": None,
             "for the class": cam.attribute(question.inputs, target=own),
             "3DCAM's counterfactual": explain_as_the_paper(question),
             "RivalCAM, rival named": explain_rival(question, named=True),
@@ -251,13 +254,8 @@ def draw(cases: Mapping[str, Case]) -> Figure:
         for ax, (title, heat) in zip(axes, heats.items(), strict=True):
             ax.imshow(_pixels(scene.inputs[(slice(None), *index)]).numpy())
             if heat is not None:
-                ax.imshow(
-                    heat[0, 0][index].numpy(),
-                    cmap="inferno",
-                    alpha=0.6,
-                    vmin=0,
-                    vmax=float(heat.max()),
-                )
+                shown = heat[0, 0][index].numpy()
+                ax.imshow(shown, cmap="inferno", alpha=0.6, vmin=0, vmax=shown.max() or 1.0)
             for mask, style in zip(scene.masks[:2], ("solid", "dashed"), strict=True):
                 ax.contour(mask[index].float().numpy(), [0.5], colors="white", linestyles=style)
             ax.set_title(title, fontsize=7)

@@ -100,9 +100,21 @@ def test_a_convolution_that_runs_at_several_levels():
             x = self.stem(x).relu()
             return self.head(x).mean((2, 3)) + self.head(F.max_pool2d(x, 2)).mean((2, 3))
 
-    found = FullGradCAM(Shared()).attribute(random_input(1, (8, 8)), target=1)
-    assert found.shape == (1, 1, 8, 8)
-    assert found.amax() == 1
+    torch.manual_seed(0)
+    model, x = Shared(), random_input(1, (8, 8)).requires_grad_()
+    kept = []
+    for layer in (model.stem, model.head):
+        layer.register_forward_hook(lambda module, args, out: kept.append((module.bias, out)))
+    score = model(x)[0, 1]
+    of_input, *gradients = torch.autograd.grad(score, [x, *(out for _, out in kept)])
+    effects = [of_input * x]
+    effects += [b.reshape(1, -1, 1, 1) * g for (b, _), g in zip(kept, gradients, strict=True)]
+    total = 0
+    for effect in effects:
+        coarse = sum(scaled(channel) for channel in effect[0].abs().detach())
+        total = total + F.interpolate(coarse[None, None], (8, 8), mode="bilinear")
+    found = FullGradCAM(model).attribute(x.detach(), target=1)
+    torch.testing.assert_close(found, total / total.amax())
 
 
 def test_the_input_in_another_layout():

@@ -112,6 +112,13 @@ def test_activations_without_differences_give_no_map(rule):
     assert not found.any()
 
 
+@pytest.mark.parametrize("rule", [functional.eigen_cam, functional.kpca_cam])
+def test_what_rounding_leaves_of_a_constant_is_no_map(rule):
+    last_digit = torch.randint(-1, 2, (1, 5, 7, 7), generator=torch.Generator().manual_seed(0))
+    (found,) = rule(1000 / 3 * (1 + last_digit * torch.finfo(torch.float32).eps))
+    assert not found.any()
+
+
 def test_the_sign_is_that_of_the_largest_magnitude():
     one_bright = torch.zeros(1, 3, 4, 4)
     one_bright[0, :, 1, 2] = torch.tensor([1.0, 2.0, 3.0])

@@ -1,6 +1,6 @@
 """All figures of the docs, made anew by the commands that stand beside them.
 
-    python studies/make_doc_figures.py                  # about ten minutes
+    python studies/make_doc_figures.py                  # about 20 minutes
     python studies/make_doc_figures.py fusions volume   # some
 
 Those of the how-to pages are drawn here; the others are what the examples write, smaller and with
@@ -34,6 +34,7 @@ SCRIPTS = {
     "explain_volume": {"volume": "volume"},
     "compare_with_captum": {"compare_with_captum": "compare_with_captum"},
     "smoothgrad_cam": {"smoothgrad": "smoothgrad"},
+    "evaluate_counterfactual": {"counterfactual": "counterfactual"},
     "evaluate_sanity": {"sanity": "sanity"},
     "draw_multilabel": {"multilabel": "multilabel"},
 }

@@ -48,11 +48,11 @@ def largest_box(mask: Tensor) -> Box | None:
 
 def ious_of_map(heat: Tensor, mask: Tensor) -> dict[str, float]:
     """By level, and at each share of the maximum."""
-    truth = _box(mask.numpy())
+    ground_truth = _box(mask.numpy())
     masks = {name: level(heat) for name, level in LEVELS.items()}
     masks |= {str(share): binarize(heat, "relative", share) for share in SHARES}
     boxes = {name: largest_box(each) for name, each in masks.items()}
-    ious = {name: 0.0 if box is None else _iou(box, truth) for name, box in boxes.items()}
+    ious = {name: 0.0 if box is None else _iou(box, ground_truth) for name, box in boxes.items()}
     return ious | {"best": best_box_iou(heat[0, 0], mask)}
 
 

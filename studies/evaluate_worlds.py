@@ -159,14 +159,14 @@ def best_box_iou(heat: Tensor, mask: Tensor) -> float:
     """Of the box of the largest component above a level, at the best of all levels."""
     values = heat.numpy()
     ordered = np.sort(values, axis=None)
-    truth = _box(mask.numpy())
+    ground_truth = _box(mask.numpy())
     best = 0.0
     for share in LEVELS:
         level = ordered[int((1 - share) * (values.size - 1))]
         labels, count = ndimage.label(values >= level if level > 0 else values > 0)
         if count:
             sizes = np.bincount(labels.ravel())[1:]
-            best = max(best, _iou(_box(labels == sizes.argmax() + 1), truth))
+            best = max(best, _iou(_box(labels == sizes.argmax() + 1), ground_truth))
     return best
 
 

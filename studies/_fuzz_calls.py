@@ -60,10 +60,24 @@ def _functional() -> dict[str, Call]:
         functional.x_grad_cam,
         functional.layer_cam,
         functional.hi_res_cam,
+        functional.element_wise_grad_cam,
+        functional.eigen_grad_cam,
         functional.effect,
+        functional.effect_for,
     ]
+    of_activation = [functional.eigen_cam, functional.kpca_cam, functional.fem]
+    alone = {"activation": pair["activation"]}
+    effects = {"effects": [functional.effect(**pair), functional.Effect(*factors)], **size}
     maps = [torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)]
-    return {rule.__name__: (rule, pair) for rule in rules} | {
+    by_rule = {rule.__name__: (rule, pair) for rule in rules}
+    by_rule |= {rule.__name__: (rule, alone) for rule in of_activation}
+    return by_rule | {
+        "le_grad": (
+            functional.le_grad,
+            {"attention": pair["activation"], "gradient": pair["gradient"]},
+        ),
+        "contrast": (functional.contrast, {"scores": torch.rand(2, 5), "rival": 1}),
+        "check_rival": (functional.check_rival, {"rival": [1, 2]}),
         "channel_sum": (functional.channel_sum, {"x": pair["activation"]}),
         "upsample": (functional.upsample, {"x": pair["activation"], **size}),
         "normalize": (functional.normalize, {"x": pair["gradient"]}),
@@ -80,10 +94,8 @@ def _functional() -> dict[str, Call]:
             {"mode": "bilinear", "align_corners": False, "rank": 2},
         ),
         "Effect": (functional.Effect, {"net": factors[0], "energy": factors[1]}),
-        "what_where": (
-            functional.what_where,
-            {"effects": [functional.effect(**pair), functional.Effect(*factors)], **size},
-        ),
+        "what_where": (functional.what_where, effects),
+        "extent": (functional.extent, effects),
         "coarsest_grid": (functional.coarsest_grid, {"sizes": [(4, 4), (2, 2)]}),
     }
 
@@ -97,6 +109,10 @@ def _layers() -> dict[str, Call]:
         "tokens_to_grid": (
             lambda grid, prefix_tokens, x: layers.tokens_to_grid(grid, prefix_tokens)(x),
             {"grid": (2, 2), "prefix_tokens": 1, "x": torch.rand(2, 5, 3)},
+        ),
+        "attention_to_grid": (
+            lambda grid, prefix_tokens, x: layers.attention_to_grid(grid, prefix_tokens)(x),
+            {"grid": (2, 2), "prefix_tokens": 1, "x": torch.rand(2, 3, 5, 5)},
         ),
         "frames_to_clip": (
             lambda num_frames, x: layers.frames_to_clip(num_frames)(x),

@@ -262,10 +262,10 @@ def _ablated_call(calls: LayerCalls, number: int) -> int | None:
 
 def _weighted(activation: Tensor, weights: Tensor) -> Tensor:
     """relu Σ_c w_c A_c: (N, C, *S) and (N, C) -> (N, 1, *S)."""
-    of_channels = weights.to(activation.device).reshape(
-        *weights.shape, *[1] * (activation.ndim - 2)
-    )
-    return functional.weighted_sum(activation, of_channels)
+    wide = torch.promote_types(weights.dtype, torch.float32)
+    ones = [1] * (activation.ndim - 2)
+    of_channels = weights.to(activation.device, wide).reshape(*weights.shape, *ones)
+    return functional.channel_sum(activation * of_channels).relu()
 
 
 def _explicit(target: Any, output: Tensor) -> Any:

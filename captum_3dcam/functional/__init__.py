@@ -34,7 +34,7 @@ from captum_3dcam.functional.maps import (
     temporal_profile,
     upsample,
 )
-from captum_3dcam.functional.sums import channel_sum, rounding_noise, weighted_sum
+from captum_3dcam.functional.sums import channel_sum, rounding_noise
 from captum_3dcam.functional.what_where import Effect, coarsest_grid, effect, what_where
 
 LayerRule = Callable[..., Factors]
@@ -77,7 +77,6 @@ __all__ = [
     "shared_layer_map",
     "temporal_profile",
     "upsample",
-    "weighted_sum",
     "what_where",
     "x_grad_cam",
 ]

@@ -40,7 +40,7 @@ def call_without_checks(maps):
         (
             functional.fuse,
             {"layer_maps": MAPS, "count": 1, "fusion": int},
-            "ValueError at func",
+            "ValueError at fus",
         ),
         (metrics.cam_thresholds, {"interval": "a"}, None),
         (metrics.cam_thresholds, {}, None),

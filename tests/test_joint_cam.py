@@ -9,7 +9,7 @@ from torch import nn
 
 from captum_3dcam import CounterfactualCAM, LayerwiseGradCAM, SlidingWindowCAM
 from captum_3dcam._joint_cam import JointCAM
-from captum_3dcam.attribution import METHODS
+from captum_3dcam.attribution import METHODS, LayerwiseWhatWhereCAM
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -31,10 +31,12 @@ def cases(draw):
     seed = draw(st.integers(0, 10**6))
     net = conv_net(rank, depth=draw(st.integers(1, 3)), seed=seed)
     x = random_input(draw(st.integers(1, 3)), size, seed=seed)
-    names = draw(st.lists(st.sampled_from(list(METHODS)), min_size=1, max_size=4, unique=True))
+    joinable = [name for name in METHODS if name != "Rival"]  # it explains another score
+    names = draw(st.lists(st.sampled_from(joinable), min_size=1, max_size=4, unique=True))
     fusion = draw(st.sampled_from(FUSIONS))
     layers = [str(i) for i in range(len(net) - 3)]
-    options = [{} if name == "WhatWhere" else {"fusion": fusion} for name in names]
+    own_fusion = {n for n, each in METHODS.items() if issubclass(each, LayerwiseWhatWhereCAM)}
+    options = [{} if name in own_fusion else {"fusion": fusion} for name in names]
     return net, x, [METHODS[name](net, layers, **o) for name, o in zip(names, options, strict=True)]
 
 

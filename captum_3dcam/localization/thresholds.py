@@ -75,17 +75,13 @@ def _otsu(values: Array) -> float:
 
 def _effective(values: Array) -> float:
     """The highest value that is left out; equal ones are left out with it."""
-    positive = np.maximum(values, 0).astype(np.float64).ravel()
+    positive = np.maximum(values, 0).ravel()
     peak = positive.max()
     if not peak:
         return 0.0
-    positive /= peak  # so that squares neither overflow nor vanish
-    count = round(float(positive.sum()) ** 2 / float(positive @ positive))
-    if count >= positive.size:
-        return 0.0
-    return float(
-        np.partition(positive, positive.size - count - 1)[positive.size - count - 1] * peak
-    )
+    shares = positive.astype(np.float64) / peak  # whose squares neither overflow nor vanish
+    left_out = positive.size - round(float(shares.sum()) ** 2 / float(shares @ shares))
+    return float(np.partition(positive, left_out - 1)[left_out - 1]) if left_out > 0 else 0.0
 
 
 # For each method its threshold, the default value, and the exclusive upper limit of the value.

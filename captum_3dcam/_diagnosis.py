@@ -60,8 +60,9 @@ def featureless_samples(recording: Recording, map_peaks: Sequence[float]) -> Ite
         names = ", ".join(repr(calls.layer.name) for calls in recording.layers)
         yield (
             f"The map of sample(s) {', '.join(empty)} is zero everywhere. At layer(s) {names} the "
-            "activation is the same at all positions, or no channel counts for the score. Explain "
-            "another layer, after its activation function."
+            "method finds no position that stands out: the activation is the same everywhere or on "
+            "one position only, or no channel counts for the score, or all of them speak against "
+            "it. Explain another layer, or another class."
         )
 
 

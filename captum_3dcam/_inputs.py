@@ -55,6 +55,14 @@ def input_sizes(x: Tensor, layout: Layout | None) -> tuple[int, tuple[int, ...]]
     return layout.sizes(tuple(x.shape))
 
 
+def over_channels(grid: Tensor, x: Tensor, layout: Layout | None) -> Tensor:
+    """What lies over an input's positions, (N, *S), so that it broadcasts to the input."""
+    if layout is None:
+        return grid[:, None]
+    channels = x.numel() // grid.numel()
+    return layout.restore(grid[:, None].expand(-1, channels, *grid.shape[1:]))
+
+
 def run_model(
     forward_func: Callable[..., Any], inputs: tuple[Tensor, ...], arguments: Any, as_list: bool
 ) -> Any:

@@ -117,6 +117,11 @@ class JointCAM(LayerwiseCAM):
         """That of a single method; several share the score of the target itself."""
         return self.cams[0]._score(target) if len(self.cams) == 1 else target
 
+    def _window_factors(self, probabilities: Tensor) -> Tensor:
+        of_methods = [cam._window_factors(probabilities) for cam in self.cams]
+        of_layers = of_methods[:1] * len(self.layers) if self.per_layer else []
+        return torch.cat([*of_methods, *of_layers], dim=1)
+
     def _refined(self, factors: Factors, request: Request, position: int) -> Factors:
         of_methods = [
             cam._refined(own, request, position)

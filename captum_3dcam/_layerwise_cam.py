@@ -387,6 +387,10 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         """The target whose score is differentiated, in any form of ``target=``."""
         return target
 
+    def _window_factors(self, probabilities: Tensor) -> Tensor:
+        """What the maps of windows are multiplied by to compare them: (n,) -> (n, M)."""
+        return (probabilities if self._of_class else torch.ones_like(probabilities))[:, None]
+
     def _refined(self, factors: Factors, request: Request, position: int) -> Factors:
         """What the maps are drawn from, if that takes more than the rule."""
         return factors

@@ -237,6 +237,24 @@ def predicted_target(output: Tensor) -> Any:
     return simplest_target(output.argmax(dim=1).tolist())
 
 
+def pinned_target(target: Any, output: Tensor) -> Any:
+    """The target for outputs that differ a little from this one: what it leaves open is settled.
+
+    None is the class that is predicted, and a function may have a method ``pinned``.
+    """
+    if target is None:
+        return predicted_target(output)
+    return target.pinned(output) if hasattr(target, "pinned") else target
+
+
+def repeated_target(target: Any, copies: int) -> Any:
+    """The target for so many copies of the batch; it is pinned."""
+    if callable(target):
+        return target.repeated(copies) if hasattr(target, "repeated") else target
+    target = normalize_target(target)
+    return target * copies if isinstance(target, list) else target
+
+
 def simplest_target(classes: list[Any]) -> Any:
     """A list with a target per sample; of one sample the target itself.
 

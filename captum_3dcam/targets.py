@@ -1,16 +1,14 @@
 """A score that contrasts classes, as a function that ``target=`` of any attribution takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_3dcam._targets import normalize_target, per_sample_targets
+from captum_3dcam._targets import normalize_target
 from captum_3dcam._validation import check_integer, check_number, show
-
-ScoreFunction = Callable[[Tensor], Tensor]
-"""From an output (N, classes) to one score per sample, (N,)."""
 
 
 def margin(
@@ -19,7 +17,7 @@ def margin(
     *,
     alpha: float = 1.0,
     count: int = 3,
-) -> ScoreFunction:
+) -> "_Margin":
     """Finer-CAM's score (Zhang et al., 2025, arXiv 2501.11309): why this class and not its rivals.
 
     y_t − α Σ_r w_r y_r, with w the softmax over the rivals' scores. It serves every method.
@@ -38,27 +36,59 @@ def margin(
     >>> margin(0, 2)(logits), margin(0, [1, 2], alpha=0.0)(logits), margin(count=1)(logits)
     (tensor([1.]), tensor([3.]), tensor([1.]))
     """
-    alpha, count = check_number("alpha", alpha), check_integer("count", count)
-    target = normalize_target(target)
     named = None if rivals is None else _class_list("rivals", rivals)
+    return _Margin(
+        None if target is None else _class_list("target", target),
+        None if named is None else [named],
+        check_number("alpha", alpha),
+        check_integer("count", count),
+    )
 
-    def score(output: Tensor) -> Tensor:
+
+@dataclass(frozen=True)
+class _Margin:
+    """What :func:`margin` returns: a function from an output (N, classes) to scores (N,).
+
+    ``targets`` and ``rivals`` have an entry for each sample, or one for all.
+    """
+
+    targets: list[int] | None
+    rivals: list[list[int]] | None
+    alpha: float
+    count: int
+
+    def __call__(self, output: Tensor) -> Tensor:
+        classes, rivals = self._classes_and_rivals(output)
+        others = output.gather(1, rivals)
+        weighted = (others.softmax(dim=1) * others).sum(dim=1)
+        return output.gather(1, classes)[:, 0] - self.alpha * weighted
+
+    def pinned(self, output: Tensor) -> "_Margin":
+        """The same with the class and rivals of this output, for each of its samples."""
+        classes, rivals = self._classes_and_rivals(output.detach())
+        return replace(self, targets=classes[:, 0].tolist(), rivals=rivals.tolist())
+
+    def repeated(self, copies: int) -> "_Margin":
+        """That of so many copies of the batch; ``self`` has to be pinned."""
+        assert self.targets is not None
+        assert self.rivals is not None
+        return replace(self, targets=self.targets * copies, rivals=self.rivals * copies)
+
+    def _classes_and_rivals(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 1) and (N, R)."""
         _check_output(output)
-        classes = _classes(target, output)
-        own = output.gather(1, classes)
-        if named is None:
-            chosen = _nearest(output, classes, count)
+        if self.targets is None:
+            classes = output.argmax(dim=1, keepdim=True)
         else:
-            chosen = torch.tensor([named], device=output.device).expand(len(output), -1)
-            _check_range(chosen, output)
-            if bool((chosen == classes).any()):
-                raise ValueError(
-                    f"rivals={show(rivals)} has the explained class itself. Name other classes."
-                )
-        others = output.gather(1, chosen)
-        return own[:, 0] - alpha * (others.softmax(dim=1) * others).sum(dim=1)
-
-    return score
+            classes = _rows("target", [[each] for each in self.targets], output)
+        if self.rivals is None:
+            return classes, _nearest(output, classes, self.count)
+        rivals = _rows("rivals", self.rivals, output)
+        if bool((rivals == classes).any()):
+            raise ValueError(
+                f"rivals={show(self.rivals)} has the explained class itself. Name other classes."
+            )
+        return classes, rivals
 
 
 def _nearest(output: Tensor, classes: Tensor, count: int) -> Tensor:
@@ -67,14 +97,16 @@ def _nearest(output: Tensor, classes: Tensor, count: int) -> Tensor:
     return distances.argsort(dim=1, stable=True)[:, : min(count, output.shape[1] - 1)]
 
 
-def _classes(target: Any, output: Tensor) -> Tensor:
-    """The class of each sample, (N, 1)."""
-    if target is None:
-        return output.argmax(dim=1, keepdim=True)
-    numbers = _class_list("target", per_sample_targets(target, len(output)))
-    classes = torch.tensor(numbers, device=output.device)[:, None]
-    _check_range(classes, output)
-    return classes
+def _rows(name: str, classes: list[list[int]], output: Tensor) -> Tensor:
+    """The classes of each sample, (N, R)."""
+    if len(classes) not in (1, len(output)):
+        raise ValueError(
+            f"{name} has {len(classes)} entries for a batch of {len(output)}; pass one for each "
+            "sample, or one for all."
+        )
+    rows = torch.tensor(classes, device=output.device).expand(len(output), -1)
+    _check_range(rows, output)
+    return rows
 
 
 def _class_list(name: str, classes: Any) -> list[int]:
@@ -88,8 +120,8 @@ def _class_list(name: str, classes: Any) -> list[int]:
 def _check_output(output: Tensor) -> None:
     if output.ndim != 2 or output.shape[1] < 2:
         raise ValueError(
-            f"margin compares classes, scores of shape (N, classes); the output has "
-            f"{tuple(output.shape)}."
+            "margin compares classes, scores of shape (N, classes) of two or more; the output has "
+            f"{tuple(output.shape)}. A single score needs no margin; reduce others in forward_func."
         )
 
 

@@ -41,11 +41,12 @@ configs = pytest.importorskip("captum.testing.attr.helpers.test_config", reason=
 PUBLIC = [getattr(captum_3dcam, name) for name in captum_3dcam.__all__]
 PUBLIC = [value for value in PUBLIC if isinstance(value, type)]
 ALGORITHMS = [value for value in PUBLIC if issubclass(value, LayerAttribution)]
-# FullGradCAM takes no list of layers.
+# FullGradCAM takes no list of layers, LeGrad only those of attention weights.
+NOT_OF_LAYERS = (captum_3dcam.FullGradCAM, captum_3dcam.LayerwiseLeGrad)
 CLASSES = [
     cls
     for cls in ALGORITHMS
-    if issubclass(cls, LayerwiseCAM) and cls.rank is None and cls is not captum_3dcam.FullGradCAM
+    if issubclass(cls, LayerwiseCAM) and cls.rank is None and cls not in NOT_OF_LAYERS
 ]
 # Of the others, the map is not the rule of the activation and the score's gradient.
 OF_ONE_GRADIENT = [
@@ -56,7 +57,7 @@ OF_ONE_GRADIENT = [
     and cls.__base__.__name__ != "_ActivationCAM"
     and cls is not captum_3dcam.LayerwiseShapleyCAM
 ]
-assert len(OF_ONE_GRADIENT) == 11
+assert len(OF_ONE_GRADIENT) == 10
 ENTRIES = {entry["name"]: entry for entry in configs if LayerGradCam in entry["algorithms"]}
 assert len(ENTRIES) >= 7, "Captum has renamed or dropped its LayerGradCam configurations"
 
@@ -599,6 +600,5 @@ def test_names_are_words_and_tell_the_classes_apart():
         "Layerwise Score CAM",
         "Layerwise Ablation CAM",
         "Layerwise Shapley CAM",
-        "Layerwise Le Grad",
         "Rival CAM",
     }

@@ -188,13 +188,20 @@ class LayerCalls:
         if self.stacked:
             activation = stack_calls([call.activation for call in calls])
             if not self.reduction.uses_gradient:
-                return [self.reduction.join(activation, ())]
+                return [self._joined(activation)]
             gradient = stack_calls([call.gradient or _no_gradient(call) for call in calls])
             return [self.reduction.join(activation, gradient)]
         if not self.reduction.uses_gradient:
             for call in calls:
-                call.factors = call.factors or self.reduction.join(call.activation, ())
+                call.factors = call.factors or self._joined(call.activation)
         return [call.factors for call in calls if call.factors is not None]
+
+    def _joined(self, activation: Parts) -> LayerFactors:
+        """By a rule that takes no gradient, whose errors name the layer."""
+        try:
+            return self.reduction.join(activation, ())
+        except ValueError as error:
+            raise ValueError(f"Layer {self.layer.name!r}: {error}") from error
 
 
 def _no_gradient(call: LayerCall) -> Parts:

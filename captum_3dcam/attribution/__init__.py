@@ -29,7 +29,7 @@ from captum_3dcam.attribution.paper import (
 from captum_3dcam.attribution.perturbation import LayerwiseAblationCAM, LayerwiseScoreCAM
 from captum_3dcam.attribution.rival import RivalCAM
 from captum_3dcam.attribution.what_where import LayerwiseWhatWhereCAM
-from captum_3dcam.attribution.wrappers import AugmentedCAM, GuidedCAM, mirrored_and_scaled
+from captum_3dcam.attribution.wrappers import AugmentedCAM, GuidedCAM
 
 __all__ = [
     "METHODS",
@@ -60,7 +60,6 @@ __all__ = [
     "LayerwiseWhatWhereCAM",
     "LayerwiseXGradCAM",
     "RivalCAM",
-    "mirrored_and_scaled",
 ]
 
 METHODS: dict[str, type[LayerwiseCAM]] = {
@@ -80,7 +79,6 @@ METHODS: dict[str, type[LayerwiseCAM]] = {
     "ScoreCAM": LayerwiseScoreCAM,
     "AblationCAM": LayerwiseAblationCAM,
     "ShapleyCAM": LayerwiseShapleyCAM,
-    "LeGrad": LayerwiseLeGrad,
     "Extent": ExtentCAM,
     "Rival": RivalCAM,
 }

@@ -1,9 +1,12 @@
 """The published class activation maps of one gradient, per layer."""
 
+from typing import Any
+
 from captum_3dcam import functional
 from captum_3dcam._capture import reduction as _reduction
+from captum_3dcam._capture.recording import Recording
 from captum_3dcam._capture.reduction import Parts, Reduction
-from captum_3dcam._layerwise_cam import LayerwiseCAM
+from captum_3dcam._layerwise_cam import Geometry, LayerwiseCAM
 
 
 class LayerwiseGradCAM(LayerwiseCAM):
@@ -125,6 +128,16 @@ class LayerwiseLeGrad(LayerwiseCAM):
     """
 
     rule = staticmethod(functional.le_grad)
+
+    def _record(self, *call: Any, **options: Any) -> tuple[Recording, Geometry]:
+        others = [layer.name for layer in self.layers if layer.reshape is None]
+        if others or not self.layers:
+            raise ValueError(
+                "LayerwiseLeGrad explains attention weights (N, heads, queries, keys), whose keys "
+                "reshape=attention_to_grid(...) lays on a grid; without it: "
+                f"{', '.join(map(repr, others)) or 'layers=auto'}. See choose_a_method in the docs."
+            )
+        return super()._record(*call, **options)
 
     @property
     def reduction(self) -> Reduction:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 from tqdm.auto import tqdm
 
 from captum_3dcam import functional
@@ -13,11 +15,13 @@ from captum_3dcam._capture import reduction as _reduction
 from captum_3dcam._capture.layer_calls import LayerCalls
 from captum_3dcam._capture.perturbed_run import ChannelAblation, Network, run_perturbed
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
-from captum_3dcam._inputs import format_inputs, input_sizes, reference_input
+from captum_3dcam._inputs import format_inputs, input_sizes, over_channels, reference_input
 from captum_3dcam._layerwise_cam import LayerSpec, LayerwiseCAM, Request
 from captum_3dcam._passes import Factors
-from captum_3dcam._targets import normalize_target, predicted_target, select_scores
-from captum_3dcam._validation import check_flag, check_integer
+from captum_3dcam._targets import pinned_target, repeated_target, select_scores
+from captum_3dcam._validation import check_flag, check_integer, warn
+
+_COUPLING = (_NormBase, _DropoutNd)
 
 _Weights = list[list[list[Tensor]]]
 """Of each target, and of each layer and explained call, the channels' weights (N, C)."""
@@ -47,7 +51,7 @@ class _PerturbationCAM(LayerwiseCAM):
 
         Args:
             perturbations_per_eval: how many copies of the batch, each with another perturbation,
-                go into one forward pass.
+                go into one forward pass, whose memory grows by as much.
             show_progress: show a progress bar for each layer.
         """
         super().__init__(
@@ -89,7 +93,12 @@ class _PerturbationCAM(LayerwiseCAM):
 
     def _weights(self, factors: Factors, request: Request) -> _Weights:
         """From one forward pass for each perturbation, whatever the number of targets."""
-        targets = [_explicit(target, request.recording.output) for target in request.targets]
+        if _is_coupled(self.forward_func):
+            warn(
+                f"{self._name} perturbs a model in train mode, where normalisation and dropout let "
+                "the perturbations change each other's scores. Call model.eval()."
+            )
+        targets = [pinned_target(target, request.recording.output) for target in request.targets]
         of_targets: _Weights = [[] for _ in targets]
         for calls, of_layer in zip(request.recording.layers, factors, strict=True):
             of_calls = [
@@ -146,7 +155,7 @@ class _PerturbationCAM(LayerwiseCAM):
         is_list = isinstance(request.inputs, list)
         network = Network(self.forward_func, self.output, is_list, options.attribute_to_layer_input)
         output = run_perturbed(network, inputs, arguments, edit)
-        scores = [select_scores(output, _repeated(target, copies)) for target in targets]
+        scores = [select_scores(output, repeated_target(target, copies)) for target in targets]
         stacked: Tensor = torch.stack(scores).unflatten(1, (copies, -1))
         return stacked
 
@@ -185,16 +194,22 @@ class LayerwiseScoreCAM(_PerturbationCAM):
                 f"received {reference.dtype}. Pass what the first layer takes, e.g. embeddings."
             )
         _, size = input_sizes(reference, self.input_layout)
-        if not size:
+        if len(size) != activation.ndim - 2:
             raise ValueError(
-                "Score-CAM masks the input, which takes a grid, (N, C, *S); received shape "
-                f"{tuple(reference.shape)}. Choose another method, as Ablation-CAM."
+                f"Score-CAM masks the input of shape {tuple(reference.shape)} by layer "
+                f"{calls.layer.name!r}, which takes as many spatial axes: {len(size)} and "
+                f"{activation.ndim - 2}. Choose another method, as Ablation-CAM."
             )
         scores = []
         for chunk in self._chunks(activation, calls.layer.name, request.recording.output):
             masks = self._masks(activation[:, chunk.start : chunk.stop], size).to(reference)
             copies = [torch.cat([x] * len(chunk)) for x in tensors]
-            copies[masked] = torch.cat([self._masked(reference, m) for m in masks.unbind(dim=1)])
+            copies[masked] = torch.cat(
+                [
+                    reference * over_channels(mask, reference, self.input_layout)
+                    for mask in masks.unbind(dim=1)
+                ]
+            )
             scores.append(self._scores(tuple(copies), len(chunk), targets, request))
         return torch.cat(scores, dim=1).transpose(1, 2).softmax(dim=2)
 
@@ -206,21 +221,15 @@ class LayerwiseScoreCAM(_PerturbationCAM):
         scaled = (masks - low) / torch.where(high > low, high - low, torch.inf)
         return scaled.reshape(*activation.shape[:2], *size)
 
-    def _masked(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The input times a mask (N, *S), in the input's layout."""
-        if self.input_layout is None:
-            return x * mask[:, None]
-        channels = x.numel() // mask.numel()
-        return x * self.input_layout.restore(mask[:, None].expand(-1, channels, *mask.shape[1:]))
-
 
 class LayerwiseAblationCAM(_PerturbationCAM):
     """Ablation-CAM per layer, max-normalised and fused, without gradients.
 
     norm(↑ relu Σ_c w_c A_c), w_c = y − y_c, with y_c the score when channel c of the layer is zero
-    (Desai, Ramaswamy, 2020, doi 10.1109/WACV45572.2020.9093360). The paper divides by y, which the
-    normalisation undoes, and which would turn the map's sign where y is negative. One forward pass
-    for each channel of each layer, however many classes are explained.
+    on the grid of the map; class tokens keep theirs (Desai, Ramaswamy, 2020, doi
+    10.1109/WACV45572.2020.9093360). The paper divides by y, which the normalisation undoes, and
+    which would turn the map's sign where y is negative. One forward pass for each channel of each
+    layer, however many classes are explained.
 
     >>> import torch
     >>> from torch import nn
@@ -246,8 +255,22 @@ class LayerwiseAblationCAM(_PerturbationCAM):
         for chunk in self._chunks(activation, calls.layer.name, request.recording.output):
             edit = ChannelAblation(calls.layer, chunk, samples, rank, _ablated_call(calls, number))
             copies = tuple(torch.cat([x] * len(chunk)) for x in tensors)
-            drops.append(score - self._scores(copies, len(chunk), targets, request, edit))
+            drops.append(_drop(score, self._scores(copies, len(chunk), targets, request, edit)))
         return torch.cat(drops, dim=1).transpose(1, 2)
+
+
+def _is_coupled(forward_func: Any) -> bool:
+    """Whether a module in train mode lets samples change each other's scores, or draws for each."""
+    modules = forward_func.modules() if isinstance(forward_func, nn.Module) else ()
+    return any(module.training and isinstance(module, _COUPLING) for module in modules)
+
+
+def _drop(score: Tensor, ablated: Tensor) -> Tensor:
+    """y − y_c, zero where that is no more than rounding: normalised, noise would be a map."""
+    precision = torch.finfo(score.dtype)
+    margin = (2 if precision.bits == 16 else 32) * precision.eps
+    drop = score - ablated
+    return drop.masked_fill(drop.abs() <= margin * torch.maximum(score.abs(), ablated.abs()), 0)
 
 
 def _ablated_call(calls: LayerCalls, number: int) -> int | None:
@@ -266,14 +289,3 @@ def _weighted(activation: Tensor, weights: Tensor) -> Tensor:
     ones = [1] * (activation.ndim - 2)
     of_channels = weights.to(activation.device, wide).reshape(*weights.shape, *ones)
     return functional.channel_sum(activation * of_channels).relu()
-
-
-def _explicit(target: Any, output: Tensor) -> Any:
-    """The target; instead of None the class that is predicted without a perturbation."""
-    return predicted_target(output) if target is None else target
-
-
-def _repeated(target: Any, copies: int) -> Any:
-    """The target for so many copies of the batch."""
-    target = target if callable(target) else normalize_target(target)
-    return target * copies if isinstance(target, list) else target

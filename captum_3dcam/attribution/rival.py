@@ -73,6 +73,10 @@ class RivalCAM(LayerwiseWhatWhereCAM):
         text = super().__repr__()
         return text if self.rival is None else f"{text[:-1]}, rival={self.rival})"
 
+    def _window_factors(self, probabilities: Tensor) -> Tensor:
+        """Most speaks against the class where it is improbable."""
+        return (1 - probabilities).clamp(min=0)[:, None]
+
     def _score(self, target: Any) -> Callable[[Tensor], Tensor]:
         def against(output: Tensor) -> Tensor:
             # By the scores themselves, because contrasts that are nearly equal may round otherwise.

@@ -9,11 +9,12 @@ from captum.attr import Attribution, GuidedBackprop
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from captum_3dcam._inputs import input_sizes, over_channels
 from captum_3dcam._layerwise_cam import LayerwiseCAM
 from captum_3dcam._model_state import preserved_state
 from captum_3dcam._restoration import interruptible
-from captum_3dcam._targets import predicted_target
-from captum_3dcam._validation import check_sequence, describe
+from captum_3dcam._targets import pinned_target, select_output, select_scores
+from captum_3dcam._validation import check_sequence, describe, warn
 
 Augmentation = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
 """What is done to the inputs, and what undoes it on their map."""
@@ -52,7 +53,14 @@ class GuidedCAM(Attribution):  # type: ignore[misc]
         Raises TypeError for inputs that are not one tensor, and as the map's own ``attribute``.
         """
         _check_input(inputs)
-        cam_map, target = _map_and_target(self.cam, inputs, target, additional_forward_args)
+        target = _pinned(self.cam, inputs, target, additional_forward_args)
+        cam_map = self.cam.attribute(inputs, target, additional_forward_args)
+        if not any(isinstance(module, nn.ReLU) for module in self.forward_func.modules()):
+            warn(
+                "The model has no ReLU modules, so that guided backpropagation is its plain "
+                "gradient. Replace functional ReLUs by torch.nn.ReLU; GELU and SiLU have no guide."
+            )
+        scores = _Scores(self.forward_func, self.cam.output, target)
         with (
             preserved_state(self.forward_func, tensors=[inputs]),
             warnings.catch_warnings(),
@@ -60,10 +68,10 @@ class GuidedCAM(Attribution):  # type: ignore[misc]
         ):
             warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")  # it removes them
             leaf = inputs.detach().clone().requires_grad_()
-            guided: Tensor = GuidedBackprop(self.forward_func).attribute(
-                leaf, target=target, additional_forward_args=additional_forward_args
+            guided: Tensor = GuidedBackprop(scores).attribute(
+                leaf, additional_forward_args=additional_forward_args
             )
-        return guided.detach() * cam_map
+        return guided.detach() * over_channels(cam_map[:, 0], inputs, self.cam.input_layout)
 
 
 class AugmentedCAM(Attribution):  # type: ignore[misc]
@@ -91,7 +99,7 @@ class AugmentedCAM(Attribution):  # type: ignore[misc]
         super().__init__(cam.forward_func)
         self.cam = cam
         self.augmentations = _check_augmentations(
-            mirrored_and_scaled() if augmentations is None else augmentations
+            _mirrored_and_scaled() if augmentations is None else augmentations
         )
 
     @log_usage(part_of_slo=True)
@@ -104,23 +112,24 @@ class AugmentedCAM(Attribution):  # type: ignore[misc]
         changes the shape of the map, and as the map's own ``attribute``.
         """
         _check_input(inputs)
-        expected, target = _map_and_target(self.cam, inputs, target, additional_forward_args)
-        total = torch.zeros_like(expected)
+        target = _pinned(self.cam, inputs, target, additional_forward_args)
+        samples, size = input_sizes(inputs, self.cam.input_layout)
+        total = torch.zeros(samples, 1, *size, device=inputs.device)
         for number, (augment, undo) in enumerate(self.augmentations):
             own = undo(self.cam.attribute(augment(inputs), target, additional_forward_args))
-            if not isinstance(own, Tensor) or own.shape != expected.shape:
+            if not isinstance(own, Tensor) or own.shape != total.shape:
                 raise ValueError(
                     f"augmentations[{number}] gives {describe(own)} for a map of shape "
-                    f"{tuple(expected.shape)}: its second function is to undo the first."
+                    f"{tuple(total.shape)}: its second function is to undo the first."
                 )
-            total += own
+            total = total + own
         return total / len(self.augmentations)
 
 
-def mirrored_and_scaled(factors: Sequence[float] = (0.9, 1.0, 1.1)) -> list[Augmentation]:
+def _mirrored_and_scaled(factors: Sequence[float] = (0.9, 1.0, 1.1)) -> list[Augmentation]:
     """The default augmentations: with and without mirroring the last axis, times each factor.
 
-    >>> len(mirrored_and_scaled())
+    >>> len(_mirrored_and_scaled())
     6
     """
 
@@ -136,12 +145,24 @@ def mirrored_and_scaled(factors: Sequence[float] = (0.9, 1.0, 1.1)) -> list[Augm
     return [(scaled(change, factor), change) for change in (keep, mirror) for factor in factors]
 
 
-def _map_and_target(
-    cam: LayerwiseCAM, inputs: Tensor, target: Any, additional_forward_args: Any
-) -> tuple[Tensor, Any]:
-    """The map, and the class that it explains: for None, the one that the model predicts."""
-    cam_map, output = cam.attribute_with_output(inputs, target, additional_forward_args)
-    return cam_map, predicted_target(output) if target is None else target
+class _Scores(nn.Module):
+    """The model, with one score per sample for its output."""
+
+    def __init__(self, model: nn.Module, output: Any, target: Any) -> None:
+        super().__init__()
+        self.model, self.output, self.target = model, output, target
+        self.training = model.training  # train() would change the modules of the model too
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return select_scores(select_output(self.model(*inputs), self.output), self.target)
+
+
+def _pinned(cam: LayerwiseCAM, inputs: Tensor, target: Any, additional_forward_args: Any) -> Any:
+    """The target; of what it leaves to the output, that of these inputs."""
+    if target is not None and not hasattr(target, "pinned"):
+        return target
+    _, output = cam.attribute_with_output(inputs, target, additional_forward_args)
+    return pinned_target(target, output)
 
 
 def _check_cam(cam: Any) -> None:

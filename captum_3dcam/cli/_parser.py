@@ -30,7 +30,6 @@ METHODS = (
     "ScoreCAM",
     "AblationCAM",
     "ShapleyCAM",
-    "LeGrad",
     "Extent",
     "Rival",
 )
@@ -297,8 +296,9 @@ def _path(text: str) -> Path:
 
 
 def _method(text: str) -> str:
-    """The method of that name in any case."""
-    return next((name for name in METHODS if name.casefold() == text.casefold()), text)
+    """The method of that name in any case, with or without hyphens."""
+    plain = text.casefold().replace("-", "")
+    return next((name for name in METHODS if name.casefold() == plain), text)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -49,8 +49,11 @@ def explain(
         layers: as of the attribution classes; by default the model's ``LAYERS`` or those of
             :func:`captum_3dcam.suggest_layers`.
         method: "WhatWhere", "GlobalLocal" (3DCAM), "Counterfactual", "GradCAM", "GradCAM++",
-            "LayerCAM", "HiResCAM", "XGradCAM", or a class.
-        fusion: of the layers' maps, by default "sum"; "WhatWhere", "Extent" and "Rival" have their own.
+            "LayerCAM", "HiResCAM", "XGradCAM" and the others of
+            :data:`captum_3dcam.attribution.METHODS`, or a class. "Rival" explains another score,
+            and goes with no other method.
+        fusion: of the layers' maps, by default "sum"; "WhatWhere", "Extent" and "Rival" have
+            their own.
         compare: more methods, from the same forward and backward pass.
         per_layer: keep each layer's map too.
         preprocessing: "imagenet", "kinetics" or another name of

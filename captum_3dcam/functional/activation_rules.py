@@ -50,7 +50,7 @@ def kpca_cam(activation: Tensor) -> Factors:
         raise ValueError(
             f"kpca_cam compares all positions of a layer with each other, at most "
             f"{_MAX_KERNEL_POSITIONS}; the activation of shape {tuple(activation.shape)} has "
-            f"{positions}. Choose a deeper layer, or eigen_cam."
+            f"{positions}. Choose a deeper layer, or Eigen-CAM."
         )
     kernel = (x @ x.mT / channels + 1).tanh()
     mean = kernel.mean(dim=1, keepdim=True)

@@ -59,6 +59,7 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
     - ``"probability"``: the softmax (of a single score, or a function of the output: the sigmoid)
       of the explained target, so that windows without the class stay dark; of a class of a
       segmentation its mean where that class is predicted. For models that return logits.
+      One less it for :class:`RivalCAM`, and 1 for maps that are of no class.
     - ``"score"``: the score itself where it is positive. For models that return probabilities.
     - ``"window"``: 1. Shows where to look within a window, and compares no windows.
     - a function of the scores (B,) of a batch of windows that returns their factors (B,).
@@ -302,13 +303,16 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
         """Each window, and its maps (M, *window) times its factor."""
         for batch in scene.batches:
             maps, output = self.cam.attribute_with_output(_stacked(batch), target, arguments)
-            predictions = self._predictions(output, target, len(batch))
-            for patch, each, prediction in zip(batch, maps, predictions, strict=True):
+            predictions, factors = self._predictions(output, target, len(batch))
+            scaled = maps * factors.to(maps).reshape(*factors.shape, *[1] * (maps.ndim - 2))
+            for patch, each, prediction in zip(batch, scaled, predictions, strict=True):
                 start, stop = ((scene.begin + p[0], *p[1:]) for p in (patch.start, patch.stop))
-                yield Window(start, stop, *prediction), each * prediction.factor
+                yield Window(start, stop, *prediction), each
 
-    def _predictions(self, output: Tensor, target: Any, count: int) -> list["_Prediction"]:
-        """What the model predicts in each of ``count`` windows, and the factors of their maps."""
+    def _predictions(
+        self, output: Tensor, target: Any, count: int
+    ) -> tuple[list["_Prediction"], Tensor]:
+        """What the model predicts in each of ``count`` windows, and their maps' factors, (n, M)."""
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         multiclass = output.ndim > 1 and output.shape[1] > 1
         predicted = output.argmax(dim=1).tolist() if multiclass and output.ndim == 2 else None
@@ -323,16 +327,20 @@ class SlidingWindowCAM(LayerAttribution, GradientAttribution):  # type: ignore[m
             factors = select_probabilities(output, explained)
         else:
             factors = self._factors(scores)
-        return [
+        of_maps = factors[:, None]
+        if self.scale in ("probability", "score"):
+            of_maps = self.cam._window_factors(factors)
+        predictions = [
             _Prediction(*fields)
             for fields in zip(
                 predicted or [None] * count,
                 explained if isinstance(explained, list) else [explained] * count,
                 scores.tolist(),
-                factors.tolist(),
+                of_maps[:, 0].tolist(),
                 strict=True,
             )
         ]
+        return predictions, of_maps
 
     def _factors(self, scores: Tensor) -> Tensor:
         if self.scale == "score":

@@ -17,6 +17,7 @@ from captum_3dcam import (
     LayerwiseGradCAM,
     LayerwiseScoreCAM,
     functional,
+    margin,
 )
 from captum_3dcam._joint_cam import JointCAM
 
@@ -252,6 +253,7 @@ def test_beside_other_methods(method):
         torch.testing.assert_close(maps[:, :, number], expected)
 
 
+@pytest.mark.filterwarnings("ignore:.* perturbs a model in train mode")
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_is_as_before_also_when_it_raises(method):
     net, x = conv_net(2, norm=True).train(), random_input(2, (8, 8))
@@ -307,7 +309,9 @@ def test_a_single_number_is_of_one_sample(method, shape):
 
 def test_score_cam_masks_a_grid():
     net = nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (1, 4)), nn.Flatten())
-    with pytest.raises(ValueError, match=r"masks the input, which takes a grid.* \(2, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"masks the input of shape \(2, 3\) by layer '1', .* axes: 0 and 1"
+    ):
         LayerwiseScoreCAM(net, "1").attribute(torch.rand(2, 3), 0, output_size=(4,))
 
 
@@ -317,6 +321,43 @@ def test_progress_is_shown_on_request(capsys):
     assert capsys.readouterr().err == ""
     LayerwiseScoreCAM(net, "1", show_progress=True).attribute(x)
     assert "Score-CAM: 1: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_in_train_mode_is_warned_of(method):
+    net, x = conv_net(2, norm=True).train(), random_input(2, (8, 8))
+    with pytest.warns(UserWarning, match=r"perturbs a model in train mode.* Call model\.eval\(\)"):
+        method(net, "1").attribute(x, target=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_rivals_are_those_of_the_input(method):
+    net, x = conv_net(2, channels=5, classes=8), random_input(3, (8, 8))
+    output = net(x)
+    classes = output.argmax(1, keepdim=True)
+    nearest = (output - output.gather(1, classes)).abs().argsort(1)[:, 1:3].tolist()
+    cam = method(net, "1", perturbations_per_eval=2)
+    found = cam.attribute(x, margin(count=2))
+    for sample, rivals in enumerate(nearest):
+        named = margin(int(classes[sample]), rivals)
+        own = cam.attribute(x[[sample]], named)
+        torch.testing.assert_close(found[[sample]], own, rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_does_not_reach_the_score_has_no_ablation_map():
+    class Ends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.side = conv_net(2), nn.Conv2d(2, 5, 3)
+
+        def forward(self, x):
+            rounding = self.side(x).mean((1, 2, 3)) * 1e-9
+            return self.net(x) + rounding[:, None]
+
+    model = Ends().eval()
+    with pytest.warns(UserWarning, match="zero everywhere"):
+        found = LayerwiseAblationCAM(model, "side").attribute(random_input(2, (8, 8)), target=1)
+    assert not found.any()
 
 
 def test_options_that_are_none():

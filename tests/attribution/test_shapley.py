@@ -148,6 +148,13 @@ def test_le_grad_reads_attention_weights(place):
     torch.testing.assert_close(found, naive_le_grad(model, x, 1, (2, 2, 3)))
 
 
+@pytest.mark.parametrize("layers", ["1", Layer("1", layout="N C H W"), "auto"])
+def test_le_grad_of_other_layers_is_refused(layers):
+    net, x = conv_net(2), random_input(1, (8, 8))
+    with pytest.raises(ValueError, match=r"explains attention weights .*attention_to_grid"):
+        LayerwiseLeGrad(net, layers).attribute(x)
+
+
 def test_attention_of_another_shape():
     with pytest.raises(ValueError, match=r"expects attention weights .* received \(2, 3, 4\)"):
         attention_to_grid((2, 2))(torch.zeros(2, 3, 4))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from captum.attr import GuidedBackprop, GuidedGradCam
 from networks import conv_net, random_input
+from torch import nn
 
-from captum_3dcam import AugmentedCAM, GuidedCAM, LayerwiseGradCAM, LayerwiseLayerCAM
-from captum_3dcam.attribution import mirrored_and_scaled
+from captum_3dcam import AugmentedCAM, GuidedCAM, LayerwiseGradCAM, LayerwiseLayerCAM, margin
+from captum_3dcam.attribution.wrappers import _mirrored_and_scaled
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting backward hooks")  # Captum's own
 SIZES = {1: (12,), 2: (9, 8), 3: (4, 8, 7)}
@@ -56,7 +57,61 @@ def test_augmentations_of_ones_own():
     reverse = (lambda x: x.flip(2), lambda x: x.flip(2))
     found = AugmentedCAM(cam, [reverse]).attribute(x, target=1)
     torch.testing.assert_close(found, cam.attribute(x.flip(2), target=1).flip(2))
-    assert len(mirrored_and_scaled((1.0,))) == 2
+    assert len(_mirrored_and_scaled((1.0,))) == 2
+
+
+def test_guided_takes_the_targets_and_outputs_of_the_map():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = conv_net(2)
+
+        def forward(self, x):
+            return {"features": x, "logits": self.net(x)}
+
+    model, x = Named().eval(), random_input(2, (8, 8))
+    expected = GuidedCAM(LayerwiseGradCAM(model.net, "1")).attribute(x, target=1)
+    cam = LayerwiseGradCAM(model, "net.1", output="logits")
+    torch.testing.assert_close(GuidedCAM(cam).attribute(x, target=1), expected)
+    torch.testing.assert_close(GuidedCAM(cam).attribute(x, lambda y: y[:, 1]), expected)
+    segment = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1)).eval()
+    assert GuidedCAM(LayerwiseGradCAM(segment, "1")).attribute(x, target=1).shape == x.shape
+
+
+def test_guided_frames_first():
+    net, x = conv_net(3), random_input(2, (4, 8, 7))
+
+    class FramesFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, frames):
+            return self.net(frames.transpose(1, 2))
+
+    expected = GuidedCAM(LayerwiseGradCAM(net, "1")).attribute(x, target=1)
+    cam = LayerwiseGradCAM(FramesFirst().eval(), "net.1", input_layout="N T C H W")
+    found = GuidedCAM(cam).attribute(x.transpose(1, 2), target=1)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+def test_guided_without_relu_modules_is_warned_of():
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU(), nn.AvgPool2d(6), nn.Flatten()).eval()
+    with pytest.warns(UserWarning, match="no ReLU modules"):
+        GuidedCAM(LayerwiseGradCAM(net, "1")).attribute(random_input(1, (8, 8)))
+
+
+def test_augmented_takes_a_margin_of_the_input():
+    net, x = conv_net(2, classes=8), random_input(2, (8, 8))
+    output = net(x)
+    classes = output.argmax(1)
+    nearest = [(output - output.gather(1, classes[:, None])).abs().argsort(1)[:, 1].tolist()]
+    cam = LayerwiseGradCAM(net, ["0", "1"])
+    for sample in range(2):
+        named = margin(int(classes[sample]), nearest[0][sample])
+        own = AugmentedCAM(cam).attribute(x[[sample]], named)
+        found = AugmentedCAM(cam).attribute(x, margin(count=1))
+        torch.testing.assert_close(found[[sample]], own)
 
 
 def test_the_model_and_the_inputs_are_as_before():

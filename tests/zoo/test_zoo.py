@@ -35,6 +35,7 @@ METHODS = [
     for name in captum_3dcam.__all__
     if name.startswith("Layerwise") or name == "CounterfactualCAM"
 ]
+METHODS.remove(captum_3dcam.LayerwiseLeGrad)  # for layers of attention weights
 
 PER_CHANNEL = {captum_3dcam.LayerwiseScoreCAM, captum_3dcam.LayerwiseAblationCAM}
 """Those that run the network once for each channel."""

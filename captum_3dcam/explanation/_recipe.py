@@ -121,7 +121,8 @@ class Recipe:
                 "input_layout": layout,
             }
             cams = [make_cam(self.arranged, chosen, method, **each) for method in self.methods]
-            self.cam = JointCAM(cams, options.per_layer)
+            with argument_errors():
+                self.cam = JointCAM(cams, options.per_layer)
 
     def explain(self, input: Any, target: Any = None, original: Any = None) -> Explanation:
         """The explanation of one input; see :func:`captum_3dcam.explain`."""

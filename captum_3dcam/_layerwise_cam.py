@@ -98,6 +98,8 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
     """What the map shows: evidence "for" the score, or "against" it."""
     _of_class: ClassVar[bool] = True
     """Whether the map depends on the target."""
+    _is_differentiable: ClassVar[bool] = True
+    """Whether a map of one gradient is: not where it depends on principal directions."""
     _repeats: bool = False
     """Whether the model runs on the inputs again, to which it may have written."""
 
@@ -433,7 +435,9 @@ class LayerwiseCAM(LayerAttribution, GradientAttribution):  # type: ignore[misc]
         if not self.layers:
             self._choose_layers(inputs, additional_forward_args)
         geometry = self._geometry(reference_input(inputs), output_size)
-        if create_graph and not (self.reduction.uses_gradient and not self.reduction.second_order):
+        reduction = self.reduction
+        is_smooth = reduction.uses_gradient and not reduction.second_order
+        if create_graph and not (is_smooth and self._is_differentiable):
             raise ValueError(
                 f"{type(self).__name__} is not differentiable; create_graph=True is for methods of "
                 "one gradient, as LayerwiseGradCAM."

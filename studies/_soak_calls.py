@@ -33,7 +33,9 @@ from captum_3dcam.functional import temporal_profile
 from captum_3dcam.models import load_checkpoint
 from captum_3dcam.sliding import shot_boundaries
 
-METHODS = [name for name in captum_3dcam.__all__ if "CAM" in name and "Sliding" not in name]
+OTHERS = ("SlidingWindowCAM", "FullGradCAM", "GuidedCAM", "AugmentedCAM")
+METHODS = [name for name in captum_3dcam.__all__ if "CAM" in name and name not in OTHERS]
+WITHOUT_DERIVATIVE = ("Ablation", "Eigen", "KPCA", "Score", "Shapley")
 LAYERS = ["early", "late"]
 MODEL_FILE = """
 import _soak_calls
@@ -90,7 +92,8 @@ def _attributions(rank: str, model: nn.Module, inputs: Tensor) -> Calls:
         cam.attribute(inputs)
         cam.attribute(inputs, 1, per_layer=True)
         cam.attribute(inputs, [2, 3], attribute_to_layer_input=True)
-        cam.attribute(inputs, 0, create_graph=True)
+        if not any(word in name for word in WITHOUT_DERIVATIVE):
+            cam.attribute(inputs, 0, create_graph=True)
         cam.attribute_classes(inputs, [0, 3])
         cam.attribute_top_k(inputs, 2)
         with contextlib.suppress(RuntimeError):  # an error should leave nothing either

@@ -601,4 +601,5 @@ def test_names_are_words_and_tell_the_classes_apart():
         "Layerwise Ablation CAM",
         "Layerwise Shapley CAM",
         "Rival CAM",
+        "Extent CAM",
     }

@@ -12,6 +12,7 @@ from torch import nn
 import captum_3dcam
 from captum_3dcam import (
     CounterfactualCAM,
+    ExtentCAM,
     GlobalLocalCAM2D,
     Layer,
     LayerwiseEigenGradCAM,
@@ -42,6 +43,7 @@ METHODS = [
     LayerwiseShapleyCAM,
     LayerwiseEigenGradCAM,
     RivalCAM,
+    ExtentCAM,
 ]
 each_method = pytest.mark.parametrize("method", METHODS)
 

@@ -10,13 +10,18 @@ from torch.utils.checkpoint import checkpoint
 from captum_3dcam import (
     GlobalLocalCAM3D,
     Layer,
+    LayerwiseEigenGradCAM,
     LayerwiseGlobalLocalCAM,
     LayerwiseGradCAM,
     LayerwiseHiResCAM,
     LayerwiseLayerCAM,
+    LayerwiseShapleyCAM,
     LayerwiseWhatWhereCAM,
     functional,
 )
+
+NOT_DIFFERENTIABLE = [LayerwiseShapleyCAM, LayerwiseEigenGradCAM]
+DIFFERENTIABLE = [method for method in METHODS if method not in NOT_DIFFERENTIABLE]
 
 
 class SmoothNet(nn.Module):
@@ -72,7 +77,7 @@ def check_derivative(explain, tensors, entries=5, step=1e-6, rtol=1e-5):
 
 
 @pytest.mark.parametrize("layer_input", [False, True])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DIFFERENTIABLE)
 def test_the_derivative_of_a_map_by_the_parameters(method, layer_input):
     net = smooth_net()
     cam = method(net, ["stem", "conv"])
@@ -177,13 +182,14 @@ def test_the_batch_statistics_of_train_mode_are_part_of_the_derivative():
         torch.testing.assert_close(tensor, before[name])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", DIFFERENTIABLE)
 def test_the_derivative_is_finite_where_a_map_is_zero(method):
     """Under ReLUs and max-pooling most of a gradient is zero, and a sample may have no map."""
     net, x = conv_net(2, seed=5), random_input(2, (12, 12))
     net[2] = nn.AdaptiveMaxPool2d(2)
     x[1] = 0
-    fusion = {} if method is LayerwiseWhatWhereCAM else {"fusion": "geometric_mean"}
+    has_none = issubclass(method, LayerwiseWhatWhereCAM)
+    fusion = {} if has_none else {"fusion": "geometric_mean"}
     attribution = method(net, ["0", "1"], **fusion).attribute(x, 1, create_graph=True)
     loss_of(attribution).backward()
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
@@ -245,3 +251,10 @@ def test_the_outputs_of_several_classes_are_not_differentiable():
     cam = GlobalLocalCAM3D(conv_net(3), "0")
     with pytest.raises(TypeError, match="create_graph"):
         cam.attribute_top_k(random_input(1, (4, 4, 4)), create_graph=True)
+
+
+@pytest.mark.parametrize("method", NOT_DIFFERENTIABLE)
+def test_methods_of_which_there_is_no_derivative_say_so(method):
+    net, x = conv_net(2), random_input(1, (8, 8))
+    with pytest.raises(ValueError, match=f"{method.__name__} is not differentiable; create_graph"):
+        method(net, "1").attribute(x, create_graph=True)

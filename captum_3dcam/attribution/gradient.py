@@ -75,6 +75,7 @@ class LayerwiseEigenGradCAM(LayerwiseCAM):
     """
 
     rule = staticmethod(functional.eigen_grad_cam)
+    _is_differentiable = False
 
 
 class LayerwiseShapleyCAM(LayerwiseCAM):

@@ -88,7 +88,7 @@ def what_where(
         what += drawn(F.interpolate(net, grid, mode="area"), size, mode, align_corners)
     energies = [each.energy for each in effects]
     where, _ = geometric_mean(energies, size, mode, align_corners)
-    return where.mul_(what.div_(len(effects)))
+    return what.div_(len(effects)).mul_(where)
 
 
 def geometric_mean(

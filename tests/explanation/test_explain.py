@@ -832,8 +832,7 @@ ERRORS = {
     "no method": (*IMAGE, {"method": "CAM"}, "method='CAM' is not known. Choose one of 'WhatWh"),
     "a method that is none": (
         *IMAGE, {"method": nn.ReLU}, "method=<class 'torch.nn.modules.activation.ReLU'>: expected "
-        "one of WhatWhere, GlobalLocal, Counterfactual, GradCAM, GradCAM++, LayerCAM, HiResCAM, "
-        "XGradCAM, or an attribution class.",
+        f"one of {', '.join(METHODS)}, or an attribution class.",
     ),
     "another method to compare": (*IMAGE, {"compare": ["CAM"]}, "method='CAM' is not known."),
     "a fusion of what has its own": (
@@ -949,7 +948,7 @@ ERRORS = {
         *IMAGE, {"class_names": 4}, "class_names=4: expected names, a dict from indices to names",
     ),
     "a dict from names": (
-        *IMAGE, {"class_names": {"golf": 1}}, "class_names: 'golf' is no class index.",
+        *IMAGE, {"class_names": {"golf": "club"}}, "class_names: 'golf' is no class index.",
     ),
 }  # fmt: skip
 

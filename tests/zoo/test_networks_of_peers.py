@@ -21,6 +21,9 @@ CLASSES = [
     for name in captum_3dcam.__all__
     if name.startswith("Layerwise") or name == "CounterfactualCAM"
 ]
+for costly in ("Ablation", "Score", "KPCA"):  # in the number of channels or positions
+    CLASSES.remove(getattr(captum_3dcam, f"Layerwise{costly}CAM"))
+CLASSES.remove(captum_3dcam.LayerwiseLeGrad)  # for layers of attention weights
 
 
 def torchvision_model(name):

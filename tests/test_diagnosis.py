@@ -677,7 +677,7 @@ class Mean(nn.Module):
         return x.flatten(2).mean(2)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(convolutional_networks())
 def test_no_axes_of_a_convolutional_network_are_questioned(case):
     net, x = case

@@ -434,6 +434,7 @@ def test_hooks_go_after_wrong_arguments(change, layer_input):
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.filterwarnings("ignore:.* perturbs a model in train mode")
 @every_class
 def test_captums_algorithms_see_the_same_model_afterwards(cls):
     model = nn.Sequential(

@@ -201,7 +201,7 @@ class LayerCalls:
         try:
             return self.reduction.join(activation, ())
         except ValueError as error:
-            raise ValueError(f"Layer {self.layer.name!r}: {error}") from error
+            raise type(error)(f"Layer {self.layer.name!r}: {error}") from error
 
 
 def _no_gradient(call: LayerCall) -> Parts:

@@ -8,6 +8,8 @@ Yudistira, Kavitha, Kurita (IJCV 2022, arXiv 2012.09542).
 
 from collections.abc import Callable
 
+from torch import Tensor
+
 from captum_3dcam.functional.activation_rules import eigen_cam, eigen_grad_cam, fem, kpca_cam
 from captum_3dcam.functional.contrast import Rival, check_rival, contrast
 from captum_3dcam.functional.extent import effect_for, extent
@@ -26,7 +28,6 @@ from captum_3dcam.functional.gradient_rules import (
 from captum_3dcam.functional.maps import (
     INTERPOLATE_MODES,
     LINEAR_MODES,
-    Factors,
     check_interpolation,
     layer_map,
     normalize,
@@ -37,6 +38,8 @@ from captum_3dcam.functional.maps import (
 from captum_3dcam.functional.sums import channel_sum, rounding_noise
 from captum_3dcam.functional.what_where import Effect, coarsest_grid, effect, what_where
 
+Factors = tuple[Tensor, ...]
+"""What a layer rule returns; the layer map is the product of their normalised upsamplings."""
 LayerRule = Callable[..., Factors]
 """From a layer's activation, and gradient if the rule takes one, to its factors."""
 

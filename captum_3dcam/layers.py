@@ -144,14 +144,10 @@ def attention_to_grid(grid: Sequence[int], prefix_tokens: int = 0) -> Reshape:
     >>> attention_to_grid((2, 3, 3), prefix_tokens=1)(torch.ones(4, 8, 19, 19)).shape
     torch.Size([4, 152, 2, 3, 3])
     """
-    return partial(
-        _attention_to_grid,
-        grid=check_integers("grid", grid),
-        prefix_tokens=check_integer("prefix_tokens", prefix_tokens, minimum=0),
-    )
+    return partial(_attention_to_grid, keys_to_grid=tokens_to_grid(grid, prefix_tokens))
 
 
-def _attention_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> Tensor:
+def _attention_to_grid(x: Tensor, keys_to_grid: Reshape) -> Tensor:
     check_tensor("the layer's output", x)
     if x.ndim != 4:
         raise ValueError(
@@ -159,7 +155,7 @@ def _attention_to_grid(x: Tensor, grid: tuple[int, ...], prefix_tokens: int) -> 
             f"{tuple(x.shape)}. Choose the layer that returns them, e.g. attn.attn_drop of timm's "
             "blocks with attn.fused_attn = False."
         )
-    return _tokens_to_grid(x.flatten(1, 2).mT, grid, prefix_tokens)
+    return keys_to_grid(x.flatten(1, 2).mT)
 
 
 def frames_to_clip(num_frames: int) -> Reshape:

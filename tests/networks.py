@@ -44,6 +44,17 @@ def random_input(batch: int, size: tuple[int, ...], channels: int = 2, seed: int
     return torch.randn(batch, channels, *size, generator=generator)
 
 
+class FramesFirst(nn.Module):
+    """A network of clips (N, C, T, H, W) that takes (N, T, C, H, W)."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, frames):
+        return self.net(frames.transpose(1, 2))
+
+
 class FramesInALoop(nn.Module):
     """A 2D network on each frame of (N, C, T, H, W), then an LSTM over the frames."""
 
@@ -184,23 +195,46 @@ def naive_layer_map(
 
 
 def naive_what_where(
-    pairs: list[tuple[np.ndarray, np.ndarray]], size: tuple[int, ...]
+    pairs: list[tuple[np.ndarray, np.ndarray]], size: tuple[int, ...], of_energy=lambda r: r
 ) -> np.ndarray:
-    """What x where of one sample: [(C, *S_k) activation and gradient] -> (*size)."""
+    """What x where of one sample: [(C, *S_k) activation and gradient] -> (*size).
+
+    ``of_energy`` is what of R the energy is of: all of it, or its positive part.
+    """
+    nets, energies = naive_effects(pairs, of_energy)
+    what = sum(naive_normalize(net) for net in naive_pooled(nets, size)) / len(nets)
+    return what * naive_where(energies, size)
+
+
+def naive_effects(pairs, of_energy):
+    """Of each layer Σ_c R_c, and the energy of R averaged over neighbours."""
     nets, energies = [], []
     for activation, gradient in pairs:
         axes = tuple(range(1, activation.ndim))
         removed = gradient * (activation - activation.mean(axis=axes, keepdims=True))
         nets.append(removed.sum(axis=0))
-        energies.append(naive_local_mean((removed**2).sum(axis=0)))
+        energies.append(naive_local_mean((of_energy(removed) ** 2).sum(axis=0)))
+    return nets, energies
+
+
+def naive_pooled(nets, size):
+    """Each on the coarsest grid of all, upsampled."""
     grid = [
         min([n for n in axis if n > 1], default=1)
         for axis in zip(*(x.shape for x in nets), strict=True)
     ]
-    what = sum(naive_normalize(naive_linear(naive_area(x, grid), size)) for x in nets) / len(nets)
+    return [naive_linear(naive_area(net, grid), size) for net in nets]
+
+
+def naive_where(energies, size):
+    """The geometric mean over the layers that have any energy; zero without one."""
     where = [naive_normalize(naive_linear(x, size)) for x in energies]
     where = [x for x in where if x.max() > 0]
-    return what * np.prod([x ** (1 / len(where)) for x in where], axis=0) if where else what * 0
+    return np.prod([x ** (1 / len(where)) for x in where], axis=0) if where else np.zeros(size)
+
+
+def positive(x):
+    return np.maximum(x, 0)
 
 
 def naive_local_mean(x: np.ndarray) -> np.ndarray:

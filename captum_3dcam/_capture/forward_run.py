@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from threading import get_ident
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.nn.modules.module import (
 )
 from torch.nn.parameter import is_lazy
 
+from captum_3dcam._captum import format_additional_forward_args
 from captum_3dcam._capture.layer_calls import LayerCalls, rejoin
 from captum_3dcam._capture.layer_output import check_differentiable, replaced, select_tensor
 from captum_3dcam._capture.process_settings import (
@@ -23,6 +25,7 @@ from captum_3dcam._capture.process_settings import (
     unfused_attention,
 )
 from captum_3dcam._frozen_batch_norm import lean_graph
+from captum_3dcam._inputs import run_model
 from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam.layers import find_module, unknown_name
@@ -43,8 +46,9 @@ CHANNELS_FIRST = (
 )
 
 
-Edit = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
-"""From a layer's tensor, and what arranges it as (N, C, *S_k), to what the model continues with."""
+Edit = Callable[[Tensor, Callable[[Tensor], Tensor], int], Tensor]
+"""From a layer's tensor, what arranges it as (N, C, *S_k), and which call of the layer gave it, to
+what the model continues with."""
 
 
 class Mode(NamedTuple):
@@ -296,7 +300,7 @@ class ForwardRun:
         refuse_inference_mode()
         arrange = calls.layer.arrangement(self.batch_size, self.rank, self._shapes)
         if self.mode.edit is not None:
-            return self.mode.edit(tensor, arrange)
+            return self.mode.edit(tensor, arrange, calls.next_position(tensor.device))
         with torch.set_grad_enabled(self.mode.create_graph):
             call = calls.add(tensor if self.mode.create_graph else tensor.detach(), arrange)
         if call is None or self.mode.forward_only:
@@ -317,6 +321,54 @@ class ForwardRun:
                 self.needs_gradients_from_start = True
                 is_shared = False
         return rejoin(tensor, call, is_shared)
+
+
+class Network(NamedTuple):
+    """A model, and whether it takes its inputs as one list."""
+
+    forward_func: Callable[..., Any]
+    as_list: bool
+
+
+def run_network(
+    network: Network,
+    make_calls: Callable[[], tuple[LayerCalls, ...]],
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: Any,
+    arrangement: tuple[int, int | None],
+    mode: Mode,
+) -> tuple[ForwardRun, Any]:
+    """A run of the model, and what it returned; it is as before afterwards.
+
+    A model that needs gradients from the start, as one that differentiates by itself, runs twice.
+    """
+    forward_func, as_list = network
+    arguments = format_additional_forward_args(additional_forward_args)
+    roots = [forward_func] if isinstance(forward_func, nn.Module) else []
+    for from_start in (True,) if mode.by_edge else (False, True):
+        mode = mode._replace(from_start=from_start)
+        own_inputs = tuple(_separate(value, mode) for value in inputs)
+        own_arguments = arguments and tuple(_separate(value, mode) for value in arguments)
+        run = ForwardRun(make_calls(), own_inputs, arrangement, mode)
+        with run.open(roots):
+            forward = partial(run_model, forward_func, own_inputs, own_arguments, as_list)
+            returned = run.call(forward)
+        if not run.needs_gradients_from_start:
+            break
+    run.check_names()
+    return run, returned
+
+
+def _separate(value: Any, mode: Mode) -> Any:
+    """The tensor under a name of its own, so that the caller's does not join the graph."""
+    if not isinstance(value, Tensor) or (mode.create_graph and value.requires_grad):
+        return value
+    # A tensor made under inference_mode cannot be saved for backward; a copy of it can.
+    own = value.clone() if value.is_inference() else value.detach()
+    if mode.from_start and own.is_floating_point():
+        with torch.enable_grad():  # not a leaf, which the model could not write to
+            own = own.requires_grad_().clone()
+    return own
 
 
 # -------------------------------------------------------------------------- input validation

@@ -131,10 +131,15 @@ class LayerCalls:
         """How often the layer ran, on the device where it ran most."""
         return max(self.counts.values(), default=0)
 
+    def next_position(self, device: torch.device) -> int:
+        """That of a call which begins now, counted from 0 on each device."""
+        position = self.counts.get(device, 0)
+        self.counts[device] = position + 1
+        return position
+
     def add(self, tensor: Tensor, arrange: Callable[[Tensor], Tensor]) -> LayerCall | None:
         """A call that gave ``tensor``; None if it is not to be explained."""
-        position = self.counts.get(tensor.device, 0)
-        self.counts[tensor.device] = position + 1
+        position = self.next_position(tensor.device)
         chosen = self.layer.calls
         if isinstance(chosen, int) and chosen != position:
             return None

@@ -1,28 +1,15 @@
 """Forward passes with perturbed inputs, or without some channels of a layer."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_3dcam._captum import format_additional_forward_args
-from captum_3dcam._capture.forward_run import ForwardRun, Mode
-from captum_3dcam._capture.layer_calls import LayerCalls, plain_tensor
+from captum_3dcam._capture.forward_run import Mode, Network, run_network
+from captum_3dcam._capture.layer_calls import LayerCalls
 from captum_3dcam._capture.reduction import activations_alone
-from captum_3dcam._inputs import run_model
-from captum_3dcam._targets import select_output
 from captum_3dcam.layers import Layer
-
-
-class Network(NamedTuple):
-    """A model, and how it is called."""
-
-    forward_func: Callable[..., Any]
-    output: Any = None
-    as_list: bool = False
-    layer_input: bool = False
 
 
 def run_perturbed(
@@ -30,26 +17,20 @@ def run_perturbed(
     inputs: tuple[Tensor, ...],
     additional_forward_args: Any,
     edit: "ChannelAblation | None" = None,
-) -> Tensor:
-    """The output for these inputs, without gradients; the model is as before afterwards."""
-    layers = () if edit is None else (LayerCalls(edit.layer, activations_alone(tuple)),)
+    layer_input: bool = False,
+) -> Any:
+    """What the model returns for these inputs, to which it may write, without gradients."""
+    layers = () if edit is None else (edit.layer,)
     arrangement = (0, None) if edit is None else (edit.batch_size, edit.rank)
-    arguments = format_additional_forward_args(additional_forward_args)
-    roots = [network.forward_func] if isinstance(network.forward_func, nn.Module) else []
-    for from_start in (False, True):  # with gradients for a model that differentiates by itself
-        if edit is not None:
-            edit.count = 0
-        mode = Mode(network.layer_input, forward_only=True, edit=edit, from_start=from_start)
-        # The model may write to what it is given.
-        own_inputs = tuple(tensor.detach().clone() for tensor in inputs)
-        run = ForwardRun(layers, own_inputs, arrangement, mode)
-        with run.open(roots):
-            returned = run.call(
-                partial(run_model, network.forward_func, own_inputs, arguments, network.as_list)
-            )
-        if not run.needs_gradients_from_start:
-            break
-    return plain_tensor(select_output(returned, network.output)).detach()
+    _, returned = run_network(
+        network,
+        lambda: tuple(LayerCalls(layer, activations_alone(tuple)) for layer in layers),
+        inputs,
+        additional_forward_args,
+        arrangement,
+        Mode(layer_input, forward_only=True, edit=edit),
+    )
+    return returned
 
 
 class ChannelAblation:
@@ -62,11 +43,10 @@ class ChannelAblation:
         self.batch_size = samples * len(channels)
         self._call = call
         """The call of the layer that is ablated; None for all of them."""
-        self.count = 0
-        """How often the layer has run."""
 
-    def __call__(self, tensor: Tensor, arrange: Callable[[Tensor], Tensor]) -> Tensor:
-        position, self.count = self.count, self.count + 1
+    def __call__(
+        self, tensor: Tensor, arrange: Callable[[Tensor], Tensor], position: int
+    ) -> Tensor:
         if self._call not in (None, position):
             return tensor
         return tensor.masked_fill(self._entries(tensor, arrange), 0)

@@ -9,19 +9,17 @@ during the call, and the model continues with its own tensors, in-place operatio
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_3dcam._captum import format_additional_forward_args
 from captum_3dcam._capture.extremes import Extremes, doubtful_layers, read_extremes
-from captum_3dcam._capture.forward_run import ForwardRun, Mode
+from captum_3dcam._capture.forward_run import Mode, Network, run_network
 from captum_3dcam._capture.layer_calls import LayerCalls, plain_tensor
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
 from captum_3dcam._frozen_batch_norm import lean_graph
-from captum_3dcam._inputs import run_model
 from captum_3dcam._model_state import ModelState
 from captum_3dcam._restoration import Restoration, interruptible
 from captum_3dcam._targets import select_output, select_scores
@@ -187,26 +185,19 @@ def record(
         reduction.over_all_uses,
         forward_only=not reduction.uses_gradient,
     )
-    arguments = format_additional_forward_args(additional_forward_args)
-    roots = [forward_func] if isinstance(forward_func, nn.Module) else []
-    for from_start in (True,) if mode.by_edge else (False, True):
-        calls = tuple(LayerCalls(layer, reduction) for layer in layers)
-        mode = mode._replace(from_start=from_start)
-        own_inputs = tuple(_separate(value, mode) for value in inputs)
-        own_arguments = arguments and tuple(_separate(value, mode) for value in arguments)
-        run = ForwardRun(calls, own_inputs, (batch_size, rank), mode)
-        with run.open(roots):
-            returned = run.call(
-                partial(run_model, forward_func, own_inputs, own_arguments, as_list)
-            )
-        if not run.needs_gradients_from_start:
-            break
-    run.check_names()
+    run, returned = run_network(
+        Network(forward_func, as_list),
+        lambda: tuple(LayerCalls(layer, reduction) for layer in layers),
+        inputs,
+        additional_forward_args,
+        (batch_size, rank),
+        mode,
+    )
     _check_calls(run.layers, batch_size)
     return Recording(
         output=plain_tensor(select_output(returned, output)),
         layers=run.layers,
-        inputs=own_inputs,
+        inputs=run.inputs,
         device_ids=device_ids or run.device_ids,
         create_graph=create_graph,
         second_order=reduction.second_order,
@@ -216,18 +207,6 @@ def record(
         notes=tuple(run.notes),
         state=run.state,
     )
-
-
-def _separate(value: Any, mode: Mode) -> Any:
-    """The tensor under a name of its own, so that the caller's does not join the graph."""
-    if not isinstance(value, Tensor) or (mode.create_graph and value.requires_grad):
-        return value
-    # A tensor made under inference_mode cannot be saved for backward; a copy of it can.
-    own = value.clone() if value.is_inference() else value.detach()
-    if mode.from_start and own.is_floating_point():
-        with torch.enable_grad():  # not a leaf, which the model could not write to
-            own = own.requires_grad_().clone()
-    return own
 
 
 # -------------------------------------------------------------------------- input validation

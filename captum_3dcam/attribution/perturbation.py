@@ -1,7 +1,7 @@
 """Score-CAM and Ablation-CAM: channels weighted by what the score does when they change."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,15 +10,25 @@ from torch.nn.modules.dropout import _DropoutNd
 from tqdm.auto import tqdm
 
 from captum_3dcam import functional
-from captum_3dcam._captum import expand_additional_forward_args
+from captum_3dcam._captum import (
+    expand_additional_forward_args,
+    format_additional_forward_args,
+)
 from captum_3dcam._capture import reduction as _reduction
-from captum_3dcam._capture.layer_calls import LayerCalls
-from captum_3dcam._capture.perturbed_run import ChannelAblation, Network, run_perturbed
+from captum_3dcam._capture.forward_run import Network
+from captum_3dcam._capture.layer_calls import LayerCalls, plain_tensor
+from captum_3dcam._capture.perturbed_run import ChannelAblation, run_perturbed
 from captum_3dcam._capture.reduction import LayerFactors, Reduction
-from captum_3dcam._inputs import format_inputs, input_sizes, over_channels, reference_input
+from captum_3dcam._inputs import (
+    Inputs,
+    format_inputs,
+    input_sizes,
+    over_channels,
+    reference_input,
+)
 from captum_3dcam._layerwise_cam import LayerSpec, LayerwiseCAM, Request
 from captum_3dcam._passes import Factors
-from captum_3dcam._targets import pinned_target, repeated_target, select_scores
+from captum_3dcam._targets import pinned_target, repeated_target, select_output, select_scores
 from captum_3dcam._validation import check_flag, check_integer, warn
 
 _COUPLING = (_NormBase, _DropoutNd)
@@ -98,66 +108,82 @@ class _PerturbationCAM(LayerwiseCAM):
                 f"{self._name} perturbs a model in train mode, where normalisation and dropout let "
                 "the perturbations change each other's scores. Call model.eval()."
             )
-        targets = [pinned_target(target, request.recording.output) for target in request.targets]
+        output = request.recording.output.detach()
+        targets = [pinned_target(target, output) for target in request.targets]
+        scores = torch.stack([select_scores(output, target) for target in targets])[:, None]
         of_targets: _Weights = [[] for _ in targets]
         for calls, of_layer in zip(request.recording.layers, factors, strict=True):
             of_calls = [
-                self._layer_weights(call.factors[0], number, calls, targets, request)
-                for number, call in enumerate(of_layer)
+                self._weigh(scores, self._perturbed_scores(explained, targets, request))
+                for explained in (
+                    _Explained(calls, number, call.factors[0])
+                    for number, call in enumerate(of_layer)
+                )
             ]
             for number, own in enumerate(of_targets):
-                own.append([weights[number] for weights in of_calls])
+                own.append([weights[number].T for weights in of_calls])
         return of_targets
 
-    def _layer_weights(
-        self,
-        activation: Tensor,
-        number: int,
-        calls: LayerCalls,
-        targets: Sequence[Any],
-        request: Request,
+    def _perturbed_scores(
+        self, explained: "_Explained", targets: Sequence[Any], request: Request
     ) -> Tensor:
-        """The weights (targets, N, C) of the channels of a layer's explained call."""
-        raise NotImplementedError
+        """The score of each target for the perturbation by each channel: (targets, C, N)."""
+        samples, channels = explained.activation.shape[:2]
+        size = self._copies(samples, request.recording.output)
+        name = f"{self._name}: {explained.calls.layer.name}"
+        bar = tqdm(range(0, channels, size), name, disable=not self.show_progress)
+        chunks = (range(start, min(start + size, channels)) for start in bar)
+        return torch.cat([self._chunk(explained, each, targets, request) for each in chunks], 1)
 
-    def _chunks(self, activation: Tensor, layer: str, output: Tensor) -> Iterator[range]:
-        """The channels that are perturbed together; of one score for the batch, one by one.
+    def _copies(self, samples: int, output: Tensor) -> int:
+        """How many copies of the batch go together: one where the batch has a single score.
 
         Raises ValueError for several samples that share a score.
         """
-        samples, channels = activation.shape[:2]
         is_shared = output.shape in ((), (1,)) or len(output) != samples
         if is_shared and samples > 1:
             raise ValueError(
                 f"{self._name} needs a score for each sample, because it perturbs each; the output "
                 f"of shape {tuple(output.shape)} is one for {samples}. Explain one at a time."
             )
-        size = 1 if is_shared else self.perturbations_per_eval
-        starts = range(0, channels, size)
-        bar = tqdm(starts, f"{self._name}: {layer}", disable=not self.show_progress)
-        for start in bar:
-            yield range(start, min(start + size, channels))
+        return 1 if is_shared else self.perturbations_per_eval
 
-    def _scores(
-        self,
-        inputs: tuple[Tensor, ...],
-        copies: int,
-        targets: Sequence[Any],
-        request: Request,
-        edit: ChannelAblation | None = None,
+    def _chunk(
+        self, explained: "_Explained", channels: range, targets: Sequence[Any], request: Request
     ) -> Tensor:
-        """The score of each target for so many copies of the batch: (targets, copies, N)."""
-        options = request.options
+        """The scores of the perturbations by these channels together: (targets, channels, N)."""
+        copies, options = len(channels), request.options
         arguments = options.additional_forward_args
         if arguments is not None:
-            arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+            arguments = format_additional_forward_args(arguments)
             arguments = expand_additional_forward_args(arguments, copies)
-        is_list = isinstance(request.inputs, list)
-        network = Network(self.forward_func, self.output, is_list, options.attribute_to_layer_input)
-        output = run_perturbed(network, inputs, arguments, edit)
+        inputs, edit = self._perturb(explained, channels, request.inputs)
+        network = Network(self.forward_func, isinstance(request.inputs, list))
+        layer_input = options.attribute_to_layer_input
+        returned = run_perturbed(network, inputs, arguments, edit, layer_input)
+        output = plain_tensor(select_output(returned, self.output)).detach()
         scores = [select_scores(output, repeated_target(target, copies)) for target in targets]
         stacked: Tensor = torch.stack(scores).unflatten(1, (copies, -1))
         return stacked
+
+    def _perturb(
+        self, explained: "_Explained", channels: range, inputs: Inputs
+    ) -> tuple[tuple[Tensor, ...], ChannelAblation | None]:
+        """The inputs, a copy of the batch for each channel, and what is done to the layer."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _weigh(scores: Tensor, perturbed: Tensor) -> Tensor:
+        """The channels' weights from the scores (targets, 1, N) and those of perturbations."""
+        raise NotImplementedError
+
+
+class _Explained(NamedTuple):
+    """A call of a layer: which of those that are explained, and its activation (N, C, *S_k)."""
+
+    calls: LayerCalls
+    number: int
+    activation: Tensor
 
 
 class LayerwiseScoreCAM(_PerturbationCAM):
@@ -177,41 +203,26 @@ class LayerwiseScoreCAM(_PerturbationCAM):
 
     _name = "Score-CAM"
 
-    def _layer_weights(
-        self,
-        activation: Tensor,
-        number: int,
-        calls: LayerCalls,
-        targets: Sequence[Any],
-        request: Request,
-    ) -> Tensor:
-        tensors = format_inputs(request.inputs)
-        masked = next(n for n, x in enumerate(tensors) if x is reference_input(request.inputs))
-        reference = tensors[masked]
-        if not reference.is_floating_point():
-            raise TypeError(
-                f"Score-CAM multiplies the input by masks, which takes floating-point numbers; "
-                f"received {reference.dtype}. Pass what the first layer takes, e.g. embeddings."
-            )
+    def _perturb(
+        self, explained: _Explained, channels: range, inputs: Inputs
+    ) -> tuple[tuple[Tensor, ...], None]:
+        reference = reference_input(inputs)
         _, size = input_sizes(reference, self.input_layout)
-        if len(size) != activation.ndim - 2:
-            raise ValueError(
-                f"Score-CAM masks the input of shape {tuple(reference.shape)} by layer "
-                f"{calls.layer.name!r}, which takes as many spatial axes: {len(size)} and "
-                f"{activation.ndim - 2}. Choose another method, as Ablation-CAM."
-            )
-        scores = []
-        for chunk in self._chunks(activation, calls.layer.name, request.recording.output):
-            masks = self._masks(activation[:, chunk.start : chunk.stop], size).to(reference)
-            copies = [torch.cat([x] * len(chunk)) for x in tensors]
-            copies[masked] = torch.cat(
-                [
-                    reference * over_channels(mask, reference, self.input_layout)
-                    for mask in masks.unbind(dim=1)
-                ]
-            )
-            scores.append(self._scores(tuple(copies), len(chunk), targets, request))
-        return torch.cat(scores, dim=1).transpose(1, 2).softmax(dim=2)
+        _check_masked(explained, reference, size)
+        activation = explained.activation[:, channels.start : channels.stop]
+        masked = torch.cat(
+            [
+                reference * over_channels(mask, reference, self.input_layout)
+                for mask in self._masks(activation, size).to(reference).unbind(dim=1)
+            ]
+        )
+        return tuple(
+            masked if x is reference else _repeated(x, channels) for x in format_inputs(inputs)
+        ), None
+
+    @staticmethod
+    def _weigh(scores: Tensor, perturbed: Tensor) -> Tensor:
+        return perturbed.softmax(dim=1)
 
     def _masks(self, activation: Tensor, size: tuple[int, ...]) -> Tensor:
         """Each channel, upsampled and scaled to [0, 1]; zero where it is constant."""
@@ -240,37 +251,49 @@ class LayerwiseAblationCAM(_PerturbationCAM):
 
     _name = "Ablation-CAM"
 
-    def _layer_weights(
-        self,
-        activation: Tensor,
-        number: int,
-        calls: LayerCalls,
-        targets: Sequence[Any],
-        request: Request,
-    ) -> Tensor:
-        tensors = format_inputs(request.inputs)
+    def _perturb(
+        self, explained: _Explained, channels: range, inputs: Inputs
+    ) -> tuple[tuple[Tensor, ...], ChannelAblation]:
+        calls, number, activation = explained
         samples, rank = len(activation), activation.ndim - 2
-        score = self._scores(tensors, 1, targets, request)
-        drops = []
-        for chunk in self._chunks(activation, calls.layer.name, request.recording.output):
-            edit = ChannelAblation(calls.layer, chunk, samples, rank, _ablated_call(calls, number))
-            copies = tuple(torch.cat([x] * len(chunk)) for x in tensors)
-            drops.append(_drop(score, self._scores(copies, len(chunk), targets, request, edit)))
-        return torch.cat(drops, dim=1).transpose(1, 2)
+        call = _ablated_call(calls, number)
+        edit = ChannelAblation(calls.layer, channels, samples, rank, call)
+        return tuple(_repeated(x, channels) for x in format_inputs(inputs)), edit
+
+    @staticmethod
+    def _weigh(scores: Tensor, perturbed: Tensor) -> Tensor:
+        """y − y_c, zero where that is no more than rounding: normalised, noise would be a map."""
+        precision = torch.finfo(scores.dtype)
+        margin = (2 if precision.bits == 16 else 32) * precision.eps
+        drops = scores - perturbed
+        noise = margin * torch.maximum(scores.abs(), perturbed.abs())
+        return drops.masked_fill(drops.abs() <= noise, 0)
+
+
+def _repeated(x: Tensor, channels: range) -> Tensor:
+    """A copy of the batch for each channel."""
+    return torch.cat([x] * len(channels))
+
+
+def _check_masked(explained: _Explained, reference: Tensor, size: tuple[int, ...]) -> None:
+    if not reference.is_floating_point():
+        raise TypeError(
+            f"Score-CAM multiplies the input by masks, which takes floating-point numbers; "
+            f"received {reference.dtype}. Pass what the first layer takes, e.g. embeddings."
+        )
+    rank = explained.activation.ndim - 2
+    if len(size) != rank:
+        raise ValueError(
+            f"Score-CAM masks the input of shape {tuple(reference.shape)} by layer "
+            f"{explained.calls.layer.name!r}, which takes as many spatial axes: {len(size)} and "
+            f"{rank}. Choose another method, as Ablation-CAM."
+        )
 
 
 def _is_coupled(forward_func: Any) -> bool:
     """Whether a module in train mode lets samples change each other's scores, or draws for each."""
     modules = forward_func.modules() if isinstance(forward_func, nn.Module) else ()
     return any(module.training and isinstance(module, _COUPLING) for module in modules)
-
-
-def _drop(score: Tensor, ablated: Tensor) -> Tensor:
-    """y − y_c, zero where that is no more than rounding: normalised, noise would be a map."""
-    precision = torch.finfo(score.dtype)
-    margin = (2 if precision.bits == 16 else 32) * precision.eps
-    drop = score - ablated
-    return drop.masked_fill(drop.abs() <= margin * torch.maximum(score.abs(), ablated.abs()), 0)
 
 
 def _ablated_call(calls: LayerCalls, number: int) -> int | None:

@@ -6,7 +6,6 @@ arXiv 1604.06182; Yeung et al., *Every moment counts*, IJCV 2017, arXiv 1507.057
 
 import math
 import re
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -74,15 +73,16 @@ class _UntrimmedVideos(Dataset[UntrimmedVideo]):
 
     def __init__(
         self,
-        root: Path,
-        subset: str,
-        videos: str | PathLike[str] | None,
-        instances: dict[str, list[Instance]],
-        ambiguous: Sequence[Instance] = (),
+        root: str | PathLike[str],
+        subset: str = "test",
+        *,
+        videos: str | PathLike[str] | None = None,
     ) -> None:
-        self.root, self.subset = root, subset
+        check_choice("subset", subset, _NAMES_OF_SUBSETS)
+        self.root, self.subset = Path(root), subset
+        instances, ambiguous = self._read(self.root, subset)
         self.classes = tuple(instances)
-        self._folder = root / "videos" if videos is None else Path(videos)
+        self._folder = self.root / "videos" if videos is None else Path(videos)
         self._rows: dict[str, list[tuple[float, float, int]]] = {}
         self._ignored: dict[str, list[tuple[float, float]]] = {}
         for label, each in enumerate(instances.values()):
@@ -91,6 +91,11 @@ class _UntrimmedVideos(Dataset[UntrimmedVideo]):
         for video, start, end in ambiguous:
             self._ignored.setdefault(video, []).append((start, end))
         self.videos = tuple(sorted({*self._rows, *self._ignored}))
+
+    @staticmethod
+    def _read(root: Path, subset: str) -> tuple[dict[str, list[Instance]], list[Instance]]:
+        """The instances of each class, and the ambiguous ones."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return (
@@ -173,24 +178,18 @@ class THUMOS14(_UntrimmedVideos):
     (('Diving',), [[1.5, 4.0]], [[8.0, 9.0]])
     """
 
-    def __init__(
-        self,
-        root: str | PathLike[str],
-        subset: str = "test",
-        *,
-        videos: str | PathLike[str] | None = None,
-    ) -> None:
-        check_choice("subset", subset, _NAMES_OF_SUBSETS)
+    @staticmethod
+    def _read(root: Path, subset: str) -> tuple[dict[str, list[Instance]], list[Instance]]:
         ending = f"_{subset}.txt"
         names = [folder.format(_ARCHIVES[subset]) for folder in _FOLDERS]
-        folder = find_folder(Path(root), names, f"?*{ending}")
+        folder = find_folder(root, names, f"?*{ending}")
         instances = {
             path.name.removesuffix(ending): _read_instances(path)
             for path in sorted(folder.glob(f"?*{ending}"))
             if not path.name.startswith(".")
         }
         ambiguous = instances.pop(_AMBIGUOUS, [])
-        super().__init__(Path(root), subset, videos, instances, ambiguous)
+        return instances, ambiguous
 
 
 class MultiTHUMOS(_UntrimmedVideos):
@@ -214,15 +213,9 @@ class MultiTHUMOS(_UntrimmedVideos):
     ([[0.5, 2.0], [0.5, 2.0]], [0, 1])
     """
 
-    def __init__(
-        self,
-        root: str | PathLike[str],
-        subset: str = "test",
-        *,
-        videos: str | PathLike[str] | None = None,
-    ) -> None:
-        check_choice("subset", subset, _NAMES_OF_SUBSETS)
-        folder = find_folder(Path(root), (".", "multithumos"), "class_list.txt")
+    @staticmethod
+    def _read(root: Path, subset: str) -> tuple[dict[str, list[Instance]], list[Instance]]:
+        folder = find_folder(root, (".", "multithumos"), "class_list.txt")
         instances = {
             name: [
                 each
@@ -231,7 +224,7 @@ class MultiTHUMOS(_UntrimmedVideos):
             ]
             for name in _read_classes(folder / "class_list.txt")
         }
-        super().__init__(Path(root), subset, videos, instances)
+        return instances, []
 
 
 def _read_instances(path: Path) -> list[Instance]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import conv_net, random_input
+from networks import FramesFirst, conv_net, random_input
 from torch import nn
 
 from captum_3dcam import FullGradCAM, Layer
@@ -120,17 +120,8 @@ def test_a_convolution_that_runs_at_several_levels():
 
 def test_the_input_in_another_layout():
     net, x = conv_net(3), random_input(2, (4, 8, 7))
-
-    class FramesFirst(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def forward(self, frames):
-            return self.net(frames.transpose(1, 2))
-
     expected = FullGradCAM(net).attribute(x, target=1)
-    cam = FullGradCAM(FramesFirst(), input_layout="N T C H W")
+    cam = FullGradCAM(FramesFirst(net), input_layout="N T C H W")
     torch.testing.assert_close(cam.attribute(x.transpose(1, 2), target=1), expected)
 
 

@@ -1,6 +1,5 @@
 """What speaks against a class: the formula, its invariants, and networks with a known answer."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,10 +8,8 @@ from networks import (
     CONV,
     POOL,
     conv_net,
-    naive_area,
-    naive_linear,
-    naive_local_mean,
-    naive_normalize,
+    naive_what_where,
+    positive,
     random_input,
 )
 from torch import nn
@@ -38,25 +35,9 @@ def pairs_of_score(net, x, depth, score):
 def naive_rival(net, x, depth, score):
     """From the score itself: the negative part of its net effect, and of its energy."""
     pairs, size = pairs_of_score(net, x, depth, score), tuple(x.shape[2:])
-    maps = [naive_sample([(a[i], g[i]) for a, g in pairs], size) for i in range(len(x))]
+    negated = [[(a[i], -g[i]) for a, g in pairs] for i in range(len(x))]
+    maps = [naive_what_where(each, size, positive) for each in negated]
     return torch.stack([torch.from_numpy(m) for m in maps])[:, None]
-
-
-def naive_sample(pairs, size):
-    nets, energies = [], []
-    for activation, gradient in pairs:
-        axes = tuple(range(1, activation.ndim))
-        removed = gradient * (activation - activation.mean(axis=axes, keepdims=True))
-        nets.append(-removed.sum(axis=0))
-        energies.append(naive_local_mean((np.minimum(removed, 0) ** 2).sum(axis=0)))
-    grid = [
-        min([n for n in axis if n > 1], default=1)
-        for axis in zip(*(x.shape for x in nets), strict=True)
-    ]
-    what = sum(naive_normalize(naive_linear(naive_area(x, grid), size)) for x in nets) / len(nets)
-    where = [naive_normalize(naive_linear(x, size)) for x in energies]
-    where = [x for x in where if x.max() > 0]
-    return what * np.prod([x ** (1 / len(where)) for x in where], axis=0) if where else what * 0
 
 
 @settings(max_examples=25)

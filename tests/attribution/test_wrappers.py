@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from captum.attr import GuidedBackprop, GuidedGradCam
-from networks import conv_net, random_input
+from networks import FramesFirst, conv_net, random_input
 from torch import nn
 
 from captum_3dcam import AugmentedCAM, GuidedCAM, LayerwiseGradCAM, LayerwiseLayerCAM, margin
@@ -80,17 +80,8 @@ def test_guided_takes_the_targets_and_outputs_of_the_map():
 
 def test_guided_frames_first():
     net, x = conv_net(3), random_input(2, (4, 8, 7))
-
-    class FramesFirst(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def forward(self, frames):
-            return self.net(frames.transpose(1, 2))
-
     expected = GuidedCAM(LayerwiseGradCAM(net, "1")).attribute(x, target=1)
-    cam = LayerwiseGradCAM(FramesFirst().eval(), "net.1", input_layout="N T C H W")
+    cam = LayerwiseGradCAM(FramesFirst(net).eval(), "net.1", input_layout="N T C H W")
     found = GuidedCAM(cam).attribute(x.transpose(1, 2), target=1)
     torch.testing.assert_close(found, expected.transpose(1, 2))
 

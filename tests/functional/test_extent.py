@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import (
     conv_net,
-    naive_area,
-    naive_linear,
-    naive_local_mean,
-    naive_normalize,
+    naive_effects,
     naive_pairs,
+    naive_pooled,
+    naive_where,
+    positive,
     random_input,
 )
 from torch import nn
@@ -24,23 +24,12 @@ from captum_3dcam.functional import Effect, effect_for, extent
 
 def naive_extent(pairs, size):
     """Of one sample: [(C, *S_k) activation and gradient] -> (*size)."""
-    nets, energies = [], []
-    for activation, gradient in pairs:
-        axes = tuple(range(1, activation.ndim))
-        removed = gradient * (activation - activation.mean(axis=axes, keepdims=True))
-        nets.append(removed.sum(axis=0))
-        energies.append(naive_local_mean((np.maximum(removed, 0) ** 2).sum(axis=0)))
-    grid = [
-        min([n for n in axis if n > 1], default=1)
-        for axis in zip(*(x.shape for x in nets), strict=True)
-    ]
+    nets, energies = naive_effects(pairs, positive)
     what = np.zeros(size)
-    for net in nets:
-        signed = naive_linear(naive_area(net, grid), size)
+    for signed in naive_pooled(nets, size):
         peak = abs(signed).max()
         what += (1 + (signed / peak if peak > 0 else 0)) / 2 / len(nets)
-    where = [x for x in (naive_normalize(naive_linear(e, size)) for e in energies) if x.max() > 0]
-    return what * np.prod([x ** (1 / len(where)) for x in where], axis=0) if where else what * 0
+    return what * naive_where(energies, size)
 
 
 @settings(max_examples=30)

@@ -13,7 +13,7 @@ from torch import nn
 
 from captum_3dcam import GlobalLocalCAM2D
 from captum_3dcam.models import PRESETS, ResNet, load_checkpoint, resnet50
-from captum_3dcam.models.resnet2d import _Bottleneck
+from captum_3dcam.models._bottleneck import Bottleneck
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_the_sizes_of_the_layers(full):
     assert all(len(calls) == 1 for calls in outputs.values())
 
 
-def naive_bottleneck(block: _Bottleneck, x: torch.Tensor, stride: int) -> torch.Tensor:
+def naive_bottleneck(block: Bottleneck, x: torch.Tensor, stride: int) -> torch.Tensor:
     y = torch.einsum("nihw,oi->nohw", x, block.conv1.weight[:, :, 0, 0])
     y = naive_norm(y, block.bn1, 1e-5).clamp(min=0)
     y = F.conv2d(F.pad(y, (1,) * 4), block.conv2.weight, stride=stride)
@@ -107,7 +107,7 @@ def naive_bottleneck(block: _Bottleneck, x: torch.Tensor, stride: int) -> torch.
 @pytest.mark.parametrize(("inputs", "stride"), [(64, 1), (64, 2), (24, 1), (24, 2)])
 @torch.no_grad()
 def test_a_bottleneck_equals_the_naive_one(inputs, stride):
-    block = shuffled_norms(_Bottleneck(inputs, width=16, stride=stride))
+    block = shuffled_norms(Bottleneck(ResNet._design, inputs, width=16, stride=stride))
     assert isinstance(block.downsample, nn.Identity) == ((inputs, stride) == (64, 1))
     x = torch.randn(2, inputs, 7, 6)
     torch.testing.assert_close(block(x), naive_bottleneck(block, x, stride), rtol=1e-4, atol=1e-4)

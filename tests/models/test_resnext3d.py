@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from backbones import naive_norm, outputs_of, shapes_of, shuffled_norms
 from torch import nn
 
-from captum_3dcam.models.resnext3d import ResNeXt3D, _Bottleneck, resnext50_3d, resnext101_3d
+from captum_3dcam.models._bottleneck import Bottleneck
+from captum_3dcam.models.resnext3d import ResNeXt3D, resnext50_3d, resnext101_3d
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_the_stem_is_captured_after_its_relu(small):
     assert outputs["maxpool"][0].shape == (1, 64, 2, 4, 4)
 
 
-def naive_bottleneck(block: _Bottleneck, x: torch.Tensor, stride: int) -> torch.Tensor:
+def naive_bottleneck(block: Bottleneck, x: torch.Tensor, stride: int) -> torch.Tensor:
     y = naive_norm(
         torch.einsum("nithw,oi->nothw", x, block.conv1.weight[:, :, 0, 0, 0]), block.bn1, 1e-5
     ).clamp(min=0)
@@ -65,7 +66,7 @@ def naive_bottleneck(block: _Bottleneck, x: torch.Tensor, stride: int) -> torch.
 @pytest.mark.parametrize(("inputs", "stride"), [(128, 1), (128, 2), (48, 1), (48, 2)])
 @torch.no_grad()
 def test_a_bottleneck_equals_the_naive_one(inputs, stride):
-    block = shuffled_norms(_Bottleneck(inputs, width=64, stride=stride))
+    block = shuffled_norms(Bottleneck(ResNeXt3D._design, inputs, width=64, stride=stride))
     assert isinstance(block.downsample, nn.Identity) == ((inputs, stride) == (128, 1))
     x = torch.randn(2, inputs, 3, 5, 4)
     torch.testing.assert_close(block(x), naive_bottleneck(block, x, stride), rtol=1e-4, atol=1e-4)

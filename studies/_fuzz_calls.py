@@ -80,6 +80,7 @@ def _functional() -> dict[str, Call]:
         "check_rival": (functional.check_rival, {"rival": [1, 2]}),
         "channel_sum": (functional.channel_sum, {"x": pair["activation"]}),
         "upsample": (functional.upsample, {"x": pair["activation"], **size}),
+        "scale_channels": (functional.scale_channels, {"x": pair["activation"]}),
         "normalize": (functional.normalize, {"x": pair["gradient"]}),
         "layer_map": (functional.layer_map, {"factors": factors, **size}),
         "shared_layer_map": (functional.shared_layer_map, {"calls": [factors, factors], **size}),

@@ -182,7 +182,4 @@ def _bias_map(bias: Tensor, gradient: Tensor) -> Tensor:
     """Σ_c ψ(|b_c G_c|): (N, C, *S) -> (N, 1, *S)."""
     wide = torch.promote_types(gradient.dtype, torch.float32)
     effects = (bias.to(gradient.device, wide) * gradient.to(wide)).abs()
-    axes = tuple(range(2, effects.ndim))
-    shifted = effects - effects.amin(dim=axes, keepdim=True)
-    peak = shifted.amax(dim=axes, keepdim=True)
-    return functional.channel_sum(shifted / torch.where(peak > 0, peak, torch.inf))
+    return functional.channel_sum(functional.scale_channels(effects))

@@ -227,10 +227,7 @@ class LayerwiseScoreCAM(_PerturbationCAM):
     def _masks(self, activation: Tensor, size: tuple[int, ...]) -> Tensor:
         """Each channel, upsampled and scaled to [0, 1]; zero where it is constant."""
         options = (self.interpolate_mode, self.align_corners)
-        masks = functional.upsample(activation, size, *options).flatten(2)
-        low, high = (edge.values[..., None] for edge in (masks.min(dim=2), masks.max(dim=2)))
-        scaled = (masks - low) / torch.where(high > low, high - low, torch.inf)
-        return scaled.reshape(*activation.shape[:2], *size)
+        return functional.scale_channels(functional.upsample(activation, size, *options))
 
 
 class LayerwiseAblationCAM(_PerturbationCAM):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_3dcam.functional._inputs import check_features, check_pair
 from captum_3dcam.functional.maps import Factors
-from captum_3dcam.functional.sums import spatial_axes, weighted_sum, widen
+from captum_3dcam.functional.sums import largest_magnitude, spatial_axes, weighted_sum, widen
 
 _MAX_DECOMPOSED = 256  # positions; of more, only the component that is needed is computed
 _MAX_KERNEL_POSITIONS = 8192  # the kernel matrix of KPCA-CAM is then 512 MiB
@@ -83,12 +83,8 @@ def _centred(x: Tensor) -> Tensor:
     rows = x.double().flatten(2).mT.nan_to_num(0, 0, 0)  # a decomposition refuses others
     centred = rows - rows.mean(dim=1, keepdim=True)
     # Of activations without differences, rounding is all that is left.
-    rounding = 32 * torch.finfo(x.dtype).eps * _largest(rows)
-    return centred.masked_fill(_largest(centred) <= rounding, 0)
-
-
-def _largest(x: Tensor) -> Tensor:
-    return x.abs().amax(dim=(1, 2), keepdim=True)
+    rounding = 32 * torch.finfo(x.dtype).eps * largest_magnitude(rows)
+    return centred.masked_fill(largest_magnitude(centred) <= rounding, 0)
 
 
 def _first_component(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_3dcam.functional._inputs import check_effects, check_size
 from captum_3dcam.functional.maps import upsample
-from captum_3dcam.functional.sums import channel_sum
+from captum_3dcam.functional.sums import channel_sum, largest_magnitude
 from captum_3dcam.functional.what_where import (
     Effect,
     coarsest_grid,
@@ -60,7 +60,7 @@ def extent(
     for net, _ in effects:
         pooled = F.interpolate(net, grid, mode="area")
         signed = upsample(pooled, size, mode, align_corners)
-        peak = signed.abs().amax(dim=tuple(range(1, signed.ndim)), keepdim=True)
+        peak = largest_magnitude(signed)
         what = what + signed / peak.masked_fill(peak == 0, torch.inf) / (2 * len(effects))
     energies = [each.energy for each in effects]
     where, counts = geometric_mean(energies, size, mode, align_corners)

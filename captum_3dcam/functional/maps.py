@@ -14,7 +14,7 @@ from captum_3dcam.functional._inputs import (
     check_features,
     check_size,
 )
-from captum_3dcam.functional.sums import accumulation_dtype
+from captum_3dcam.functional.sums import accumulation_dtype, spatial_axes
 
 Factors = tuple[Tensor, ...]
 
@@ -88,6 +88,21 @@ def over_peak_(positive: Tensor) -> Tensor:
     peak = positive.amax(dim=tuple(range(1, positive.ndim)), keepdim=True)
     peak = peak.masked_fill(peak == 0, 1)
     return positive / peak if positive.requires_grad else positive.div_(peak)
+
+
+def scale_channels(x: Tensor) -> Tensor:
+    """Each channel's values over its own range: (x − min) / (max − min), in [0, 1].
+
+    (N, C, *S) -> (N, C, *S). A channel that is the same at all positions becomes zero.
+
+    >>> scale_channels(torch.tensor([[[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]]]))
+    tensor([[[0.0000, 1.0000, 0.5000],
+             [0.0000, 0.0000, 0.0000]]])
+    """
+    axes = spatial_axes(check_features("x", x))
+    shifted = x - x.amin(dim=axes, keepdim=True)
+    span = shifted.amax(dim=axes, keepdim=True)
+    return shifted / span.masked_fill(span == 0, torch.inf)
 
 
 def drawn(

@@ -1,4 +1,4 @@
-"""Sums over channels and positions, in float32 at least."""
+"""Sums, means and largest values over channels and positions, in float32 at least."""
 
 import torch
 from torch import Tensor
@@ -52,6 +52,11 @@ def widen(x: Tensor) -> Tensor:
 
 def spatial_mean(x: Tensor) -> Tensor:
     return widen(x).mean(dim=spatial_axes(x), keepdim=True)
+
+
+def largest_magnitude(x: Tensor) -> Tensor:
+    """Of each sample, (N, 1, ...)."""
+    return x.abs().amax(dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 def weighted_sum(activation: Tensor, weights: Tensor) -> Tensor:

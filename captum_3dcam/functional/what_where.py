@@ -10,7 +10,7 @@ from torch import Tensor
 
 from captum_3dcam.functional._inputs import check_effects, check_pair, check_size, check_sizes
 from captum_3dcam.functional.maps import drawn
-from captum_3dcam.functional.sums import channel_sum, spatial_axes, widen
+from captum_3dcam.functional.sums import channel_sum, largest_magnitude, spatial_axes, widen
 
 
 class Effect(NamedTuple):
@@ -51,15 +51,10 @@ def removal_effect(activation: Tensor, gradient: Tensor) -> Tensor:
     mean = activation.mean(dim=spatial_axes(activation), keepdim=True)
     removed = gradient * (activation - mean)
     # Of activations without differences, rounding is all that is left.
-    rounding = 32 * torch.finfo(removed.dtype).eps * _largest(gradient * activation)
-    largest = _largest(removed)
+    rounding = 32 * torch.finfo(removed.dtype).eps * largest_magnitude(gradient * activation)
+    largest = largest_magnitude(removed)
     is_noise = (largest <= rounding) & rounding.isfinite()
     return removed / torch.where(is_noise, torch.inf, largest)
-
-
-def _largest(x: Tensor) -> Tensor:
-    """The largest magnitude in each sample, (N, 1, ...)."""
-    return x.abs().amax(dim=tuple(range(1, x.ndim)), keepdim=True)
 
 
 def what_where(
